@@ -1,0 +1,2 @@
+//! Corelane measurements.
+fn main() {}

@@ -1,0 +1,2 @@
+//! Corelane floor 5: listeners, connections and the protocols they speak.
+#![forbid(unsafe_code)]

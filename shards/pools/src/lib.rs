@@ -1,0 +1,1 @@
+//! Corelane floor 2: fixed memory pools of one shard.

@@ -1,0 +1,2 @@
+//! Corelane floor 3: a deterministic kernel for tests.
+#![forbid(unsafe_code)]

@@ -1,0 +1,1 @@
+//! Corelane floor 1: the system calls that are not io_uring.
