@@ -1,0 +1,95 @@
+//! The trait a shard sees of the world: io_uring in production, a simulator in tests.
+//!
+//! # Rules
+//! 1. One kernel belongs to one shard and is used from its thread only; [`Unpark`] alone may cross threads.
+//! 2. `push` and `pop` make no system call; only `enter` does.
+//! 3. `enter(Wait::Until(..))` returns when a completion is there, somebody unparked the shard, or the time
+//!    is over; it may return early for no reason.
+
+use std::sync::Arc;
+
+use crate::ids::BufferId;
+use crate::op::{Completion, Op};
+
+/// How long [`Kernel::enter`] may sleep.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Wait {
+    /// Not at all.
+    No,
+    /// At most this many nanoseconds; `None` is without end.
+    Until(Option<u64>),
+}
+
+/// The time, read once a turn.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Clock {
+    /// Monotonic, nanoseconds from an arbitrary start.
+    pub mono_ns: u64,
+    /// Seconds since 1970-01-01T00:00:00Z, for `Date` only.
+    pub unix_s: u64,
+}
+
+/// Wakes a shard that sleeps in [`Kernel::enter`]; from any thread, any number of times. Costs a system
+/// call, so callers ring only when the shard said that it sleeps.
+pub trait Unpark: Send + Sync {
+    /// Makes the present or next sleep end at once.
+    fn unpark(&self);
+}
+
+/// Counters of a kernel since it was made. All only grow.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct KernelStats {
+    /// Calls into the kernel.
+    pub enters: u64,
+    /// Operations handed over.
+    pub submitted: u64,
+    /// Completions taken.
+    pub completed: u64,
+    /// Times the completion queue overflowed and was flushed by an enter.
+    pub cq_overflows: u64,
+    /// Receives ended because every buffer of the ring was in use.
+    pub no_buffers: u64,
+    /// Completions dropped by the kernel. Anything but 0 is a fault of the host.
+    pub dropped: u64,
+}
+
+/// What a shard runs on.
+pub trait Kernel {
+    /// The bytes of [`Op::Send`].
+    type Bytes;
+
+    /// Queues one operation.
+    ///
+    /// # Errors
+    /// Gives it back when the submission queue or the table of operations under way is full: enter, take
+    /// completions, and try again.
+    #[allow(clippy::result_large_err)] // the operation itself comes back
+    fn push(&mut self, op: Op<Self::Bytes>) -> Result<(), Op<Self::Bytes>>;
+
+    /// Operations queued and not yet handed over, or completions that only an enter brings.
+    fn needs_enter(&self) -> bool;
+
+    /// Hands over what was pushed, runs pending work, and sleeps if asked to and nothing is there to take.
+    ///
+    /// # Errors
+    /// An errno that is not part of normal life (`EINTR`, `ETIME`, `EBUSY`, `EAGAIN` are handled inside).
+    fn enter(&mut self, wait: Wait) -> std::io::Result<()>;
+
+    /// Takes the next completion, oldest first.
+    fn pop(&mut self) -> Option<Completion<Self::Bytes>>;
+
+    /// The bytes of a received buffer that has not been recycled. `len` is the completion's result.
+    fn received(&self, buffer: BufferId, len: u32) -> &[u8];
+
+    /// Gives a received buffer back to the ring.
+    fn recycle(&mut self, buffer: BufferId);
+
+    /// Reads the clocks.
+    fn clock(&mut self) -> Clock;
+
+    /// A handle to end this kernel's sleep from elsewhere.
+    fn unpark(&self) -> Arc<dyn Unpark>;
+
+    /// Counters so far.
+    fn stats(&self) -> KernelStats;
+}
