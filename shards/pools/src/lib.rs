@@ -22,7 +22,6 @@
 
 mod buf;
 mod chain;
-mod error;
 mod pool;
 mod slots;
 mod stats;
@@ -33,7 +32,7 @@ mod tests;
 
 pub use buf::Buf;
 pub use chain::{CHUNKS_MAX, Chain, Chunk};
-pub use error::Full;
+pub use corelane_base::Full;
 pub use pool::{PoolConfig, Pools};
 pub use slots::{SEGMENT_SLOTS, SlotKey, Slots};
 pub use stats::{HeapStats, Stats, TierStats};

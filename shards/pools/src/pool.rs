@@ -115,7 +115,7 @@ impl Pools {
     /// O(1): a pop from the free list. The heap path zeroes what it allocates.
     ///
     /// # Errors
-    /// [`Full`] in heap bytes, when no fitting slot is free and the heap budget does not hold `len` more.
+    /// [`Full`] (`pool_heap_bytes_max`) when no fitting slot is free and the heap budget does not hold `len` more.
     #[inline]
     pub fn get(&self, len: usize) -> Result<Buf, Full> {
         let fits = usize::from(len > SMALL_LEN) + usize::from(len > MEDIUM_LEN);
@@ -178,7 +178,7 @@ impl Pools {
             Some((start, units)) => Ok(Buf::new(Rc::clone(inner), start, SlotRef::heap(units))),
             None => {
                 add(&inner.refused, 1);
-                Err(Full { used: inner.heap.bytes.get(), max: inner.heap.bytes_max })
+                Err(Full::new("pool_heap_bytes_max", inner.heap.bytes_max))
             }
         }
     }

@@ -56,6 +56,8 @@ pub struct Slots<T> {
     len: u32,
     len_max: u32,
     capacity: u32,
+    /// Which limit `capacity` is, for [`Full`].
+    what: &'static str,
     /// The one segment that is allocated and empty.
     spare: Option<u32>,
 }
@@ -80,8 +82,9 @@ struct Entry<T> {
 }
 
 impl<T> Slots<T> {
-    /// A table for up to `capacity` entries. Allocates 32 bytes for each [`SEGMENT_SLOTS`] of them.
-    pub fn new(capacity: u32) -> Slots<T> {
+    /// A table for up to `capacity` entries, the value of the limit named `what` (for [`Full`]). Allocates
+    /// 32 bytes for each [`SEGMENT_SLOTS`] of them.
+    pub fn new(what: &'static str, capacity: u32) -> Slots<T> {
         let count = capacity.div_ceil(SEGMENT_SLOTS);
         let fresh = || Segment { entries: Box::default(), used: 0, free_head: NONE, generation: 1 };
         let mut room = vec![u64::MAX; count.div_ceil(WORD_SEGMENTS) as usize];
@@ -97,6 +100,7 @@ impl<T> Slots<T> {
             len: 0,
             len_max: 0,
             capacity,
+            what,
             spare: None,
         }
     }
@@ -104,7 +108,7 @@ impl<T> Slots<T> {
     /// Stores `value` and returns its key. Allocates when the first entry of a segment comes.
     ///
     /// # Errors
-    /// The value back, and [`Full`] in slots, at capacity.
+    /// The value back, and [`Full`], at capacity.
     #[inline]
     pub fn insert(&mut self, value: T) -> Result<SlotKey, (T, Full)> {
         match self.reserve() {
@@ -119,7 +123,7 @@ impl<T> Slots<T> {
     /// As [`Slots::insert`] for a value that holds its own key. `make` is not called when full.
     ///
     /// # Errors
-    /// [`Full`] in slots, at capacity.
+    /// [`Full`] at capacity.
     pub fn insert_with(&mut self, make: impl FnOnce(SlotKey) -> T) -> Result<SlotKey, Full> {
         // The value is made before a slot is taken: a panic in `make` leaves the table as it was.
         let Some(key) = self.next_key() else { return Err(self.full()) };
@@ -249,7 +253,7 @@ impl<T> Slots<T> {
     }
 
     fn full(&self) -> Full {
-        Full { used: u64::from(self.len), max: u64::from(self.capacity) }
+        Full::new(self.what, u64::from(self.capacity))
     }
 
     #[inline]
