@@ -1,2 +1,42 @@
-//! Corelane measurements.
-fn main() {}
+//! `bench`: the measurements of Corelane, one binary.
+//!
+//! `limit-uring` and `limit-epoll` are hand-written servers that do nothing but the work; they mark
+//! what one core can do and everything else is compared with them. Results go to standard output,
+//! talk to standard error. Exit codes: 0 done, 1 ran but a target was missed, 2 could not run.
+//!
+//! Not here: in-process micro benchmarks, and peers that need heavy crates (`bench/peers`).
+
+mod limit;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "bench", about = "Measure Corelane and its peers on one machine.")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve with the hand-written io_uring loop: the yardstick.
+    LimitUring(limit::Options),
+    /// Serve with the hand-written epoll loop.
+    LimitEpoll(limit::Options),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::LimitUring(options) => limit::uring::serve(&options),
+        Command::LimitEpoll(options) => limit::epoll::serve(&options),
+    };
+    match result {
+        Ok(never) => match never {},
+        Err(error) => {
+            eprintln!("bench: {error}");
+            ExitCode::from(2)
+        }
+    }
+}

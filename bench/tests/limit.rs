@@ -1,0 +1,205 @@
+//! The limit servers answer every request once and in order, over real sockets.
+//!
+//! A yardstick that loses or repeats answers under pressure would measure nothing. Each scenario
+//! runs against both loops. Not here: speed.
+
+#![allow(clippy::unwrap_used)]
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Resource, Rlimit, Signal};
+
+const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+const RESPONSE_LEN: usize = 128;
+
+struct Server {
+    child: Child,
+    port: u16,
+}
+
+impl Server {
+    fn start(kind: &str) -> Self {
+        raise_nofile();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let child = Command::new(env!("CARGO_BIN_EXE_bench"))
+            .args([kind, "--listen", &format!("127.0.0.1:{port}")])
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let server = Self { child, port };
+        let start = Instant::now();
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(start.elapsed() < Duration::from_secs(10), "{kind} does not accept");
+            thread::sleep(Duration::from_millis(10));
+        }
+        server
+    }
+
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream.set_write_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream
+    }
+
+    fn signal(&self, signal: Signal) {
+        rustix::process::kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+fn raise_nofile() {
+    let maximum = rustix::process::getrlimit(Resource::Nofile).maximum;
+    rustix::process::setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).unwrap();
+}
+
+/// Asks once and returns the answer, checked against its declared length.
+fn ask(stream: &mut TcpStream) -> Vec<u8> {
+    stream.write_all(GET).unwrap();
+    read_answers(stream, 1)
+}
+
+fn read_answers(stream: &mut TcpStream, count: usize) -> Vec<u8> {
+    let mut bytes = vec![0; count * RESPONSE_LEN];
+    stream.read_exact(&mut bytes).unwrap();
+    let first = &bytes[..RESPONSE_LEN];
+    assert!(first.starts_with(b"HTTP/1.1 200 OK\r\n"));
+    assert!(first.ends_with(b"\r\n\r\nHello, World!"));
+    assert!(bytes.chunks(RESPONSE_LEN).all(|answer| answer == first));
+    bytes
+}
+
+fn assert_silent(stream: &mut TcpStream) {
+    stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    let kind = stream.read(&mut [0]).map_err(|error| error.kind());
+    assert!(matches!(kind, Err(ErrorKind::WouldBlock | ErrorKind::TimedOut)), "{kind:?}");
+}
+
+fn both(scenario: impl Fn(&Server)) {
+    for kind in ["limit-uring", "limit-epoll"] {
+        eprintln!("against {kind}");
+        scenario(&Server::start(kind));
+    }
+}
+
+#[test]
+fn pipelined_requests_cut_at_odd_places_get_one_answer_each() {
+    both(|server| {
+        let mut stream = server.connect();
+        let requests = GET.repeat(100);
+        for piece in requests.chunks(37) {
+            stream.write_all(piece).unwrap();
+        }
+        read_answers(&mut stream, 100);
+        assert_silent(&mut stream);
+    });
+}
+
+#[test]
+fn a_peer_that_reads_late_gets_every_byte_in_order() {
+    const REQUESTS: usize = 200_000; // 25.6 MB of answers, more than any socket buffer
+    both(|server| {
+        let mut stream = server.connect();
+        let mut writer = stream.try_clone().unwrap();
+        let writing = thread::spawn(move || writer.write_all(&GET.repeat(REQUESTS)).unwrap());
+        thread::sleep(Duration::from_millis(500));
+        read_answers(&mut stream, REQUESTS);
+        writing.join().unwrap();
+        ask(&mut stream);
+        assert_silent(&mut stream);
+    });
+}
+
+#[test]
+fn a_half_closed_peer_gets_its_answers_before_the_end() {
+    both(|server| {
+        for count in [1, 3, 200, 60_000] {
+            let mut stream = server.connect();
+            let mut writer = stream.try_clone().unwrap();
+            let writing = thread::spawn(move || {
+                writer.write_all(&GET.repeat(count)).unwrap();
+                writer.shutdown(Shutdown::Write).unwrap();
+            });
+            writing.join().unwrap();
+            thread::sleep(Duration::from_millis(50));
+            read_answers(&mut stream, count);
+            assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+        }
+    });
+}
+
+#[test]
+fn a_malformed_head_ends_that_connection_only() {
+    both(|server| {
+        let mut good = server.connect();
+        ask(&mut good);
+        for head in [&b"\x00\r\n\r\n"[..], &[b'x'; 3 * 4096]] {
+            let mut bad = server.connect();
+            bad.write_all(head).unwrap();
+            let mut rest = Vec::new();
+            match bad.read_to_end(&mut rest) {
+                Ok(_) => {}
+                Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
+            }
+            assert!(rest.is_empty());
+        }
+        ask(&mut good);
+    });
+}
+
+#[test]
+fn a_peer_that_resets_while_owed_does_not_disturb_the_next_one() {
+    both(|server| {
+        for _ in 0..20 {
+            let mut rude = server.connect();
+            rude.set_write_timeout(Some(Duration::from_millis(50))).unwrap();
+            let _ = rude.write_all(&GET.repeat(100_000)); // dropped unread: the kernel resets
+            drop(rude);
+            let mut next = server.connect();
+            ask(&mut next);
+            assert_silent(&mut next);
+        }
+    });
+}
+
+#[test]
+fn more_waiting_connections_than_buffers_are_all_answered() {
+    const CONNECTIONS: usize = 1500; // the io_uring loop has 1024 buffers
+    both(|server| {
+        let mut streams: Vec<_> = (0..CONNECTIONS).map(|_| server.connect()).collect();
+        for stream in &mut streams {
+            ask(stream);
+        }
+        server.signal(Signal::STOP);
+        for stream in &mut streams {
+            stream.write_all(GET).unwrap();
+        }
+        server.signal(Signal::CONT);
+        for stream in &mut streams {
+            read_answers(stream, 1);
+        }
+        for stream in &mut streams {
+            ask(stream);
+        }
+    });
+}
+
+#[test]
+fn thousands_of_short_connections_reuse_slots_cleanly() {
+    both(|server| {
+        for _ in 0..4000 {
+            ask(&mut server.connect());
+        }
+    });
+}
