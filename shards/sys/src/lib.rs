@@ -13,6 +13,15 @@
 //!
 //! Not here: rings (`uring`), what a connection is (`net`), when to call any of this (`boot`).
 
+mod addr;
+pub mod cpu;
+pub mod event;
+pub mod kernel;
+pub mod limits;
 mod map;
+pub mod socket;
 
+pub use addr::RawAddr;
+pub use event::EventFd;
 pub use map::{Mapping, page_len};
+pub use socket::{ListenOptions, Listener, listen, probe_bind, set_nonblocking};

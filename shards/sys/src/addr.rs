@@ -1,0 +1,170 @@
+//! Socket addresses in the form the kernel reads and writes.
+//!
+//! Only IPv4 and IPv6; an address of another family reads back as nothing.
+//!
+//! Not here: names, ports by service, anything that asks a resolver.
+
+use std::fmt;
+use std::mem::offset_of;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+
+use libc::{sa_family_t, sockaddr, sockaddr_in, sockaddr_in6, sockaddr_storage, socklen_t};
+
+/// A `sockaddr_storage` and its length, 132 bytes, for the calls and ring operations that take both.
+///
+/// While the kernel may still use the pointers, the value must stay where it is: box it.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct RawAddr {
+    storage: sockaddr_storage,
+    len: socklen_t,
+}
+
+/// Room of a [`RawAddr`].
+const STORAGE_LEN: socklen_t = 128;
+const _: () = assert!(size_of::<sockaddr_storage>() == STORAGE_LEN as usize);
+const V4_LEN: socklen_t = 16;
+const _: () = assert!(size_of::<sockaddr_in>() == V4_LEN as usize);
+const V6_LEN: socklen_t = 28;
+const _: () = assert!(size_of::<sockaddr_in6>() == V6_LEN as usize);
+// The family comes first in all three, so it may be read before it is known which one is there.
+const _: () = assert!(offset_of!(sockaddr_storage, ss_family) == offset_of!(sockaddr_in, sin_family));
+const _: () = assert!(offset_of!(sockaddr_storage, ss_family) == offset_of!(sockaddr_in6, sin6_family));
+
+const FAMILY_V4: sa_family_t = 2;
+const _: () = assert!(FAMILY_V4 as i32 == libc::AF_INET);
+const FAMILY_V6: sa_family_t = 10;
+const _: () = assert!(FAMILY_V6 as i32 == libc::AF_INET6);
+
+impl RawAddr {
+    /// Room for the kernel to write an address of any family to.
+    pub fn empty() -> RawAddr {
+        // SAFETY: rule 4.
+        let storage = unsafe { std::mem::zeroed() };
+        RawAddr { storage, len: STORAGE_LEN }
+    }
+
+    /// The address, unless its family is neither IPv4 nor IPv6 or its length too short for the family.
+    pub fn to_socket_addr(&self) -> Option<SocketAddr> {
+        let start = &raw const self.storage;
+        match self.storage.ss_family {
+            FAMILY_V4 if self.len >= V4_LEN => {
+                // SAFETY: rule 1: the storage is larger than a `sockaddr_in` and aligned for all families.
+                let v4 = unsafe { start.cast::<sockaddr_in>().read() };
+                let ip = Ipv4Addr::from_bits(u32::from_be(v4.sin_addr.s_addr));
+                Some(SocketAddrV4::new(ip, u16::from_be(v4.sin_port)).into())
+            }
+            FAMILY_V6 if self.len >= V6_LEN => {
+                // SAFETY: rule 1: the storage is larger than a `sockaddr_in6` and aligned for all families.
+                let v6 = unsafe { start.cast::<sockaddr_in6>().read() };
+                let ip = Ipv6Addr::from(v6.sin6_addr.s6_addr);
+                let port = u16::from_be(v6.sin6_port);
+                Some(SocketAddrV6::new(ip, port, v6.sin6_flowinfo, v6.sin6_scope_id).into())
+            }
+            _ => None,
+        }
+    }
+
+    /// Where the address is, to be read.
+    pub fn as_ptr(&self) -> *const sockaddr {
+        (&raw const self.storage).cast()
+    }
+
+    /// Where the address goes, to be written; [`RawAddr::len_mut_ptr`] says how much room there is.
+    pub fn as_mut_ptr(&mut self) -> *mut sockaddr {
+        (&raw mut self.storage).cast()
+    }
+
+    /// Bytes of the address, or of the room in an empty one.
+    #[expect(clippy::len_without_is_empty, reason = "a length in the sense of bind(2)")]
+    pub fn len(&self) -> socklen_t {
+        self.len
+    }
+
+    /// Where the kernel reads the room and writes the length.
+    pub fn len_mut_ptr(&mut self) -> *mut socklen_t {
+        &raw mut self.len
+    }
+
+    /// `AF_INET` or `AF_INET6`, or what the kernel wrote.
+    pub fn family(&self) -> libc::c_int {
+        self.storage.ss_family.into()
+    }
+}
+
+impl From<SocketAddr> for RawAddr {
+    fn from(addr: SocketAddr) -> RawAddr {
+        let mut raw = RawAddr::empty();
+        let start = &raw mut raw.storage;
+        match addr {
+            SocketAddr::V4(addr) => {
+                let v4 = sockaddr_in {
+                    sin_family: FAMILY_V4,
+                    sin_port: addr.port().to_be(),
+                    sin_addr: libc::in_addr { s_addr: addr.ip().to_bits().to_be() },
+                    sin_zero: [0; 8],
+                };
+                // SAFETY: rule 1: a `sockaddr_in` fits the storage, which is aligned for all families.
+                unsafe { start.cast::<sockaddr_in>().write(v4) };
+                raw.len = V4_LEN;
+            }
+            SocketAddr::V6(addr) => {
+                let v6 = sockaddr_in6 {
+                    sin6_family: FAMILY_V6,
+                    sin6_port: addr.port().to_be(),
+                    sin6_flowinfo: addr.flowinfo(),
+                    sin6_addr: libc::in6_addr { s6_addr: addr.ip().octets() },
+                    sin6_scope_id: addr.scope_id(),
+                };
+                // SAFETY: rule 1: a `sockaddr_in6` fits the storage, which is aligned for all families.
+                unsafe { start.cast::<sockaddr_in6>().write(v6) };
+                raw.len = V6_LEN;
+            }
+        }
+        raw
+    }
+}
+
+impl fmt::Debug for RawAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.to_socket_addr() {
+            Some(addr) => write!(f, "RawAddr({addr})"),
+            None => write!(f, "RawAddr(family {}, {} bytes)", self.family(), self.len),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn addresses_of_both_families_survive_the_way_there_and_back() {
+        for text in ["0.0.0.0:0", "127.0.0.1:8080", "255.1.2.3:65535", "[::]:1", "[2001:db8::17]:443"] {
+            let addr: SocketAddr = text.parse().unwrap();
+            assert_eq!(RawAddr::from(addr).to_socket_addr(), Some(addr), "{text}");
+        }
+        let scoped = SocketAddr::V6(SocketAddrV6::new("fe80::1".parse().unwrap(), 9, 5, 3));
+        assert_eq!(RawAddr::from(scoped).to_socket_addr(), Some(scoped));
+    }
+
+    #[test]
+    fn the_kernels_byte_order_is_network_order() {
+        let raw = RawAddr::from("1.2.3.4:258".parse::<SocketAddr>().unwrap());
+        // SAFETY: rule 1: 8 bytes of an initialised storage.
+        let bytes: [u8; 8] = unsafe { raw.as_ptr().cast::<[u8; 8]>().read() };
+        assert_eq!(bytes, [2, 0, 1, 2, 1, 2, 3, 4]);
+        assert_eq!(raw.len(), 16);
+    }
+
+    #[test]
+    fn an_empty_or_truncated_address_reads_back_as_nothing() {
+        assert_eq!(RawAddr::empty().to_socket_addr(), None);
+        for text in ["1.2.3.4:5", "[::1]:5"] {
+            let mut raw = RawAddr::from(text.parse::<SocketAddr>().unwrap());
+            raw.len -= 1;
+            assert_eq!(raw.to_socket_addr(), None, "{text}");
+        }
+    }
+}
