@@ -1,1 +1,28 @@
-//! Corelane floor 4: the shard, its turn loop, tasks, timers and mailbox.
+//! Corelane floor 4: the shard. What one core runs, and the only loop it runs.
+//!
+//! Reading order: [`turn`] is the loop; [`shard`] what it owns and what code on it may ask; [`driver`] how
+//! connection tables hook into it; [`task`] futures; [`timer`] the wheel; [`io`] operations as futures, [`fs`] files among them;
+//! [`blocking`] the way out for what must block; [`remote`] what other threads may touch.
+//!
+//! Not here: any protocol, any system call (the kernel comes in as a parameter).
+
+pub mod blocking;
+pub mod driver;
+pub mod fs;
+pub mod io;
+pub mod remote;
+pub mod shard;
+pub mod stats;
+pub mod task;
+pub mod timer;
+pub mod turn;
+
+pub use blocking::{BlockingError, BlockingPool, blocking};
+pub use driver::{Data, Driver, Event};
+pub use io::{IoDone, IoFuture};
+pub use remote::{Remote, ShardHandle};
+pub use shard::{Shard, ShardOp, current, try_current};
+pub use stats::Stats;
+pub use task::{Task, TaskError, spawn};
+pub use timer::{Elapsed, Sleep, TimerKey, sleep, timeout};
+pub use turn::{Runtime, Turn};

@@ -1,0 +1,84 @@
+//! What other threads may touch: a shard's mailbox and its doorbell.
+//!
+//! # Rules
+//! 1. The consumer announces sleep (`sleeping = true`), then looks at both queues once more, then sleeps.
+//!    A producer pushes first, then clears `sleeping`; only the one that found it set rings. With both
+//!    sides sequentially consistent, either the consumer sees the message or the producer sees the sleep
+//!    (the store-buffer case of Dekker's algorithm).
+//! 2. A task is in at most one queue at a time, so the wake queue holds at most `tasks_max` entries and is
+//!    made that large: a wake is never lost.
+//! 3. The message queue is bounded by the caller's choice; when it is full the message comes back.
+//!
+//! Not here: lanes between shards.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_task::Runnable;
+use corelane_base::{Full, ShardId, Unpark};
+use crossbeam_queue::ArrayQueue;
+
+use crate::shard::Shard;
+
+/// A message to a shard: runs once, inside its turn.
+pub type Message = Box<dyn FnOnce(&Shard) + Send>;
+
+/// Messages that may wait for one shard.
+///
+/// Control traffic only (drain, statistics): a handful a second. When full the sender gets `Full`.
+pub const MESSAGES_MAX: usize = 256;
+
+/// The part of a shard that other threads share.
+pub struct Remote {
+    pub(crate) id: ShardId,
+    /// Distinguishes shards for the life of the process, whatever their ids.
+    pub(crate) unique: u64,
+    pub(crate) wakes: ArrayQueue<Runnable>,
+    pub(crate) messages: ArrayQueue<Message>,
+    pub(crate) sleeping: AtomicBool,
+    pub(crate) unpark: Arc<dyn Unpark>,
+}
+
+impl Remote {
+    /// Rings only where the shard said that it sleeps. Called after a push (rule 1).
+    pub(crate) fn ring(&self) {
+        if self.sleeping.swap(false, Ordering::SeqCst) {
+            self.unpark.unpark();
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.wakes.is_empty() && self.messages.is_empty()
+    }
+}
+
+impl fmt::Debug for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Remote({:?})", self.id)
+    }
+}
+
+/// A handle to send to a shard from any thread.
+#[derive(Clone, Debug)]
+pub struct ShardHandle(pub(crate) Arc<Remote>);
+
+impl ShardHandle {
+    /// Which shard.
+    pub fn id(&self) -> ShardId {
+        self.0.id
+    }
+
+    /// Has `message` run on the shard in its next turn; wakes it if it sleeps.
+    ///
+    /// # Errors
+    /// [`Full`] when [`MESSAGES_MAX`] wait already. A message to a shard that has ended is never run.
+    pub fn send(&self, message: impl FnOnce(&Shard) + Send + 'static) -> Result<(), Full> {
+        self.0
+            .messages
+            .push(Box::new(message))
+            .map_err(|_| Full::new("messages_max", MESSAGES_MAX as u64))?;
+        self.0.ring();
+        Ok(())
+    }
+}

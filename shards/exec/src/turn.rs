@@ -1,0 +1,312 @@
+//! The turn: the only loop of a shard. DESIGN in one screen:
+//!
+//! 1. take completions, hand each to its driver or future; a receive buffer goes back as the call returns
+//! 2. take messages and wakes of other threads
+//! 3. run ready tasks, budgeted
+//! 4. fire timers (the clock is read once a turn)
+//! 5. let drivers coalesce and queue their sends
+//! 6. hand queued operations to the kernel
+//! 7. enter it once, and only if something needs it; with nothing to do, spin for `busy_poll`, then sleep
+//!    until a completion, the next timer or a foreign wake
+//!
+//! # Rules
+//! 1. Nothing below blocks, whatever a driver or task asked for.
+//! 2. A turn sleeps only after announcing it (see `remote`), and only with every queue empty.
+//! 3. A panic that reaches this loop is a fault of ours: the process must not go on with a shard missing.
+//!
+//! Not here: what an operation means (`driver`, `io`).
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use corelane_base::{Completion, Kernel, KernelStats, Limits, Payload, ShardId, Wait};
+use corelane_pools::{Chain, Pools};
+
+use crate::blocking::BlockingPool;
+use crate::driver::{Data, Driver, Event};
+use crate::shard::{Entered, Shard};
+use crate::stats::bump;
+use crate::timer::Target;
+
+/// What a turn left.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Turn {
+    /// Something was done, or is left to do: turn again.
+    Busy,
+    /// Nothing to do before the next timer or completion.
+    Idle,
+}
+
+/// A shard with its kernel.
+pub struct Runtime<K: Kernel<Bytes = Chain>> {
+    kernel: K,
+    shard: Rc<Shard>,
+    drivers: Vec<Rc<dyn Driver>>,
+    due: Vec<Target>,
+}
+
+impl<K: Kernel<Bytes = Chain>> std::fmt::Debug for Runtime<K> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Runtime({:?})", self.shard)
+    }
+}
+
+impl<K: Kernel<Bytes = Chain>> Runtime<K> {
+    /// A shard on this thread. `limits` must have passed its check.
+    pub fn new(
+        id: ShardId,
+        limits: Limits,
+        pools: Pools,
+        mut kernel: K,
+        blocking: Option<Arc<BlockingPool>>,
+    ) -> Runtime<K> {
+        let clock = kernel.clock();
+        let shard = Shard::new(id, Rc::new(limits), pools, clock, kernel.unpark(), blocking);
+        Runtime { kernel, shard, drivers: Vec::new(), due: Vec::new() }
+    }
+
+    /// The shard.
+    pub fn shard(&self) -> &Rc<Shard> {
+        &self.shard
+    }
+
+    /// The kernel: to add listeners, and for tests to reach the simulator.
+    pub fn kernel(&mut self) -> &mut K {
+        &mut self.kernel
+    }
+
+    /// Counters of the kernel.
+    pub fn kernel_stats(&self) -> KernelStats {
+        self.kernel.stats()
+    }
+
+    /// Runs `f` with this shard as the current one, as if inside a turn: for start-up.
+    pub fn within<R>(&mut self, f: impl FnOnce(&Rc<Shard>) -> R) -> R {
+        let _current = Entered::enter(&self.shard);
+        f(&self.shard)
+    }
+
+    /// When the next timer is due, monotonic nanoseconds.
+    pub fn next_deadline(&self) -> Option<u64> {
+        self.shard.timers.borrow().next_ns()
+    }
+
+    /// Turns until [`Shard::stop`] was called, sleeping when idle.
+    ///
+    /// # Errors
+    /// When the kernel refuses to be entered: nothing can go on then.
+    pub fn run(&mut self) -> std::io::Result<()> {
+        while !self.shard.stopping.get() {
+            self.turn(true)?;
+        }
+        Ok(())
+    }
+
+    /// Once round the loop; sleeps at its end if `park` and nothing is left to do.
+    ///
+    /// # Errors
+    /// As [`Runtime::run`].
+    pub fn turn(&mut self, park: bool) -> std::io::Result<Turn> {
+        let _current = Entered::enter(&self.shard);
+        let shard = Rc::clone(&self.shard);
+        bump(&shard.stats.turns);
+        shard.now.set(self.kernel.clock());
+
+        let mut more = self.take_completions(&shard);
+        let taken = shard.stats.completions.get();
+        more |= take_mail(&shard);
+        more |= run_tasks(&shard);
+        self.fire_timers(&shard);
+        for at in 0..self.drivers.len() {
+            more |= self.drivers[at].flush(&shard);
+        }
+        self.hand_over(&shard)?;
+        more |= !shard.ready.borrow().is_empty() || shard.stopping.get();
+
+        if more || !park {
+            if self.kernel.needs_enter() {
+                self.kernel.enter(Wait::No)?;
+            }
+            return Ok(if more || shard.stats.completions.get() != taken { Turn::Busy } else { Turn::Idle });
+        }
+        self.park(&shard)?;
+        Ok(Turn::Idle)
+    }
+
+    #[inline]
+    fn take_completions(&mut self, shard: &Rc<Shard>) -> bool {
+        if self.drivers.len() != shard.drivers().len() {
+            self.drivers.clone_from(&shard.drivers());
+        }
+        let budget = shard.limits.completion_budget;
+        let mut taken = 0;
+        while taken < budget {
+            let Some(completion) = self.kernel.pop() else { break };
+            taken += 1;
+            self.dispatch(shard, completion);
+        }
+        shard.stats.completions.set(shard.stats.completions.get() + u64::from(taken));
+        let spent = taken == budget;
+        if spent {
+            bump(&shard.stats.budgets_spent);
+        }
+        spent
+    }
+
+    #[inline]
+    fn dispatch(&mut self, shard: &Rc<Shard>, completion: Completion<Chain>) {
+        let Completion { token, result, more, payload } = completion;
+        let owner = usize::from(token.owner());
+        let (data, buffer) = match payload {
+            Payload::None => (Data::None, None),
+            Payload::Received(buffer) => {
+                let len = u32::try_from(result).unwrap_or(0);
+                (Data::Received(self.kernel.received(buffer, len)), Some(buffer))
+            }
+            Payload::Sent(chain) => (Data::Sent(chain), None),
+            Payload::Peer(peer) => (Data::Peer(peer), None),
+            Payload::Bytes(bytes) => (Data::Bytes(bytes), None),
+        };
+        let event = Event { token, result, more, data };
+        if owner == 0 {
+            shard.complete_io(event);
+        } else {
+            assert!(owner <= self.drivers.len(), "a completion for a driver that never was: {token:?}");
+            self.drivers[owner - 1].complete(shard, event);
+        }
+        if let Some(buffer) = buffer {
+            self.kernel.recycle(buffer);
+        }
+    }
+
+    fn fire_timers(&mut self, shard: &Rc<Shard>) {
+        shard.timers.borrow_mut().advance(shard.now().mono_ns, &mut self.due);
+        if self.due.is_empty() {
+            return;
+        }
+        shard.stats.timers_fired.set(shard.stats.timers_fired.get() + self.due.len() as u64);
+        for target in self.due.drain(..) {
+            match target {
+                Target::Wake(waker) => waker.wake(),
+                Target::Driver(token) => {
+                    let owner = usize::from(token.owner());
+                    self.drivers[owner - 1].timer(shard, token);
+                }
+            }
+        }
+    }
+
+    /// Hands every queued operation to the kernel, entering it when its queue is full.
+    #[inline]
+    fn hand_over(&mut self, shard: &Rc<Shard>) -> std::io::Result<()> {
+        let mut ops = shard.ops.borrow_mut();
+        while let Some(op) = ops.pop_front() {
+            if let Err(op) = self.kernel.push(op) {
+                bump(&shard.stats.submission_full);
+                ops.push_front(op);
+                self.kernel.enter(Wait::No)?;
+                // Completions may have to be taken before there is room again: the next turn goes on.
+                let Some(op) = ops.pop_front() else { break };
+                if let Err(op) = self.kernel.push(op) {
+                    ops.push_front(op);
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn park(&mut self, shard: &Rc<Shard>) -> std::io::Result<()> {
+        if !shard.ops.borrow().is_empty() {
+            return self.kernel.enter(Wait::No);
+        }
+        let now = shard.now().mono_ns;
+        let next = self.next_deadline();
+        let spin = u64::try_from(shard.limits.busy_poll.as_nanos()).unwrap_or(0);
+        if spin > 0 {
+            if self.kernel.needs_enter() {
+                self.kernel.enter(Wait::No)?;
+            }
+            let end = next.map_or(now + spin, |n| n.min(now + spin));
+            loop {
+                if self.kernel.needs_enter() {
+                    return self.kernel.enter(Wait::No);
+                }
+                if !shard.remote.is_empty() {
+                    return Ok(());
+                }
+                if let Some(completion) = self.kernel.pop() {
+                    bump(&shard.stats.completions);
+                    self.dispatch(shard, completion);
+                    return Ok(());
+                }
+                if self.kernel.clock().mono_ns >= end {
+                    break;
+                }
+                std::hint::spin_loop();
+            }
+        }
+        let wait = next.map(|at| at.saturating_sub(now));
+        shard.remote.sleeping.store(true, Ordering::SeqCst);
+        let result = if shard.remote.is_empty() {
+            bump(&shard.stats.parks);
+            self.kernel.enter(Wait::Until(wait))
+        } else {
+            self.kernel.enter(Wait::No)
+        };
+        shard.remote.sleeping.store(false, Ordering::SeqCst);
+        result
+    }
+}
+
+fn take_mail(shard: &Rc<Shard>) -> bool {
+    let remote = &shard.remote;
+    if remote.is_empty() {
+        return false;
+    }
+    let mut taken = 0u64;
+    // Bounded by what stands there now: what is added meanwhile waits for the next turn.
+    for _ in 0..remote.messages.len() {
+        let Some(message) = remote.messages.pop() else { break };
+        message(shard);
+        taken += 1;
+    }
+    for _ in 0..remote.wakes.len() {
+        let Some(runnable) = remote.wakes.pop() else { break };
+        shard.ready.borrow_mut().push_back(runnable);
+        taken += 1;
+    }
+    shard.stats.mailbox_taken.set(shard.stats.mailbox_taken.get() + taken);
+    taken > 0
+}
+
+/// Runs ready tasks, at most `task_budget`. Returns whether some are left.
+fn run_tasks(shard: &Rc<Shard>) -> bool {
+    let mut left = shard.limits.task_budget;
+    while left > 0 {
+        let next = shard.ready.borrow_mut().pop_front();
+        let Some(runnable) = next else { return false };
+        bump(&shard.stats.tasks_polled);
+        runnable.run();
+        left -= 1;
+    }
+    let spent = !shard.ready.borrow().is_empty();
+    if spent {
+        bump(&shard.stats.budgets_spent);
+    }
+    spent
+}
+
+impl<K: Kernel<Bytes = Chain>> Drop for Runtime<K> {
+    fn drop(&mut self) {
+        let _current = Entered::enter(&self.shard);
+        self.shard.end_tasks();
+        while self.shard.remote.messages.pop().is_some() {}
+        // Drivers hold the shard's pools and may hold each other: let them go before the kernel.
+        self.shard.drop_locals();
+        let drivers = std::mem::take(&mut *self.shard.drivers.borrow_mut());
+        drop(drivers);
+        self.drivers.clear();
+    }
+}
