@@ -1,0 +1,1 @@
+//! Check: what must hold for every input, shared by the property tests and the fuzz target.
