@@ -1,13 +1,17 @@
 //! `bench`: the measurements of Corelane, one binary.
 //!
 //! `limit-uring` and `limit-epoll` are hand-written servers that do nothing but the work; they mark
-//! what one core can do and everything else is compared with them. Results go to standard output,
+//! what one core can do and everything else is compared with them. `compare` measures servers against
+//! each other in interleaved rounds. Results go to standard output,
 //! talk to standard error. Exit codes: 0 done, 1 ran but a target was missed, 2 could not run.
 //!
 //! Not here: in-process micro benchmarks, and peers that need heavy crates (`bench/peers`).
 
+mod ab;
 mod limit;
 
+use std::convert::Infallible;
+use std::io;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -25,18 +29,30 @@ enum Command {
     LimitUring(limit::Options),
     /// Serve with the hand-written epoll loop.
     LimitEpoll(limit::Options),
+    /// Measure the CPU cost of an answer of several servers, in interleaved rounds.
+    Compare(ab::Options),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::LimitUring(options) => limit::uring::serve(&options),
-        Command::LimitEpoll(options) => limit::epoll::serve(&options),
+        Command::LimitUring(options) => end(limit::uring::serve(&options)),
+        Command::LimitEpoll(options) => end(limit::epoll::serve(&options)),
+        Command::Compare(options) => ab::compare(&options),
     };
     match result {
-        Ok(never) => match never {},
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
         Err(error) => {
             eprintln!("bench: {error}");
             ExitCode::from(2)
         }
+    }
+}
+
+/// A limit server ends only by an error.
+fn end(served: io::Result<Infallible>) -> Result<bool, String> {
+    match served {
+        Ok(never) => match never {},
+        Err(error) => Err(error.to_string()),
     }
 }
