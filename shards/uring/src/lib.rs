@@ -1,1 +1,39 @@
 //! Corelane floor 3: io_uring as the production kernel of a shard.
+//!
+//! [`Ring::new`] asks the kernel for everything listed in [`Features`], goes on without what it refuses, and
+//! says what and why ([`Ring::lacking`]). Then [`Ring`] is a [`Kernel`](corelane_base::Kernel) over
+//! [`Chain`](corelane_pools::Chain)s of bytes.
+//!
+//! # Rules (SAFETY comments of the crate cite these numbers)
+//! 1. One thread: a [`Ring`] is made, used and dropped on one thread (it is neither `Send` nor `Sync`), and
+//!    no reference to a queue of it outlives the statement that made it.
+//! 2. What the kernel reads or writes until an operation completes (bytes to send, buffers to read into,
+//!    an address to fill) is owned by the operation's entry in the table of flights. Entries do not move,
+//!    and are taken out only when the last completion of their operation was read.
+//! 3. What the kernel reads while it takes an operation over (message headers, lists of chunks, addresses
+//!    to connect to, paths, times) stays where it is until the queue is empty again:
+//!    `IORING_FEAT_SUBMIT_STABLE`, checked when the ring is made.
+//! 4. A receive buffer belongs to the kernel, or is lent: `lent` holds its bytes received from the completion
+//!    that brought it until it is recycled. Only lent buffers are read, and never beyond those bytes.
+//! 5. Memory the kernel may still use is never freed: if operations do not end in time when the ring is
+//!    dropped, their entries and the receive buffers are leaked on purpose.
+//! 6. A pointer handed to a system call points to a live value of the type its man page names.
+//!
+//! Not here: who gets a completion (`exec`), what a connection is (`net`), what to do about a
+//! [`SetupError`] (`boot`).
+
+mod addr;
+mod buffers;
+mod enter;
+mod error;
+mod features;
+mod flights;
+mod kernel;
+mod message;
+mod ring;
+mod setup;
+mod wake;
+
+pub use error::SetupError;
+pub use features::{Features, Lacking, UnknownFeature, Why};
+pub use ring::{Ring, RingConfig};

@@ -1,0 +1,541 @@
+//! Operations into queue entries, and completions back.
+//!
+//! An operation that owns nothing carries its token as `user_data`, and its completion needs no look-up. One
+//! that owns something, or that the ring repeats, has an entry in the table of flights.
+//!
+//! Where multishot is off, [`AcceptMode::Multi`] and [`RecvMode::Multi`] are single operations that the ring
+//! pushes again after each success. One that finds the queue full waits in `waiting` for the next enter, and a
+//! cancel that crosses a success still ends it: the success is handed out, and `ECANCELED` after it.
+//!
+//! Not here: entering (`ring.rs`).
+
+use std::sync::Arc;
+
+use corelane_base::{
+    AcceptMode, BufferId, Clock, Completion, Kernel, KernelStats, ListenerId, Op, Payload, RecvMode,
+    ShutdownHow, Sock, Token, Unpark, Wait,
+};
+use corelane_pools::Chain;
+use io_uring::squeue::Flags;
+use io_uring::types::{CancelBuilder, DestinationSlot, Fd, Fixed, FsyncFlags};
+use io_uring::{cqueue, opcode, squeue};
+
+use crate::addr::PeerAddr;
+use crate::buffers::GROUP;
+use crate::features::Features;
+use crate::flights::{Flight, Loop, Whose};
+use crate::ring::Ring;
+
+/// Most bytes of one read, write or send: what Linux moves at once (`MAX_RW_COUNT`).
+const BYTES_MAX: usize = 0x7fff_f000;
+
+/// Address blocks kept for the next accept; one listener uses one at a time.
+const PEERS_KEPT: usize = 16;
+
+#[inline]
+#[allow(clippy::cast_possible_truncation)] // below 2^31
+fn len32(len: usize) -> u32 {
+    len.min(BYTES_MAX) as u32
+}
+
+impl Ring {
+    #[inline]
+    fn direct(&self) -> bool {
+        self.granted.contains(Features::DIRECT)
+    }
+
+    /// The flag that says what a socket's number is.
+    #[inline]
+    fn file(&self) -> Flags {
+        if self.direct() { Flags::FIXED_FILE } else { Flags::empty() }
+    }
+
+    fn slot(&self) -> Option<DestinationSlot> {
+        self.direct().then(DestinationSlot::auto_target)
+    }
+
+    /// `SOCK_CLOEXEC` and `O_CLOEXEC` (they are equal) for descriptors of the process; a slot of the ring's
+    /// table knows no exec, and the kernel refuses the flag.
+    fn cloexec(&self) -> i32 {
+        if self.direct() { 0 } else { libc::SOCK_CLOEXEC }
+    }
+
+    /// Queues an operation that owns nothing.
+    #[inline]
+    fn plain(&mut self, entry: squeue::Entry, token: Token) {
+        let entry = entry.user_data(token.to_bits());
+        if token == Token::NONE {
+            self.queue(&entry.flags(Flags::SKIP_SUCCESS));
+        } else {
+            self.queue_counted(&entry);
+        }
+    }
+
+    #[inline]
+    fn send(&mut self, sock: Sock, token: Token, data: Chain) {
+        debug_assert!(!data.is_empty(), "nothing to send");
+        let fd = Fd(sock.0.cast_signed());
+        let entry = if data.is_single() {
+            let bytes = data.first();
+            opcode::Send::new(fd, bytes.as_ptr(), len32(bytes.len())).flags(libc::MSG_NOSIGNAL).build()
+        } else {
+            let message = self.messages.write(&data);
+            opcode::SendMsg::new(fd, message).flags(libc::MSG_NOSIGNAL as u32).build()
+        };
+        let entry = entry.flags(self.file());
+        let (_, name) = self.flights.insert(token, Flight::Send(data));
+        self.queue_counted(&entry.user_data(name));
+    }
+
+    fn recv_entry(&self, sock: Sock, flags: i32) -> squeue::Entry {
+        opcode::Recv::new(Fd(sock.0.cast_signed()), std::ptr::null_mut(), self.buffers.bytes())
+            .buf_group(GROUP)
+            .flags(flags)
+            .build()
+            .flags(Flags::BUFFER_SELECT | self.file())
+    }
+
+    #[inline]
+    fn recv(&mut self, sock: Sock, token: Token, mode: RecvMode) {
+        debug_assert_ne!(token, Token::NONE, "somebody must recycle the buffers");
+        let entry = match mode {
+            RecvMode::Multi if self.granted.contains(Features::MULTISHOT_RECV) => {
+                opcode::RecvMulti::new(Fd(sock.0.cast_signed()), GROUP).build().flags(self.file())
+            }
+            RecvMode::Multi => {
+                let on = Loop { on: sock, armed: false, cancelled: false, queued: false };
+                let (index, _) = self.flights.insert(token, Flight::Receives(on));
+                self.by_token.insert(token.to_bits(), index);
+                return self.arm(index);
+            }
+            RecvMode::Once => self.recv_entry(sock, 0),
+            RecvMode::Ready => self.recv_entry(sock, libc::MSG_DONTWAIT),
+        };
+        self.plain(entry, token);
+    }
+
+    fn accept(&mut self, listener: ListenerId, token: Token, mode: AcceptMode) {
+        let Some(fd) = self.listener_raw(listener) else {
+            self.answer(token, -libc::EBADF);
+            return;
+        };
+        match mode {
+            AcceptMode::Multi if self.granted.contains(Features::MULTISHOT_ACCEPT) => {
+                let accept = opcode::AcceptMulti::new(Fd(fd)).allocate_file_index(self.direct());
+                self.plain(accept.flags(self.cloexec()).build(), token);
+            }
+            AcceptMode::Multi | AcceptMode::Queued => {
+                let queued = mode == AcceptMode::Queued;
+                let on = Loop { on: listener, armed: false, cancelled: false, queued };
+                let (index, _) = self.flights.insert(token, Flight::Accepts(on));
+                self.by_token.insert(token.to_bits(), index);
+                // A queued one changes the listener first, which is a call: left to the next enter.
+                if queued { self.waiting.push_back(index) } else { self.arm(index) }
+            }
+            AcceptMode::OneWithPeer => {
+                let peer = self.peers.pop().unwrap_or_else(|| Box::new(PeerAddr::empty()));
+                let (index, name) = self.flights.insert(token, Flight::AcceptOne(peer));
+                self.by_token.insert(token.to_bits(), index);
+                let Flight::AcceptOne(peer) = &mut self.flights.get(index).flight else { unreachable!() };
+                let (addr, len) = peer.parts();
+                let accept = opcode::Accept::new(Fd(fd), addr, len).file_index(self.slot());
+                self.queue_counted(&accept.flags(self.cloexec()).build().user_data(name));
+            }
+        }
+    }
+
+    /// Queues the next single operation of one that the ring repeats; there is a place. Ends it instead if it
+    /// was cancelled.
+    pub(crate) fn arm(&mut self, index: u32) {
+        let (slot, cloexec) = (self.slot(), self.cloexec());
+        let name = self.flights.name(index);
+        let flight = self.flights.get(index);
+        let entry = match &mut flight.flight {
+            Flight::Receives(Loop { cancelled: true, .. })
+            | Flight::Accepts(Loop { cancelled: true, .. }) => {
+                return self.end(index, -libc::ECANCELED);
+            }
+            Flight::Receives(on) => {
+                on.armed = true;
+                let sock = on.on;
+                self.recv_entry(sock, 0)
+            }
+            Flight::Accepts(on) => {
+                on.armed = true;
+                let (listener, queued) = (on.on, std::mem::take(&mut on.queued));
+                let Some(fd) = self.listener_raw(listener) else { return self.end(index, -libc::EBADF) };
+                if queued && let Err(error) = set_nonblocking(fd) {
+                    return self.end(index, -crate::error::errno_of(&error));
+                }
+                use std::ptr::null_mut;
+                opcode::Accept::new(Fd(fd), null_mut(), null_mut()).file_index(slot).flags(cloexec).build()
+            }
+            _ => unreachable!("entry {index} is not repeated"),
+        };
+        self.queue_counted(&entry.user_data(name));
+    }
+
+    /// Ends an operation of the table that is not with the kernel.
+    fn end(&mut self, index: u32, result: i32) {
+        let (token, _) = self.flights.take(index);
+        self.by_token.remove(&token.to_bits());
+        self.answer(token, result);
+    }
+
+    /// A last completion made here.
+    fn answer(&mut self, token: Token, result: i32) {
+        if token == Token::NONE {
+            self.failed_unseen += u64::from(result < 0);
+        } else {
+            self.ready.push_back(Completion { token, result, more: false, payload: Payload::None });
+        }
+    }
+
+    fn cancel(&mut self, target: Token, token: Token) {
+        let mut name = target.to_bits();
+        if let Some(&index) = self.by_token.get(&name) {
+            name = self.flights.name(index);
+            match &mut self.flights.get(index).flight {
+                Flight::Receives(Loop { armed, cancelled, .. })
+                | Flight::Accepts(Loop { armed, cancelled, .. }) => {
+                    *cancelled = true;
+                    if !*armed {
+                        // It waits for room, and will end there.
+                        return self.answer(token, 0);
+                    }
+                }
+                _ => {}
+            }
+        }
+        self.plain(opcode::AsyncCancel::new(name).build(), token);
+    }
+
+    fn cancel_sock(&mut self, sock: Sock, token: Token) {
+        if !self.granted.contains(Features::MULTISHOT_RECV) {
+            for (_, entry) in self.flights.iter_mut() {
+                if let Flight::Receives(on) = &mut entry.flight
+                    && on.on == sock
+                {
+                    on.cancelled = true;
+                }
+            }
+        }
+        let all = match self.direct() {
+            true => CancelBuilder::fd(Fixed(sock.0)),
+            false => CancelBuilder::fd(Fd(sock.0.cast_signed())),
+        };
+        self.plain(opcode::AsyncCancel2::new(all.all()).build(), token);
+    }
+
+    /// Marks everything that the ring repeats as not to be repeated.
+    pub(crate) fn cancel_repeats(&mut self) {
+        for (_, entry) in self.flights.iter_mut() {
+            if let Flight::Receives(Loop { cancelled, .. }) | Flight::Accepts(Loop { cancelled, .. }) =
+                &mut entry.flight
+            {
+                *cancelled = true;
+            }
+        }
+    }
+
+    /// The buffer of a receive, as what is given back.
+    #[inline]
+    fn received_payload(&mut self, result: i32, flags: u32) -> Payload<Chain> {
+        match cqueue::buffer_select(flags) {
+            None => Payload::None,
+            Some(id) if result > 0 => Payload::Received(self.buffers.lend(id, result.cast_unsigned())),
+            Some(id) => {
+                self.buffers.untouched(id);
+                Payload::None
+            }
+        }
+    }
+
+    #[inline]
+    fn completed_plain(&mut self, token: Token, result: i32, flags: u32) -> Option<Completion<Chain>> {
+        let payload = self.received_payload(result, flags);
+        if token == Token::NONE {
+            // Only failures have a completion, except where the kernel cannot leave it out.
+            self.failed_unseen += u64::from(result < 0);
+            return None;
+        }
+        let more = cqueue::more(flags);
+        self.under_way -= u64::from(!more);
+        self.stats.no_buffers += u64::from(result == -libc::ENOBUFS);
+        Some(Completion { token, result, more, payload })
+    }
+
+    #[inline]
+    fn completed_flight(&mut self, index: u32, result: i32, flags: u32) -> Option<Completion<Chain>> {
+        self.under_way -= 1;
+        debug_assert!(!cqueue::more(flags));
+        if let Flight::Send(_) = self.flights.get(index).flight {
+            let (token, Flight::Send(data)) = self.flights.take(index) else { unreachable!() };
+            return give(token, result, Payload::Sent(data));
+        }
+        self.completed_rare(index, result, flags)
+    }
+
+    #[inline(never)]
+    fn completed_rare(&mut self, index: u32, result: i32, flags: u32) -> Option<Completion<Chain>> {
+        let entry = self.flights.get(index);
+        let again = match &mut entry.flight {
+            Flight::Accepts(on) => {
+                on.armed = false;
+                result >= 0
+            }
+            Flight::Receives(on) => {
+                on.armed = false;
+                result > 0
+            }
+            _ => false,
+        };
+        if again {
+            let token = entry.token;
+            let payload = self.received_payload(result, flags);
+            if self.has_place() {
+                self.arm(index)
+            } else {
+                self.waiting.push_back(index)
+            }
+            return Some(Completion { token, result, more: true, payload });
+        }
+        let (token, flight) = self.flights.take(index);
+        let payload = match flight {
+            Flight::Free(_) => unreachable!("entry {index} is free"),
+            Flight::Send(data) => Payload::Sent(data),
+            Flight::Data(data) => Payload::Bytes(data),
+            Flight::Connect(_) | Flight::Open(_) => Payload::None,
+            Flight::AcceptOne(peer) => {
+                self.by_token.remove(&token.to_bits());
+                let addr = peer.get();
+                if self.peers.len() < PEERS_KEPT {
+                    self.peers.push(peer);
+                }
+                if result < 0 { Payload::None } else { Payload::Peer(addr) }
+            }
+            Flight::Accepts(_) => {
+                self.by_token.remove(&token.to_bits());
+                Payload::None
+            }
+            Flight::Receives(_) => {
+                self.by_token.remove(&token.to_bits());
+                self.stats.no_buffers += u64::from(result == -libc::ENOBUFS);
+                self.received_payload(result, flags)
+            }
+        };
+        give(token, result, payload)
+    }
+
+    fn reap(&mut self) -> Option<Completion<Chain>> {
+        loop {
+            let entry = self.io.completion().next()?;
+            let (result, flags) = (entry.result(), entry.flags());
+            let completion = match Whose::of(entry.user_data()) {
+                Whose::Token(token) => self.completed_plain(token, result, flags),
+                Whose::Flight { index, generation } => {
+                    assert!(self.flights.is(index, generation), "a completion for a free entry");
+                    self.completed_flight(index, result, flags)
+                }
+                Whose::Provide { first, count } => {
+                    if result < 0 {
+                        self.buffers.refused(first, count);
+                    }
+                    None
+                }
+                Whose::Internal(user_data) => {
+                    let more = cqueue::more(flags);
+                    self.under_way -= u64::from(!more);
+                    self.internal(user_data, result, more);
+                    None
+                }
+            };
+            if completion.is_some() {
+                return completion;
+            }
+        }
+    }
+}
+
+/// A last completion, unless nobody waits for it.
+#[inline]
+fn give(token: Token, result: i32, payload: Payload<Chain>) -> Option<Completion<Chain>> {
+    (token != Token::NONE).then_some(Completion { token, result, more: false, payload })
+}
+
+fn set_nonblocking(fd: i32) -> std::io::Result<()> {
+    let on: libc::c_int = 1;
+    // SAFETY: rule 6; FIONBIO reads one int.
+    let answer = unsafe { libc::ioctl(fd, libc::FIONBIO, &raw const on) };
+    if answer == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+}
+
+fn read_clock(id: libc::clockid_t) -> libc::timespec {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: rule 6; the call fills one timespec.
+    let answer = unsafe { libc::clock_gettime(id, &raw mut time) };
+    assert_eq!(answer, 0, "clock_gettime({id})");
+    time
+}
+
+impl Kernel for Ring {
+    type Bytes = Chain;
+
+    #[inline]
+    fn push(&mut self, op: Op<Chain>) -> Result<(), Op<Chain>> {
+        if !self.has_place() {
+            return Err(op);
+        }
+        match op {
+            Op::Send { sock, token, data } => {
+                let room = data.is_single() || self.messages.has_room();
+                if !room || !self.flights.has_room() {
+                    return Err(Op::Send { sock, token, data });
+                }
+                self.send(sock, token, data);
+                Ok(())
+            }
+            Op::Recv { sock, token, mode } => {
+                let single = self.granted.contains(Features::MULTISHOT_RECV) || mode != RecvMode::Multi;
+                if !single && !self.flights.has_room() {
+                    return Err(op);
+                }
+                self.recv(sock, token, mode);
+                Ok(())
+            }
+            rare => self.push_rare(rare),
+        }
+    }
+
+    #[inline]
+    fn needs_enter(&self) -> bool {
+        // SAFETY: rule 1: no other reference to the queue exists while this statement runs.
+        let queue = unsafe { self.io.submission_shared() };
+        let flagged = self.granted.contains(Features::TASKRUN_FLAG);
+        !queue.is_empty()
+            || !flagged
+            || queue.taskrun()
+            || queue.cq_overflow()
+            || !self.wake_armed
+            || !self.waiting.is_empty()
+            || self.buffers.owes()
+    }
+
+    #[inline]
+    fn enter(&mut self, wait: Wait) -> std::io::Result<()> {
+        self.enter_ring(wait)
+    }
+
+    #[inline]
+    fn pop(&mut self) -> Option<Completion<Chain>> {
+        let completion = if self.ready.is_empty() { self.reap() } else { self.ready.pop_front() };
+        self.stats.completed += u64::from(completion.is_some());
+        completion
+    }
+
+    #[inline]
+    fn received(&self, buffer: BufferId, len: u32) -> &[u8] {
+        self.buffers.read(buffer, len)
+    }
+
+    #[inline]
+    fn recycle(&mut self, buffer: BufferId) {
+        self.buffers.recycle(buffer);
+    }
+
+    /// Two calls of clock_gettime(2), through the vdso.
+    fn clock(&mut self) -> Clock {
+        let mono = read_clock(libc::CLOCK_MONOTONIC);
+        let unix = read_clock(libc::CLOCK_REALTIME_COARSE);
+        Clock {
+            mono_ns: mono.tv_sec.cast_unsigned() * 1_000_000_000 + mono.tv_nsec.cast_unsigned(),
+            unix_s: u64::try_from(unix.tv_sec).unwrap_or(0),
+        }
+    }
+
+    fn unpark(&self) -> Arc<dyn Unpark> {
+        Arc::clone(&self.wake) as Arc<dyn Unpark>
+    }
+
+    fn stats(&self) -> KernelStats {
+        // SAFETY: rule 1, as in `needs_enter`.
+        let dropped = unsafe { self.io.completion_shared() }.overflow();
+        KernelStats { dropped: u64::from(dropped), ..self.stats }
+    }
+}
+
+impl Ring {
+    #[inline(never)]
+    #[allow(clippy::result_large_err)] // as `push`
+    fn push_rare(&mut self, op: Op<Chain>) -> Result<(), Op<Chain>> {
+        let owns = matches!(
+            op,
+            Op::Accept { .. } | Op::Connect { .. } | Op::Open { .. } | Op::Read { .. } | Op::Write { .. }
+        );
+        if owns && !self.flights.has_room() {
+            return Err(op);
+        }
+        let file = self.file();
+        let fd = |sock: Sock| Fd(sock.0.cast_signed());
+        match op {
+            Op::Send { .. } | Op::Recv { .. } => unreachable!("pushed before"),
+            Op::Accept { listener, token, mode } => self.accept(listener, token, mode),
+            Op::Shutdown { sock, token, how } => {
+                let how = match how {
+                    ShutdownHow::Write => libc::SHUT_WR,
+                    ShutdownHow::Both => libc::SHUT_RDWR,
+                };
+                self.plain(opcode::Shutdown::new(fd(sock), how).build().flags(file), token);
+            }
+            Op::Close { sock, token } => {
+                let close = match self.direct() {
+                    true => opcode::Close::new(Fixed(sock.0)),
+                    false => opcode::Close::new(fd(sock)),
+                };
+                self.plain(close.build(), token);
+            }
+            Op::Cancel { target, token } => self.cancel(target, token),
+            Op::CancelSock { sock, token } => self.cancel_sock(sock, token),
+            Op::Socket { v6, token } => {
+                let domain = if v6 { libc::AF_INET6 } else { libc::AF_INET };
+                let kind = libc::SOCK_STREAM | self.cloexec();
+                let socket = opcode::Socket::new(domain, kind, 0).file_index(self.slot());
+                self.plain(socket.build(), token);
+            }
+            Op::Connect { sock, token, addr } => {
+                let (index, name) = self.flights.insert(token, Flight::Connect(Box::new(PeerAddr::of(addr))));
+                let Flight::Connect(addr) = &mut self.flights.get(index).flight else { unreachable!() };
+                let len = addr.len();
+                let (addr, _) = addr.parts();
+                let connect = opcode::Connect::new(fd(sock), addr, len).build();
+                self.queue_counted(&connect.flags(file).user_data(name));
+            }
+            Op::Open { path, flags, mode, token } => {
+                let (index, name) = self.flights.insert(token, Flight::Open(path));
+                let (slot, cloexec) = (self.slot(), self.cloexec());
+                let Flight::Open(path) = &self.flights.get(index).flight else { unreachable!() };
+                let open = opcode::OpenAt::new(Fd(libc::AT_FDCWD), path.as_ptr());
+                let open = open.flags(flags & !libc::O_CLOEXEC | cloexec).mode(mode).file_index(slot);
+                self.queue_counted(&open.build().user_data(name));
+            }
+            Op::Read { file: sock, offset, data, token } => {
+                let (index, name) = self.flights.insert(token, Flight::Data(data));
+                let Flight::Data(data) = &mut self.flights.get(index).flight else { unreachable!() };
+                let read = opcode::Read::new(fd(sock), data.as_mut_ptr(), len32(data.len()));
+                self.queue_counted(&read.offset(offset).build().flags(file).user_data(name));
+            }
+            Op::Write { file: sock, offset, data, from, token } => {
+                let (index, name) = self.flights.insert(token, Flight::Data(data));
+                let Flight::Data(data) = &self.flights.get(index).flight else { unreachable!() };
+                let bytes = &data[from as usize..];
+                let write = opcode::Write::new(fd(sock), bytes.as_ptr(), len32(bytes.len()));
+                self.queue_counted(&write.offset(offset).build().flags(file).user_data(name));
+            }
+            Op::Sync { file: sock, data_only, token } => {
+                let how = if data_only { FsyncFlags::DATASYNC } else { FsyncFlags::empty() };
+                self.plain(opcode::Fsync::new(fd(sock)).flags(how).build().flags(file), token);
+            }
+        }
+        Ok(())
+    }
+}
