@@ -11,7 +11,7 @@
 
 use crate::chunked::{Chunked, Piece};
 use crate::fields::{Lines, scan_lines};
-use crate::head::{Look, explain, look};
+use crate::head::{accept, accept_by_hand, explain};
 use crate::response::{Framing, check_head, write_head, write_reject};
 use crate::{
     BadHeader, BodyKind, BodyLength, BodyMode, HeaderSlots, Limits, Method, Reject, Request, ResponseHead,
@@ -178,13 +178,44 @@ impl Connection {
                 Err(why) => return self.refuse_head(why, input),
             }
         }
-        match look(input, limits, slots) {
-            Ok(Look::Whole(request, len)) => {
-                *input = &input[len..];
+        let whole: &'i [u8] = input;
+        let window = &whole[..whole.len().min(limits.head_bytes_max as usize)];
+        let mut parsed = httparse::Request::new(&mut []);
+        match parsed.parse_with_uninit_headers(window, &mut slots[..limits.slots()]) {
+            Ok(httparse::Status::Complete(len)) => match accept(&window[..len], parsed, limits) {
+                Ok(request) => {
+                    *input = &whole[len..];
+                    self.start(&request, limits);
+                    Step::Head(request)
+                }
+                Err(why) => self.refuse_head(why, input),
+            },
+            other => self.poll_unusual_head(limits, input, other.err()),
+        }
+    }
+
+    /// A head that httparse found partial, or refused.
+    #[cold]
+    fn poll_unusual_head<'i, 'h>(
+        &mut self,
+        limits: &Limits,
+        input: &mut &'i [u8],
+        error: Option<httparse::Error>,
+    ) -> Step<'h, 'i> {
+        let whole: &'i [u8] = input;
+        let window = &whole[..whole.len().min(limits.head_bytes_max as usize)];
+        let accepted = match error {
+            Some(error) => accept_by_hand(window, limits, error),
+            None if whole.len() >= limits.head_bytes_max as usize => Err(explain(window, limits)),
+            None => Ok(None),
+        };
+        match accepted {
+            Ok(Some((request, len))) => {
+                *input = &whole[len..];
                 self.start(&request, limits);
                 Step::Head(request)
             }
-            Ok(Look::Partial) => match self.remember(limits, input) {
+            Ok(None) => match self.remember(limits, input) {
                 Ok(()) => self.need_more(),
                 Err(why) => self.refuse_head(why, input),
             },
@@ -253,7 +284,6 @@ impl Connection {
     }
 
     /// Remembers how far a head that was just parsed without an end or a fault is known.
-    #[cold]
     fn remember(&mut self, limits: &Limits, input: &[u8]) -> Result<(), Why> {
         self.scan(limits, input)?;
         self.looked = self.scanned;

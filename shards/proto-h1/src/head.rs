@@ -115,13 +115,21 @@ pub struct Request<'h, 'i> {
     /// The framing of the body that follows.
     pub body: BodyKind,
     /// Host and port: the authority of an absolute target, else the Host field. `None` only in HTTP/1.0.
-    pub host: Option<&'i str>,
+    /// Checked ASCII; [`Request::host_str`] gives it as text.
+    pub host: Option<&'i [u8]>,
     /// The client waits for 100 before it sends the body ([`crate::Connection::respond_continue`]).
     pub expect_continue: bool,
     /// The client would reuse the connection.
     pub keep_alive: bool,
     /// The `Upgrade` value where it has a meaning: HTTP/1.1 with `Connection: upgrade`.
     pub upgrade: Option<&'i str>,
+}
+
+impl<'i> Request<'_, 'i> {
+    /// [`Request::host`] as text.
+    pub fn host_str(&self) -> Option<&'i str> {
+        self.host.and_then(|host| core::str::from_utf8(host).ok())
+    }
 }
 
 /// The field lines of a head, in order of arrival.
@@ -193,52 +201,34 @@ impl<'h, 'i> IntoIterator for Headers<'h, 'i> {
     }
 }
 
-/// What one look at a head found.
-pub(crate) enum Look<'h, 'i> {
-    /// Nothing wrong so far, and no end.
-    Partial,
-    /// The head and its length in bytes.
-    Whole(Request<'h, 'i>, usize),
-}
-
-/// Looks at the head that starts `input`. A fault is found as soon as httparse can see it.
+/// The request of a head that httparse took whole, or the reason against it.
 #[inline]
-pub(crate) fn look<'h, 'i>(
-    input: &'i [u8],
+pub(crate) fn accept<'h, 'i>(
+    head: &'i [u8],
+    parsed: httparse::Request<'h, 'i>,
     limits: &Limits,
-    slots: &'h mut HeaderSlots<'i>,
-) -> Result<Look<'h, 'i>, Why> {
-    let head_max = limits.head_bytes_max as usize;
-    let window = if input.len() > head_max { &input[..head_max] } else { input };
-    let mut parsed = httparse::Request::new(&mut []);
-    match parsed.parse_with_uninit_headers(window, &mut slots[..limits.slots()]) {
-        Ok(httparse::Status::Complete(len)) => {
-            let (Some(method), Some(raw), Some(minor)) = (parsed.method, parsed.path, parsed.version) else {
-                return Err(Why::Malformed);
-            };
-            let headers: &'h [httparse::Header<'i>] = parsed.headers;
-            let line_len = lines_end_in_crlf(window, headers, len).ok_or_else(|| explain(window, limits))?;
-            if line_len > limits.line_bytes_max as usize {
-                return Err(Why::LineTooLong);
-            }
-            let version = if minor == 0 { Version::Http10 } else { Version::Http11 };
-            let headers = Headers { parsed: headers, lines: FieldLines { raw: &[] } };
-            let request = interpret(Method::new(method), raw, version, headers, limits)?;
-            Ok(Look::Whole(request, len))
-        }
-        Ok(httparse::Status::Partial) if input.len() >= head_max => Err(explain(window, limits)),
-        Ok(httparse::Status::Partial) => Ok(Look::Partial),
-        Err(error) => look_by_hand(input, window, limits, error),
+) -> Result<Request<'h, 'i>, Why> {
+    let (Some(method), Some(target), Some(minor)) = (parsed.method, parsed.path, parsed.version) else {
+        return Err(Why::Malformed);
+    };
+    let headers: &'h [httparse::Header<'i>] = parsed.headers;
+    let Some(line_len) = lines_end_in_crlf(head, headers) else { return Err(explain(head, limits)) };
+    if line_len > limits.line_bytes_max as usize {
+        return Err(Why::LineTooLong);
     }
+    let version = if minor == 0 { Version::Http10 } else { Version::Http11 };
+    let fields = headers.iter().map(|header| (header.name, header.value));
+    let headers = Headers { parsed: headers, lines: FieldLines { raw: &[] } };
+    interpret(Method::new(method), target, version, headers, fields, limits)
 }
 
-/// httparse takes LF alone as a line end; we do not. Gives the length of the request line when all lines end
-/// in CRLF.
+/// httparse takes LF alone as a line end; we do not. Gives the length of the request line when all lines of the
+/// head end in CRLF.
 ///
 /// RFC 9112, 2.2 lets a recipient "recognize a single LF as a line terminator"; two parsers that differ here
 /// see different heads, so we decline.
 #[inline]
-fn lines_end_in_crlf(head: &[u8], headers: &[httparse::Header<'_>], len: usize) -> Option<usize> {
+fn lines_end_in_crlf(head: &[u8], headers: &[httparse::Header<'_>]) -> Option<usize> {
     let base = head.as_ptr() as usize;
     let mut line_len = None;
     for header in headers {
@@ -250,32 +240,35 @@ fn lines_end_in_crlf(head: &[u8], headers: &[httparse::Header<'_>], len: usize) 
         }
         line_len = line_len.or(Some(before_lf));
     }
-    let end = len.checked_sub(4)?;
-    if head.get(end..len) != Some(b"\r\n\r\n") {
+    if !head.ends_with(b"\r\n\r\n") {
         return None;
     }
-    line_len.or(Some(end))
+    line_len.or(Some(head.len() - 4))
 }
 
-/// The way of heads that httparse refuses: later minor versions are accepted, the others explained.
+/// The way of heads that httparse refuses: later minor versions are accepted, the others explained. `None`
+/// while the head is not whole.
+///
+/// `window` is the input up to `head_bytes_max`.
 #[cold]
-fn look_by_hand<'h, 'i>(
-    input: &'i [u8],
+pub(crate) fn accept_by_hand<'h, 'i>(
     window: &'i [u8],
     limits: &Limits,
     error: httparse::Error,
-) -> Result<Look<'h, 'i>, Why> {
+) -> Result<Option<(Request<'h, 'i>, usize)>, Why> {
     let strict = strict(window, limits)?;
     if error != httparse::Error::Version {
         return Err(Why::Malformed);
     }
     let Some(head) = strict else {
-        let full = input.len() >= limits.head_bytes_max as usize;
-        return if full { Err(Why::HeadTooLong) } else { Ok(Look::Partial) };
+        let full = window.len() >= limits.head_bytes_max as usize;
+        return if full { Err(Why::HeadTooLong) } else { Ok(None) };
     };
-    let headers = Headers { parsed: &[], lines: FieldLines { raw: head.fields } };
-    let request = interpret(Method::new(head.method), head.target, Version::Http11, headers, limits)?;
-    Ok(Look::Whole(request, head.len))
+    let fields = FieldLines { raw: head.fields };
+    let headers = Headers { parsed: &[], lines: fields };
+    let method = Method::new(head.method);
+    let request = interpret(method, head.target, Version::Http11, headers, fields, limits)?;
+    Ok(Some((request, head.len)))
 }
 
 /// Why a head that must be refused is refused.
@@ -420,11 +413,12 @@ fn interpret<'h, 'i>(
     raw_target: &'i str,
     version: Version,
     headers: Headers<'h, 'i>,
+    fields: impl Iterator<Item = (&'i str, &'i [u8])>,
     limits: &Limits,
 ) -> Result<Request<'h, 'i>, Why> {
     let target = Target::parse(raw_target, method)?;
     let mut meaning = Meaning::default();
-    for (name, value) in headers.iter() {
+    for (name, value) in fields {
         // Only these lengths belong to names that matter here.
         const LENGTHS: u32 = 1 << 4 | 1 << 6 | 1 << 7 | 1 << 10 | 1 << 14 | 1 << 17;
         if name.len() >= 32 || LENGTHS >> name.len() & 1 == 0 {
@@ -461,8 +455,8 @@ fn interpret<'h, 'i>(
     }
     let host = match target.authority() {
         // RFC 9112, 3.2.2: "MUST ignore the received Host header field (if any) and instead replace it"
-        Some(authority) => Some(authority),
-        None => meaning.host.and_then(|host| core::str::from_utf8(host).ok()),
+        Some(authority) => Some(authority.as_bytes()),
+        None => meaning.host,
     };
     // RFC 9110, 7.8: "A server MUST ignore an Upgrade header field that is received in an HTTP/1.0 request."
     let upgrade = match meaning.upgrade {

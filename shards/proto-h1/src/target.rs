@@ -194,21 +194,27 @@ fn check_escapes(mut bytes: &[u8]) -> Result<(), ()> {
 /// Checks `uri-host [ ":" port ]` (RFC 9110, 7.2) and gives the port where one is named.
 #[inline]
 pub(crate) fn check_authority(bytes: &[u8]) -> Result<Option<u16>, ()> {
-    let seen = bytes.iter().fold(0, |seen, &b| seen | AUTHORITY[usize::from(b)]);
-    if seen & BAD != 0 {
-        return check_ip_literal(bytes);
-    }
-    if seen & PERCENT != 0 {
-        check_escapes(bytes)?;
-    }
-    if seen & COLON == 0 {
+    let Some(at) = bytes.iter().position(|&b| AUTHORITY[usize::from(b)] != 0) else {
         return if bytes.is_empty() { Err(()) } else { Ok(None) };
+    };
+    match bytes[at] {
+        b':' if at > 0 => check_port(&bytes[at + 1..]),
+        b'[' if at == 0 => check_ip_literal(bytes),
+        b'%' => check_escaped_authority(bytes),
+        _ => Err(()),
     }
-    let colon = bytes.iter().position(|&b| b == b':').unwrap_or(bytes.len());
-    if colon == 0 {
+}
+
+/// The part of [`check_authority`] for names with escapes.
+#[cold]
+fn check_escaped_authority(bytes: &[u8]) -> Result<Option<u16>, ()> {
+    let colon = bytes.iter().position(|&b| b == b':');
+    let name = &bytes[..colon.unwrap_or(bytes.len())];
+    if name.iter().any(|&b| AUTHORITY[usize::from(b)] & BAD != 0) {
         return Err(());
     }
-    check_port(&bytes[colon + 1..])
+    check_escapes(name)?;
+    colon.map_or(Ok(None), |colon| check_port(&bytes[colon + 1..]))
 }
 
 /// `[IPv6] [":" port]` (RFC 3986, 3.2.2), without zone identifiers and IPvFuture.
