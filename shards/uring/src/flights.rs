@@ -28,6 +28,8 @@ pub(crate) const TIMER: u64 = INTERNAL | 2;
 pub(crate) const TIMER_END: u64 = INTERNAL | 3;
 /// The cancelling of everything.
 pub(crate) const CANCEL_ALL: u64 = INTERNAL | 4;
+/// What nobody waits for, whatever comes of it.
+pub(crate) const QUIET: u64 = INTERNAL | 5;
 /// Buffers given back by an operation; first and count in the low 32 bits.
 const PROVIDE: u64 = INTERNAL | 1 << 61;
 
@@ -85,7 +87,7 @@ pub(crate) struct Loop<T> {
     pub(crate) armed: bool,
     /// It must not be repeated again.
     pub(crate) cancelled: bool,
-    /// Accepts: the listener is to be made non-blocking first.
+    /// Accepts: take what waits, then end.
     pub(crate) queued: bool,
 }
 

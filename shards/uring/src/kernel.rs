@@ -9,6 +9,7 @@
 //!
 //! Not here: entering (`ring.rs`).
 
+use std::ptr::null_mut;
 use std::sync::Arc;
 
 use corelane_base::{
@@ -23,11 +24,14 @@ use io_uring::{cqueue, opcode, squeue};
 use crate::addr::PeerAddr;
 use crate::buffers::GROUP;
 use crate::features::Features;
-use crate::flights::{Flight, Loop, Whose};
+use crate::flights::{Flight, Loop, QUIET, Whose};
 use crate::ring::Ring;
 
 /// Most bytes of one read, write or send: what Linux moves at once (`MAX_RW_COUNT`).
 const BYTES_MAX: usize = 0x7fff_f000;
+
+/// Places that arming may take: a queued accept and its cancel.
+const ARM_PLACES: usize = 2;
 
 /// Address blocks kept for the next accept; one listener uses one at a time.
 const PEERS_KEPT: usize = 16;
@@ -88,7 +92,7 @@ impl Ring {
     }
 
     fn recv_entry(&self, sock: Sock, flags: i32) -> squeue::Entry {
-        opcode::Recv::new(Fd(sock.0.cast_signed()), std::ptr::null_mut(), self.buffers.bytes())
+        opcode::Recv::new(Fd(sock.0.cast_signed()), null_mut(), self.buffers.bytes())
             .buf_group(GROUP)
             .flags(flags)
             .build()
@@ -106,7 +110,7 @@ impl Ring {
                 let on = Loop { on: sock, armed: false, cancelled: false, queued: false };
                 let (index, _) = self.flights.insert(token, Flight::Receives(on));
                 self.by_token.insert(token.to_bits(), index);
-                return self.arm(index);
+                return self.arm_or_wait(index);
             }
             RecvMode::Once => self.recv_entry(sock, 0),
             RecvMode::Ready => self.recv_entry(sock, libc::MSG_DONTWAIT),
@@ -129,8 +133,7 @@ impl Ring {
                 let on = Loop { on: listener, armed: false, cancelled: false, queued };
                 let (index, _) = self.flights.insert(token, Flight::Accepts(on));
                 self.by_token.insert(token.to_bits(), index);
-                // A queued one changes the listener first, which is a call: left to the next enter.
-                if queued { self.waiting.push_back(index) } else { self.arm(index) }
+                self.arm_or_wait(index);
             }
             AcceptMode::OneWithPeer => {
                 let peer = self.peers.pop().unwrap_or_else(|| Box::new(PeerAddr::empty()));
@@ -144,35 +147,57 @@ impl Ring {
         }
     }
 
-    /// Queues the next single operation of one that the ring repeats; there is a place. Ends it instead if it
-    /// was cancelled.
-    pub(crate) fn arm(&mut self, index: u32) {
-        let (slot, cloexec) = (self.slot(), self.cloexec());
+    fn arm_or_wait(&mut self, index: u32) {
+        if !self.waiting.is_empty() || !self.arm(index) {
+            self.waiting.push_back(index);
+        }
+    }
+
+    /// Queues the next operation of one that the ring repeats, or ends it if it was cancelled. False if there
+    /// is no room.
+    pub(crate) fn arm(&mut self, index: u32) -> bool {
+        if self.places_free() < ARM_PLACES {
+            return false;
+        }
         let name = self.flights.name(index);
-        let flight = self.flights.get(index);
-        let entry = match &mut flight.flight {
+        match &mut self.flights.get(index).flight {
             Flight::Receives(Loop { cancelled: true, .. })
             | Flight::Accepts(Loop { cancelled: true, .. }) => {
-                return self.end(index, -libc::ECANCELED);
+                self.end(index, -libc::ECANCELED);
             }
             Flight::Receives(on) => {
                 on.armed = true;
                 let sock = on.on;
-                self.recv_entry(sock, 0)
+                let entry = self.recv_entry(sock, 0);
+                self.queue_counted(&entry.user_data(name));
             }
             Flight::Accepts(on) => {
                 on.armed = true;
-                let (listener, queued) = (on.on, std::mem::take(&mut on.queued));
-                let Some(fd) = self.listener_raw(listener) else { return self.end(index, -libc::EBADF) };
-                if queued && let Err(error) = set_nonblocking(fd) {
-                    return self.end(index, -crate::error::errno_of(&error));
-                }
-                use std::ptr::null_mut;
-                opcode::Accept::new(Fd(fd), null_mut(), null_mut()).file_index(slot).flags(cloexec).build()
+                let (listener, queued) = (on.on, on.queued);
+                self.arm_accept(index, name, listener, queued);
             }
             _ => unreachable!("entry {index} is not repeated"),
+        }
+        true
+    }
+
+    /// A queued accept is followed by its own cancel. The kernel carries both out in order while it takes them
+    /// over: the accept takes what waits and would stay for more, and the cancel ends it there. (`O_NONBLOCK`
+    /// on the listener does not: Linux 6.18 waits all the same. `IORING_ACCEPT_DONTWAIT` came with 6.10.)
+    fn arm_accept(&mut self, index: u32, name: u64, listener: ListenerId, queued: bool) {
+        let Some(fd) = self.listener_raw(listener) else { return self.end(index, -libc::EBADF) };
+        let accept = if queued && self.granted.contains(Features::MULTISHOT_ACCEPT) {
+            let many = opcode::AcceptMulti::new(Fd(fd)).allocate_file_index(self.direct());
+            many.flags(self.cloexec()).build()
+        } else {
+            let one = opcode::Accept::new(Fd(fd), null_mut(), null_mut()).file_index(self.slot());
+            one.flags(self.cloexec()).build()
         };
-        self.queue_counted(&entry.user_data(name));
+        self.queue_counted(&accept.user_data(name));
+        if queued {
+            let cancel = opcode::AsyncCancel::new(name).build();
+            self.queue(&cancel.flags(Flags::SKIP_SUCCESS).user_data(QUIET));
+        }
     }
 
     /// Ends an operation of the table that is not with the kernel.
@@ -267,9 +292,9 @@ impl Ring {
 
     #[inline]
     fn completed_flight(&mut self, index: u32, result: i32, flags: u32) -> Option<Completion<Chain>> {
-        self.under_way -= 1;
-        debug_assert!(!cqueue::more(flags));
         if let Flight::Send(_) = self.flights.get(index).flight {
+            debug_assert!(!cqueue::more(flags));
+            self.under_way -= 1;
             let (token, Flight::Send(data)) = self.flights.take(index) else { unreachable!() };
             return give(token, result, Payload::Sent(data));
         }
@@ -278,14 +303,21 @@ impl Ring {
 
     #[inline(never)]
     fn completed_rare(&mut self, index: u32, result: i32, flags: u32) -> Option<Completion<Chain>> {
+        let mut result = result;
+        let more = cqueue::more(flags);
+        self.under_way -= u64::from(!more);
         let entry = self.flights.get(index);
         let again = match &mut entry.flight {
             Flight::Accepts(on) => {
-                on.armed = false;
+                on.armed = more;
+                if result == -libc::ECANCELED && on.queued && !on.cancelled {
+                    // Our own cancel: nothing waits any more.
+                    result = -libc::EAGAIN;
+                }
                 result >= 0
             }
             Flight::Receives(on) => {
-                on.armed = false;
+                on.armed = more;
                 result > 0
             }
             _ => false,
@@ -293,10 +325,8 @@ impl Ring {
         if again {
             let token = entry.token;
             let payload = self.received_payload(result, flags);
-            if self.has_place() {
-                self.arm(index)
-            } else {
-                self.waiting.push_back(index)
+            if !more {
+                self.arm_or_wait(index);
             }
             return Some(Completion { token, result, more: true, payload });
         }
@@ -344,9 +374,7 @@ impl Ring {
                     None
                 }
                 Whose::Internal(user_data) => {
-                    let more = cqueue::more(flags);
-                    self.under_way -= u64::from(!more);
-                    self.internal(user_data, result, more);
+                    self.internal(user_data, result, cqueue::more(flags));
                     None
                 }
             };
@@ -361,13 +389,6 @@ impl Ring {
 #[inline]
 fn give(token: Token, result: i32, payload: Payload<Chain>) -> Option<Completion<Chain>> {
     (token != Token::NONE).then_some(Completion { token, result, more: false, payload })
-}
-
-fn set_nonblocking(fd: i32) -> std::io::Result<()> {
-    let on: libc::c_int = 1;
-    // SAFETY: rule 6; FIONBIO reads one int.
-    let answer = unsafe { libc::ioctl(fd, libc::FIONBIO, &raw const on) };
-    if answer == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
 }
 
 fn read_clock(id: libc::clockid_t) -> libc::timespec {

@@ -19,7 +19,7 @@ use crate::buffers::Buffers;
 use crate::enter::Gate;
 use crate::error::{SetupError, errno_of};
 use crate::features::{Features, Lacking};
-use crate::flights::{CANCEL_ALL, Flights, TIMER, TIMER_END, WAKE, Whose};
+use crate::flights::{CANCEL_ALL, Flights, QUIET, TIMER, TIMER_END, WAKE, Whose};
 use crate::message::Messages;
 use crate::setup;
 use crate::wake::Wake;
@@ -184,6 +184,11 @@ impl Ring {
         !self.io.submission().is_full()
     }
 
+    pub(crate) fn places_free(&mut self) -> usize {
+        let queue = self.io.submission();
+        queue.capacity() - queue.len()
+    }
+
     /// Queues an entry; there must be a place.
     ///
     /// What `entry` points to must stay as rules 2 and 3 say.
@@ -228,11 +233,10 @@ impl Ring {
             self.queue(&entry.flags(squeue::Flags::SKIP_SUCCESS).user_data(name));
         }
         while let Some(&index) = self.waiting.front() {
-            if !self.has_place() {
+            if !self.arm(index) {
                 return false;
             }
             self.waiting.pop_front();
-            self.arm(index);
         }
         !self.buffers.owes()
     }
@@ -243,13 +247,13 @@ impl Ring {
             if !self.has_place() {
                 return false;
             }
-            self.queue_counted(&opcode::TimeoutRemove::new(TIMER).build().user_data(TIMER_END));
+            self.queue(&opcode::TimeoutRemove::new(TIMER).build().user_data(TIMER_END));
             self.timer_armed = false;
         }
         if !self.has_place() {
             return false;
         }
-        self.queue_counted(&opcode::Timeout::new(time).build().user_data(TIMER));
+        self.queue(&opcode::Timeout::new(time).build().user_data(TIMER));
         self.timer_armed = true;
         true
     }
@@ -319,12 +323,16 @@ impl Ring {
         self.io.submission().len() as u32
     }
 
-    /// Something inside ended.
+    /// Something inside ended. Timers own nothing, so nobody waits for their end.
     pub(crate) fn internal(&mut self, user_data: u64, result: i32, more: bool) {
         match user_data {
-            WAKE => self.wake_armed = more,
+            WAKE => {
+                self.wake_armed = more;
+                self.under_way -= u64::from(!more);
+            }
+            CANCEL_ALL => self.under_way -= 1,
             TIMER if result == -libc::ETIME => self.timer_armed = false,
-            TIMER | TIMER_END | CANCEL_ALL => {}
+            TIMER | TIMER_END | QUIET => {}
             _ => unreachable!("a completion of nobody: {user_data:#x}"),
         }
     }

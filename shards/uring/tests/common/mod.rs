@@ -1,5 +1,5 @@
 //! A ring with its pools and listeners, and the few steps every test takes.
-#![allow(clippy::unwrap_used, dead_code, unreachable_pub)]
+#![allow(clippy::unwrap_used, dead_code, unreachable_pub, clippy::disallowed_methods)]
 
 use std::collections::VecDeque;
 use std::net::{SocketAddr, TcpListener, TcpStream};
