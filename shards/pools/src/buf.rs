@@ -56,12 +56,7 @@ impl SlotRef {
 
 /// Bytes lent from the [`crate::Pools`] of this shard. Dereferences to the filled part.
 ///
-/// May outlive the `Pools` handle it came from. Stays on its thread:
-///
-/// ```compile_fail
-/// fn send<T: Send>(_: T) {}
-/// fn buffer(buf: corelane_pools::Buf) { send(buf) }
-/// ```
+/// May outlive the `Pools` handle it came from. Stays on its thread (neither `Send` nor `Sync`).
 pub struct Buf {
     pool: Rc<Inner>,
     start: NonNull<u8>,

@@ -125,12 +125,12 @@ impl Chain {
         if len == 0 {
             return;
         }
-        self.left += len;
         if self.first.is_none() {
             self.first = Some(chunk);
         } else {
             self.push_rest(chunk);
         }
+        self.left += len;
     }
 
     /// Moves all chunks of `other` to the end.
@@ -286,3 +286,6 @@ impl Rest {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

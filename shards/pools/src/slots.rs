@@ -359,3 +359,6 @@ fn split(index: u32) -> (usize, u32) {
 fn next_generation(generation: u32) -> u32 {
     if generation == u32::MAX { 1 } else { generation + 1 }
 }
+
+#[cfg(test)]
+mod tests;
