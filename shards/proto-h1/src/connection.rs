@@ -251,6 +251,9 @@ impl Connection {
     fn rescan(&mut self, limits: &Limits, input: &[u8]) -> Result<bool, Why> {
         let from = self.scanned as usize;
         assert!(input.len() >= from, "a partial head must be presented again whole");
+        if self.flags & flag::EOF != 0 {
+            return Ok(true);
+        }
         if input.len() == from {
             return Ok(false);
         }
@@ -413,6 +416,7 @@ impl Connection {
                 let trailers = Trailers::parse(section)?;
                 *input = &input[end..];
                 self.phase = Phase::Done;
+                self.scanned = 0;
                 Ok(Some(Step::End(trailers)))
             }
             Lines::Bare => Err(Why::BareLf),

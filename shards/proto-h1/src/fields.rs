@@ -91,13 +91,12 @@ pub(crate) fn check_field_line(line: &[u8], complete: bool) -> Result<(), Why> {
         None => return if complete { Err(Why::FieldName) } else { Ok(()) },
         Some((0, b' ' | b'\t')) => return Err(Why::ObsFold),
         Some((0, _)) => return Err(Why::FieldName),
-        Some((at, b':')) => match line[at + 1..].iter().find(|&&b| !is_value_byte(b)) {
-            None => {}
-            Some(b'\r') => return Err(Why::BareCr),
-            Some(_) => return Err(Why::FieldValue),
-        },
+        Some((at, b':')) => {
+            if !line[at + 1..].iter().all(|&b| is_value_byte(b)) {
+                return Err(Why::FieldValue);
+            }
+        }
         Some((_, b' ' | b'\t')) => return Err(Why::FieldSpaceColon),
-        Some((_, b'\r')) => return Err(Why::BareCr),
         Some(_) => return Err(Why::FieldName),
     }
     Ok(())

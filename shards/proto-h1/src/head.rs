@@ -301,27 +301,28 @@ pub(crate) fn strict<'i>(window: &'i [u8], limits: &Limits) -> Result<Option<Str
     let mut count = 0;
     loop {
         let rest = &window[at..];
-        let lf = memchr::memchr(b'\n', rest);
-        let line = match lf {
-            Some(lf) => rest[..lf].strip_suffix(b"\r").unwrap_or(&rest[..lf]),
-            None => rest.strip_suffix(b"\r").unwrap_or(rest),
-        };
+        let end = memchr::memchr2(b'\r', b'\n', rest);
+        let line = &rest[..end.unwrap_or(rest.len())];
         if line_parts.is_none() {
             if line.len() > line_max {
                 check_request_line(&line[..line_max], false)?;
                 return Err(Why::LineTooLong);
             }
-            line_parts = check_request_line(line, lf.is_some())?;
-        } else if !(line.is_empty() && lf.is_some()) {
-            check_field_line(line, lf.is_some())?;
+            line_parts = check_request_line(line, end.is_some())?;
+        } else if !(line.is_empty() && end.is_some()) {
+            check_field_line(line, end.is_some())?;
         }
-        let Some(lf) = lf else { return Ok(None) };
-        if lf != line.len() + 1 {
-            return Err(Why::BareLf);
+        let Some(end) = end else { return Ok(None) };
+        match rest[end..] {
+            [b'\r', b'\n', ..] => {}
+            [b'\r'] => return Ok(None),
+            // RFC 9112, 2.2: a bare CR makes the element invalid. A bare LF may be taken for a line end; we do not.
+            [b'\r', ..] => return Err(Why::BareCr),
+            _ => return Err(Why::BareLf),
         }
         let Some((method, target)) = line_parts else { return Err(Why::LineSyntax) };
         if fields_start == 0 {
-            fields_start = at + lf + 1;
+            fields_start = at + end + 2;
         } else if line.is_empty() {
             return Ok(Some(StrictHead { method, target, fields: &window[fields_start..at], len: at + 2 }));
         } else {
@@ -330,17 +331,16 @@ pub(crate) fn strict<'i>(window: &'i [u8], limits: &Limits) -> Result<Option<Str
                 return Err(Why::TooManyFields);
             }
         }
-        at += lf + 1;
+        at += end + 2;
     }
 }
 
 /// RFC 9112, 3: request-line = method SP request-target SP HTTP-version. Left to right; `None` while partial.
 fn check_request_line(line: &[u8], complete: bool) -> Result<Option<(&str, &str)>, Why> {
     let partial = |why: Why| if complete { Err(why) } else { Ok(None) };
-    let cr = |b: u8, why: Why| if b == b'\r' { Why::BareCr } else { why };
     let Some(method_end) = line.iter().position(|&b| !is_tchar(b)) else { return partial(Why::LineSyntax) };
     if line[method_end] != b' ' || method_end == 0 {
-        return Err(cr(line[method_end], Why::MethodSyntax));
+        return Err(Why::MethodSyntax);
     }
     let rest = &line[method_end + 1..];
     let target_end = rest.iter().position(|&b| !b.is_ascii_graphic());
@@ -350,7 +350,7 @@ fn check_request_line(line: &[u8], complete: bool) -> Result<Option<(&str, &str)
         return partial(if target.is_empty() { Why::LineSyntax } else { Why::VersionSyntax });
     };
     if after != b' ' {
-        return Err(cr(after, if after == b'\t' { Why::LineSyntax } else { Why::TargetByte }));
+        return Err(if after == b'\t' { Why::LineSyntax } else { Why::TargetByte });
     }
     if target.is_empty() {
         return Err(Why::LineSyntax);
@@ -372,7 +372,7 @@ fn check_version(version: &[u8], complete: bool) -> Result<(), Why> {
             _ => false,
         };
         if !fits {
-            return Err(if b == b'\r' { Why::BareCr } else { Why::VersionSyntax });
+            return Err(Why::VersionSyntax);
         }
     }
     if version.len() < 8 {
