@@ -227,6 +227,9 @@ fn sample(
     if report.requests == 0 {
         return Err("no answers".to_owned());
     }
+    if cpu.exact_ns == 0 {
+        return Err("used no CPU time: the process started is not the one that answers".to_owned());
+    }
     let wall_ns = (end - start).as_nanos() as f64;
     let (server_ns, client_ns) = (cpu.exact_ns as f64, (client_after - client_before) as f64);
     let others_server_ns = (busy_after.0 - busy_before.0) as f64 - server_ns;
@@ -235,8 +238,8 @@ fn sample(
         cpu_us: server_ns / 1e3 / report.requests as f64,
         client_us: client_ns / 1e3 / report.requests as f64,
         requests_per_s: report.requests_per_s,
-        latency_us_p50: report.latency_us_p50,
-        latency_us_p99: report.latency_us_p99,
+        latency_us_p50: (scenario.pipeline == 1).then_some(report.latency_us_p50),
+        latency_us_p99: (scenario.pipeline == 1).then_some(report.latency_us_p99),
         busy_share: server_ns / wall_ns,
         others_share: (others_server_ns.max(others_client_ns) / wall_ns).max(0.0),
         bad_answers: report.bad_answers,

@@ -7,6 +7,8 @@
 //!
 //! Not here: in-process micro benchmarks, and peers that need heavy crates (`bench/peers`).
 
+#![allow(clippy::disallowed_methods, reason = "a tool that times others reads the clock")]
+
 mod ab;
 mod limit;
 

@@ -26,10 +26,11 @@ pub(crate) struct Sample {
     pub(crate) client_us: f64,
     /// Answers per second.
     pub(crate) requests_per_s: f64,
-    /// Median latency seen by wrk, microseconds.
-    pub(crate) latency_us_p50: f64,
-    /// 99th percentile of latency seen by wrk, microseconds.
-    pub(crate) latency_us_p99: f64,
+    /// Median latency seen by wrk, microseconds. None with pipelining: wrk spreads long latencies by
+    /// the interval of answers, but records one latency a batch, so its percentiles mean nothing.
+    pub(crate) latency_us_p50: Option<f64>,
+    /// 99th percentile of latency seen by wrk, microseconds; none with pipelining.
+    pub(crate) latency_us_p99: Option<f64>,
     /// CPU time of the server by wall time.
     pub(crate) busy_share: f64,
     /// CPU time of others on the server's or the client's CPU by wall time, the larger.
@@ -162,12 +163,17 @@ fn row(series: &Series, base: &Series) -> [String; 11] {
         format!("{:.3}", ratio.median),
         format!("{:.3}..{:.3}", ratio.min, ratio.max),
         format!("{:.0}", series.spread(|s| s.requests_per_s).median),
-        format!("{:.0}", series.spread(|s| s.latency_us_p50).median),
-        format!("{:.0}", series.spread(|s| s.latency_us_p99).median),
+        median_or_dash(series, |s| s.latency_us_p50),
+        median_or_dash(series, |s| s.latency_us_p99),
         format!("{:.0}%", 100.0 * series.spread(|s| s.busy_share).median),
         format!("{:.0}%", 100.0 * series.spread(|s| s.others_share).max),
         series.errors().to_string(),
     ]
+}
+
+fn median_or_dash(series: &Series, figure: impl Fn(&Sample) -> Option<f64>) -> String {
+    let spread = Spread::of(series.samples.iter().filter_map(figure));
+    spread.map_or_else(|| "-".to_owned(), |spread| format!("{:.0}", spread.median))
 }
 
 /// Pads columns to their widest cell: the first to the left, the others to the right.
@@ -202,8 +208,8 @@ mod tests {
             cpu_us,
             client_us: 5.0,
             requests_per_s: 1000.0,
-            latency_us_p50: 300.0,
-            latency_us_p99: 900.0,
+            latency_us_p50: Some(300.0),
+            latency_us_p99: None,
             busy_share: 0.5,
             others_share: 0.01,
             bad_answers: 0,
@@ -241,6 +247,7 @@ mod tests {
         assert_eq!(lines[3].len(), lines[4].len());
         let cells: Vec<&str> = lines[4].split_whitespace().collect();
         assert_eq!(cells[..5], ["longer", "1.250", "1.250..1.250", "1.250", "1.250..1.250"]);
+        assert_eq!(cells[6..8], ["300", "-"]);
     }
 
     #[test]
