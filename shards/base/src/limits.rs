@@ -76,6 +76,8 @@ pub struct Limits {
     pub idle_time: Duration,
     /// For an async handler to give its response. Past it: 503, close, and the handler is cancelled.
     pub handler_time: Duration,
+    /// For an async handler to go on after the peer ended its side of the connection. Past it: cancelled.
+    pub half_close_time: Duration,
     /// To read and drop what a peer still sends after our last answer, so that it can read that answer.
     pub linger_time: Duration,
     /// In a drain: how long idle connections may bring one more request before they are closed.
@@ -124,6 +126,7 @@ impl Default for Limits {
             write_time: Duration::from_secs(30),
             idle_time: Duration::from_secs(60),
             handler_time: Duration::from_secs(30),
+            half_close_time: Duration::from_secs(1),
             linger_time: Duration::from_secs(2),
             drain_idle: Duration::from_secs(1),
             drain_time: Duration::from_secs(30),
@@ -238,6 +241,7 @@ impl Limits {
             ("write_time", self.write_time),
             ("idle_time", self.idle_time),
             ("handler_time", self.handler_time),
+            ("half_close_time", self.half_close_time),
             ("linger_time", self.linger_time),
         ] {
             if time < Duration::from_millis(1) || time > Duration::from_secs(86_400) {

@@ -1,0 +1,176 @@
+//! One HTTP/1.1 connection: its slot.
+
+use std::net::SocketAddr;
+
+use corelane_base::Sock;
+use corelane_exec::{Task, TimerKey};
+use corelane_proto_h1 as h1;
+
+use crate::body::{BodyFeed, BodyStream};
+use crate::message::Takeover;
+use crate::notice::Key;
+use crate::output::Output;
+
+/// Where a connection is in its life. Goes only downward in this list.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) enum Phase {
+    /// Requests are read and answered.
+    Open,
+    /// Nothing more is read; what is queued is sent.
+    Flush,
+    /// Our side is shut; what the peer still sends is dropped, so that it can read our last answer
+    /// (RFC 9112, 9.6).
+    Linger,
+    /// Everything under way is being cancelled.
+    Dying,
+    /// The socket goes to its new owner once nothing is under way.
+    HandOver,
+}
+
+/// The receive side.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Recv {
+    /// Nothing is under way.
+    Idle,
+    /// A multishot receive is.
+    Armed,
+    /// It is being cancelled.
+    Cancelling,
+    /// A last look for bytes before an idle connection is shut.
+    LastLook,
+}
+
+/// What the read deadline is about.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Reading {
+    Idle,
+    Head,
+    Body,
+    Linger,
+}
+
+/// A response that is being produced.
+#[derive(Debug)]
+pub(super) struct Streaming {
+    pub(super) stream: BodyStream,
+    pub(super) chunked: bool,
+    /// Bytes still announced.
+    pub(super) left: Option<u64>,
+}
+
+/// A request that is not answered within the call. Allocated for these only.
+#[derive(Default)]
+pub(super) struct Exchange {
+    pub(super) feed: Option<BodyFeed>,
+    pub(super) task: Option<Task<()>>,
+    pub(super) streaming: Option<Streaming>,
+    /// Monotonic nanoseconds; 0 is none.
+    pub(super) deadline_ns: u64,
+}
+
+/// Input that could not be used where it lay.
+#[derive(Debug, Default)]
+pub(super) struct Inbox {
+    pub(super) bytes: Vec<u8>,
+    /// Bytes at the front that were used already.
+    pub(super) used: usize,
+    /// Order among the inboxes of the shard.
+    pub(super) born: u64,
+}
+
+impl Inbox {
+    pub(super) fn unread(&self) -> &[u8] {
+        &self.bytes[self.used..]
+    }
+}
+
+pub(super) struct Conn {
+    pub(super) h1: h1::Connection,
+    pub(super) output: Output,
+    pub(super) key: Key,
+    pub(super) sock: Sock,
+    pub(super) phase: Phase,
+    pub(super) recv: Recv,
+    pub(super) reading: Reading,
+    /// A send is under way.
+    pub(super) sending: bool,
+    /// On the list of those with output.
+    pub(super) dirty: bool,
+    /// On the list of those with unread input left by a budget.
+    pub(super) waiting: bool,
+    /// The peer ended its side.
+    pub(super) eof: bool,
+    /// The peer may still be sending: our side is shut first, the socket closed later.
+    pub(super) lingers: bool,
+    /// The cancel of everything was pushed.
+    pub(super) cancelled: bool,
+    /// An idle connection that is to be closed if nothing has come.
+    pub(super) retiring: bool,
+    pub(super) read_deadline_ns: u64,
+    pub(super) write_deadline_ns: u64,
+    pub(super) timer: Option<TimerKey>,
+    pub(super) timer_ns: u64,
+    /// Bytes handed to the send under way.
+    pub(super) in_flight: usize,
+    pub(super) inbox: Option<Box<Inbox>>,
+    pub(super) exchange: Option<Box<Exchange>>,
+    pub(super) takeover: Option<Takeover>,
+    pub(super) peer: Option<Box<SocketAddr>>,
+}
+
+impl Conn {
+    pub(super) fn new(key: Key, sock: Sock, peer: Option<SocketAddr>) -> Conn {
+        Conn {
+            h1: h1::Connection::new(),
+            output: Output::default(),
+            key,
+            sock,
+            phase: Phase::Open,
+            recv: Recv::Idle,
+            reading: Reading::Idle,
+            sending: false,
+            dirty: false,
+            waiting: false,
+            eof: false,
+            lingers: false,
+            cancelled: false,
+            retiring: false,
+            read_deadline_ns: 0,
+            write_deadline_ns: 0,
+            timer: None,
+            timer_ns: 0,
+            in_flight: 0,
+            inbox: None,
+            exchange: None,
+            takeover: None,
+            peer: peer.map(Box::new),
+        }
+    }
+
+    /// The earliest of its deadlines; 0 is none.
+    #[inline]
+    pub(super) fn next_deadline_ns(&self) -> u64 {
+        let mut next = u64::MAX;
+        let handler = self.exchange.as_ref().map_or(0, |e| e.deadline_ns);
+        for at in [self.read_deadline_ns, self.write_deadline_ns, handler] {
+            if at != 0 && at < next {
+                next = at;
+            }
+        }
+        if next == u64::MAX { 0 } else { next }
+    }
+
+    pub(super) fn unread_len(&self) -> usize {
+        self.inbox.as_ref().map_or(0, |i| i.unread().len())
+    }
+
+    /// Between requests, nothing to say, nothing to read.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.phase == Phase::Open
+            && self.h1.is_idle()
+            && self.exchange.is_none()
+            && !self.sending
+            && self.output.is_empty()
+            && self.unread_len() == 0
+    }
+}

@@ -1,0 +1,445 @@
+//! The HTTP/1.1 connections of one shard.
+//!
+//! Each is a slot driven by completions: bytes are parsed where the ring put them, the service is called,
+//! the answer goes into the connection's output, and everything said in one turn leaves in one send.
+//!
+//! # Rules
+//! 1. The table is borrowed while a completion, timer or notice is handled, and the service is called under
+//!    that borrow: nothing the service can reach may borrow the table again. Async handlers run as tasks,
+//!    outside of it, and come back through `finish`.
+//! 2. At most one receive and one send are under way on a socket; a slot is freed when neither is.
+//! 3. Every state of a connection has a deadline or an operation under way that ends by itself.
+//! 4. What a connection cannot use now it keeps under a bound, and stops receiving.
+//!
+//! Reading order: [`conn`] the slot; [`accept`]; [`input`] from bytes to calls; [`answer`] from responses to
+//! sends; [`close`] deadlines and the way out.
+//!
+//! Not here: the grammar (`proto-h1`), the application (`http`).
+
+mod accept;
+mod answer;
+mod close;
+mod conn;
+mod input;
+#[cfg(test)]
+mod tests;
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::net::IpAddr;
+use std::rc::{Rc, Weak};
+use std::time::Duration;
+
+use corelane_base::{Limits, ListenerId, Op, Token};
+use corelane_exec::{Data, Driver, Event, Shard};
+use corelane_pools::{SlotKey, Slots};
+use corelane_proto_h1 as h1;
+
+use crate::notice::{Key, Notices};
+use crate::service::Service;
+use conn::{Conn, Phase, Recv};
+
+/// What of a driver's operations a token stands for.
+mod tag {
+    pub(super) const ACCEPT: u8 = 1;
+    pub(super) const RECV: u8 = 2;
+    pub(super) const SEND: u8 = 3;
+    pub(super) const TIMER: u8 = 4;
+    pub(super) const ACCEPT_TIMER: u8 = 5;
+    pub(super) const DRAIN_TIMER: u8 = 6;
+}
+
+/// Settings that are no limits.
+#[derive(Clone, Debug)]
+pub struct Http1Config {
+    /// Value of the `Server` field; `None` leaves it out.
+    pub server: Option<&'static str>,
+}
+
+impl Default for Http1Config {
+    fn default() -> Http1Config {
+        Http1Config { server: Some("corelane") }
+    }
+}
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// Counters of the HTTP/1.1 connections of a shard. All only grow.
+        #[derive(Debug, Default)]
+        pub struct Http1Stats { $($(#[$doc])* pub $name: Cell<u64>,)* }
+
+        impl Http1Stats {
+            /// Names and values, in the order of the fields.
+            pub fn list(&self) -> Vec<(&'static str, u64)> {
+                vec![$((stringify!($name), self.$name.get()),)*]
+            }
+        }
+    };
+}
+
+counters! {
+    /// Connections accepted.
+    accepted,
+    /// Connections whose slot was freed.
+    closed,
+    /// Accepts that failed.
+    accept_errors,
+    /// Times accept was paused because the table was full.
+    accept_paused,
+    /// Connections closed at once because their peer address had `connections_per_peer_max`.
+    refused_per_peer,
+    /// Request heads accepted.
+    requests,
+    /// Answers with a 2xx status.
+    responses_2xx,
+    /// Answers with a 3xx status.
+    responses_3xx,
+    /// Answers with a 4xx status, refusals of malformed requests among them.
+    responses_4xx,
+    /// Answers with a 5xx status.
+    responses_5xx,
+    /// Requests refused by the machine: framing, syntax, limits.
+    rejected,
+    /// Handlers that panicked.
+    panics,
+    /// Connections ended by `head_time`.
+    timeouts_head,
+    /// Connections ended by `body_time`.
+    timeouts_body,
+    /// Connections ended by `write_time`.
+    timeouts_write,
+    /// Connections ended by `idle_time` or a drain while idle.
+    timeouts_idle,
+    /// Handlers cancelled by `handler_time`.
+    timeouts_handler,
+    /// Handlers cancelled because their client left.
+    cancelled,
+    /// Receives armed again after the kernel ended them.
+    recv_rearmed,
+    /// Receives ended because no buffer was free.
+    recv_no_buffers,
+    /// Times receiving was paused by backpressure.
+    recv_paused,
+    /// Sends that took only part of what was given.
+    sends_partial,
+    /// Connections closed because `inbox_bytes_max` was reached and theirs was the oldest input.
+    inbox_evicted,
+    /// Requests refused because no task was free.
+    tasks_full,
+    /// Connections ended because the pools had no buffer for the answer.
+    pools_full,
+    /// Bytes received.
+    bytes_in,
+    /// Bytes sent.
+    bytes_out,
+}
+
+#[inline]
+fn bump(cell: &Cell<u64>) {
+    cell.set(cell.get() + 1);
+}
+
+fn errno_is(result: i32, among: &[i32]) -> bool {
+    among.contains(&-result)
+}
+
+#[inline]
+fn add(cell: &Cell<u64>, n: usize) {
+    cell.set(cell.get() + n as u64);
+}
+
+/// How far a drain is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Drain {
+    No,
+    /// No new connections but those already queued; idle ones may bring one more request.
+    Grace,
+    /// Idle connections are closed; requests under way are finished.
+    Closing,
+    /// Everything is cut.
+    Cut,
+}
+
+struct DateCache {
+    unix_s: u64,
+    text: [u8; 29],
+}
+
+/// Connections, listeners and counters; register it with [`Http1::start`].
+pub struct Http1<S: Service> {
+    me: Weak<Http1<S>>,
+    owner: Cell<u8>,
+    service: S,
+    config: Http1Config,
+    h1_limits: h1::Limits,
+    conns: RefCell<Slots<Conn>>,
+    conns_max: usize,
+    listeners: RefCell<Vec<accept::Listener>>,
+    peers: RefCell<HashMap<IpAddr, u32>>,
+    notices: Rc<Notices>,
+    noticed: RefCell<Vec<Key>>,
+    dirty: RefCell<Vec<u32>>,
+    waiting: RefCell<VecDeque<Key>>,
+    inboxes: RefCell<VecDeque<(Key, u64)>>,
+    inbox_bytes: Cell<u64>,
+    inbox_serial: Cell<u64>,
+    date: RefCell<DateCache>,
+    drain: Cell<Drain>,
+    /// Counters.
+    pub stats: Http1Stats,
+}
+
+impl<S: Service> fmt::Debug for Http1<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Http1({} connections)", self.conns.borrow().len())
+    }
+}
+
+/// The machine's own maxima out of the shard's.
+pub fn h1_limits(limits: &Limits) -> h1::Limits {
+    h1::Limits {
+        line_bytes_max: limits.line_bytes_max,
+        head_bytes_max: limits.head_bytes_max,
+        headers_max: limits.headers_max,
+        body_bytes_max: limits.body_bytes_max,
+        drain_bytes_max: limits.drain_bytes_max,
+        ..h1::Limits::default()
+    }
+}
+
+impl<S: Service> Http1<S> {
+    /// A table for `shard`, registered with it. Listeners are added by [`Http1::listen`].
+    pub fn start(shard: &Shard, service: S, config: Http1Config) -> Rc<Http1<S>> {
+        let limits = shard.limits();
+        // What was accepted before a pause took effect is served, not dropped: the headroom is room here too.
+        let room = limits.connections_max.saturating_add(limits.descriptors_headroom);
+        let mut text = [0; 29];
+        h1::write_date(shard.now().unix_s, &mut text);
+        let table = Rc::new_cyclic(|me| Http1 {
+            me: Weak::clone(me),
+            owner: Cell::new(0),
+            service,
+            config,
+            h1_limits: h1_limits(limits),
+            conns: RefCell::new(Slots::new("connections_max", room)),
+            conns_max: limits.connections_max as usize,
+            listeners: RefCell::new(Vec::new()),
+            peers: RefCell::new(HashMap::new()),
+            notices: Rc::new(Notices::default()),
+            noticed: RefCell::new(Vec::new()),
+            dirty: RefCell::new(Vec::new()),
+            waiting: RefCell::new(VecDeque::new()),
+            inboxes: RefCell::new(VecDeque::new()),
+            inbox_bytes: Cell::new(0),
+            inbox_serial: Cell::new(0),
+            date: RefCell::new(DateCache { unix_s: shard.now().unix_s, text }),
+            drain: Cell::new(Drain::No),
+            stats: Http1Stats::default(),
+        });
+        table.owner.set(shard.add_driver(Rc::clone(&table) as Rc<dyn Driver>));
+        table
+    }
+
+    /// The application.
+    pub fn service(&self) -> &S {
+        &self.service
+    }
+
+    /// Connections open.
+    pub fn connections(&self) -> usize {
+        self.conns.borrow().len()
+    }
+
+    /// Bytes held for partial heads and unread input.
+    pub fn inbox_bytes(&self) -> u64 {
+        self.inbox_bytes.get()
+    }
+
+    fn token(&self, tag: u8, key: Key) -> Token {
+        // The low half of the generation is enough: a slot is freed after its last completion.
+        #[allow(clippy::cast_possible_truncation)]
+        Token::new(self.owner.get(), tag, key.generation as u16, key.index)
+    }
+
+    /// Runs `f` on a connection, then whatever its new state asks for.
+    #[inline]
+    fn with(&self, shard: &Shard, index: u32, f: impl FnOnce(&mut Conn)) {
+        let mut conns = self.conns.borrow_mut();
+        let Some(conn) = conns.get_at_mut(index) else { return };
+        f(conn);
+        if self.settle(shard, conn)
+            && let Some(conn) = conns.remove_at(index)
+        {
+            drop(conns);
+            self.forget(shard, conn);
+        }
+    }
+
+    /// Brings operations, lists and timers in line with a connection's state. True when its slot is free.
+    #[inline]
+    fn settle(&self, shard: &Shard, conn: &mut Conn) -> bool {
+        if conn.phase == Phase::Open && conn.h1.must_close() && conn.exchange.is_none() {
+            self.end_input(conn);
+        }
+        if conn.output.failed() && conn.phase < Phase::Dying {
+            bump(&self.stats.pools_full);
+            self.kill(conn);
+        }
+        if conn.phase >= Phase::Flush && self.settle_closing(shard, conn) {
+            return true;
+        }
+        if !conn.dirty && !conn.sending && !conn.output.is_empty() && conn.phase != Phase::Dying {
+            conn.dirty = true;
+            self.dirty.borrow_mut().push(conn.key.index);
+        }
+        self.settle_recv(shard, conn);
+        self.settle_timer(shard, conn);
+        false
+    }
+
+    /// Arms, pauses or leaves the receive.
+    #[inline]
+    fn settle_recv(&self, shard: &Shard, conn: &mut Conn) {
+        let wanted = self.wants_input(shard, conn);
+        match conn.recv {
+            Recv::Armed if wanted => {}
+            Recv::Idle if wanted => {
+                conn.recv = Recv::Armed;
+                let token = self.token(tag::RECV, conn.key);
+                shard.push(Op::Recv { sock: conn.sock, token, mode: corelane_base::RecvMode::Multi });
+            }
+            Recv::Armed if !conn.cancelled => {
+                if conn.phase == Phase::Open && !conn.retiring {
+                    bump(&self.stats.recv_paused);
+                }
+                conn.recv = Recv::Cancelling;
+                let target = self.token(tag::RECV, conn.key);
+                shard.push(Op::Cancel { target, token: Token::NONE });
+            }
+            Recv::Idle | Recv::Armed | Recv::Cancelling | Recv::LastLook => {}
+        }
+    }
+
+    #[inline]
+    fn wants_input(&self, shard: &Shard, conn: &Conn) -> bool {
+        if conn.eof || conn.retiring {
+            return false;
+        }
+        match conn.phase {
+            Phase::Open => {
+                let limits = shard.limits();
+                conn.output.len() + conn.in_flight <= limits.output_high_water as usize
+                    && conn.unread_len() <= input::INBOX_PAUSE.max(limits.head_bytes_max as usize)
+                    && conn
+                        .exchange
+                        .as_ref()
+                        .and_then(|e| e.feed.as_ref())
+                        .is_none_or(|feed| feed.waiting() < limits.body_high_water as usize)
+            }
+            // Armed is left armed: it ends with the close. Idle is not armed again, but for lingering.
+            Phase::Flush => conn.recv == Recv::Armed,
+            Phase::Linger => true,
+            Phase::Dying => conn.recv == Recv::Armed,
+            Phase::HandOver => false,
+        }
+    }
+
+    #[inline]
+    fn settle_timer(&self, shard: &Shard, conn: &mut Conn) {
+        let next = conn.next_deadline_ns();
+        if next == 0 || (conn.timer.is_some() && conn.timer_ns <= next) {
+            return;
+        }
+        if let Some(old) = conn.timer.take() {
+            shard.cancel_timer(old);
+        }
+        conn.timer_ns = next;
+        conn.timer = Some(shard.timer_for(next, self.token(tag::TIMER, conn.key)));
+    }
+
+    /// A slot was freed.
+    fn forget(&self, shard: &Shard, conn: Conn) {
+        bump(&self.stats.closed);
+        if let Some(timer) = conn.timer {
+            shard.cancel_timer(timer);
+        }
+        if let Some(inbox) = &conn.inbox {
+            self.inbox_bytes.set(self.inbox_bytes.get() - inbox.bytes.len() as u64);
+        }
+        if let Some(peer) = &conn.peer
+            && shard.limits().connections_per_peer_max > 0
+        {
+            let mut peers = self.peers.borrow_mut();
+            if let Some(count) = peers.get_mut(&peer.ip()) {
+                *count -= 1;
+                if *count == 0 {
+                    peers.remove(&peer.ip());
+                }
+            }
+        }
+        drop(conn);
+        self.resume_accept(shard);
+        self.check_drained(shard);
+    }
+
+    fn slot_key(key: Key) -> SlotKey {
+        SlotKey { index: key.index, generation: key.generation }
+    }
+
+    fn after(shard: &Shard, time: Duration) -> u64 {
+        shard.now().mono_ns + u64::try_from(time.as_nanos()).unwrap_or(u64::MAX >> 1)
+    }
+}
+
+impl<S: Service> Driver for Http1<S> {
+    #[inline]
+    fn complete(&self, shard: &Shard, event: Event<'_>) {
+        let index = event.token.index();
+        match event.token.tag() {
+            tag::RECV => self.with(shard, index, |conn| {
+                debug_assert_eq!(conn.key.generation & 0xffff, u32::from(event.token.generation()));
+                self.received(shard, conn, &event);
+            }),
+            tag::SEND => self.with(shard, index, |conn| match event.data {
+                Data::Sent(chain) => self.sent(shard, conn, event.result, chain),
+                _ => unreachable!("a send gives its bytes back"),
+            }),
+            tag::ACCEPT => self.accepted(shard, &event),
+            other => unreachable!("no operation has the tag {other}"),
+        }
+    }
+
+    fn timer(&self, shard: &Shard, token: Token) {
+        match token.tag() {
+            tag::TIMER => self.with(shard, token.index(), |conn| {
+                conn.timer = None;
+                self.deadline(shard, conn);
+            }),
+            tag::ACCEPT_TIMER => self.retry_accept(shard, token.index()),
+            tag::DRAIN_TIMER => self.drain_step(shard),
+            other => unreachable!("no timer has the tag {other}"),
+        }
+    }
+
+    fn flush(&self, shard: &Shard) -> bool {
+        self.follow_notices(shard);
+        let more = self.resume_waiting(shard);
+        self.evict_inboxes(shard);
+        self.flush_dirty(shard);
+        more
+    }
+}
+
+/// What a handle outside the shard's generic code needs.
+pub trait Draining {
+    /// Begins the drain: no new connections, `Connection: close` on every answer, idle ones closed after
+    /// `drain_idle`, everything cut after `drain_time`. Calling it again does nothing.
+    fn drain(&self, shard: &Shard);
+
+    /// The drain is over: no connection and no listener is left.
+    fn is_drained(&self) -> bool;
+
+    /// Listeners whose queue is empty and which may be closed.
+    fn take_closed_listeners(&self) -> Vec<ListenerId>;
+}
