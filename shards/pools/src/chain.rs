@@ -71,6 +71,13 @@ impl From<&'static [u8]> for Chunk {
     }
 }
 
+impl<const LEN: usize> From<&'static [u8; LEN]> for Chunk {
+    #[inline]
+    fn from(bytes: &'static [u8; LEN]) -> Chunk {
+        Chunk::Static(bytes)
+    }
+}
+
 impl From<&'static str> for Chunk {
     #[inline]
     fn from(text: &'static str) -> Chunk {
@@ -82,6 +89,20 @@ impl From<Bytes> for Chunk {
     #[inline]
     fn from(bytes: Bytes) -> Chunk {
         Chunk::Shared(bytes)
+    }
+}
+
+impl From<Vec<u8>> for Chunk {
+    /// Keeps the allocation; a vector with spare capacity costs one small one more.
+    fn from(bytes: Vec<u8>) -> Chunk {
+        Chunk::Shared(bytes.into())
+    }
+}
+
+impl From<String> for Chunk {
+    /// As from a vector of its bytes.
+    fn from(text: String) -> Chunk {
+        Chunk::from(text.into_bytes())
     }
 }
 

@@ -33,6 +33,9 @@ const REVIEW_RETURNS: u32 = 64;
 /// Slots one look gives back at most: 4 * 70 us, spread over 64 returns of large slots.
 const REVIEW_SLOTS_MAX: u32 = 4;
 
+// A full table of large slots is 2^50 bytes of addresses.
+const _: () = assert!(usize::BITS == 64);
+
 /// What freed slots are filled with in poison mode.
 const POISON: u8 = 0xDE;
 

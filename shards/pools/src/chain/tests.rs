@@ -29,6 +29,10 @@ fn chunks_of_all_kinds_come_out_in_order() {
     assert_eq!(text(&chain), "head|static|shared");
     assert_eq!(chain.first(), b"head");
     assert_eq!((chain.len(), chain.chunks_count(), chain.is_single()), (16, 3, false));
+    chain.push(b"bytes");
+    chain.push(vec![b'v'; 3]);
+    chain.push(String::from("owned"));
+    assert_eq!(text(&chain), "head|static|shared|bytes|vvv|owned");
 }
 
 #[test]

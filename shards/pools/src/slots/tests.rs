@@ -50,6 +50,23 @@ fn a_table_of_no_slots_is_always_full() {
 }
 
 #[test]
+fn in_a_large_full_table_a_free_slot_is_found_wherever_it_is() {
+    let mut slots = Slots::new("test", 50_000);
+    let keys: Vec<SlotKey> = (0..50_000_u32).map(|value| slots.insert(value).unwrap()).collect();
+    for index in [49_999, 20_000, 0, 16_383, 16_384] {
+        slots.remove(keys[index]).unwrap();
+        assert_eq!(slots.insert(1).unwrap().index as usize, index);
+    }
+    // Of several, the one in the lowest segment comes first.
+    for index in [40_000, 300, 25_000] {
+        slots.remove(keys[index]).unwrap();
+    }
+    let found = [(); 3].map(|()| slots.insert(1).unwrap().index);
+    assert_eq!(found, [300, 25_000, 40_000]);
+    assert!(slots.is_full());
+}
+
+#[test]
 fn memory_follows_use_up_and_down_but_for_one_empty_segment() {
     let segment = SEGMENT_SLOTS as usize;
     let mut slots = Slots::new("test", 100_000);

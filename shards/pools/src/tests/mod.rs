@@ -221,9 +221,14 @@ fn what_a_peak_left_idle_goes_back_bit_by_bit_and_what_is_in_use_stays() {
     peak(&pools, 20);
     assert_eq!(pools.stats().tiers[2].idle, 20);
     // Light traffic of one buffer at a time: 64 returns make a review, and the first still saw the peak.
-    for _ in 0..64 * 8 {
-        drop(pools.get(LARGE_LEN).unwrap());
-    }
+    let given_back_after = |reviews: u32| {
+        for _ in 0..64 * reviews {
+            drop(pools.get(LARGE_LEN).unwrap());
+        }
+        pools.stats().tiers[2].given_back
+    };
+    assert_eq!([given_back_after(1), given_back_after(1), given_back_after(1)], [0, 4, 8]);
+    given_back_after(6);
     let large = pools.stats().tiers[2];
     // One is in use now and then, two more may idle.
     assert_eq!((large.idle, large.given_back), (3, 17));
