@@ -17,7 +17,10 @@ use corelane_base::{BufferId, Clock, Completion, Kernel, KernelStats, Op, Payloa
 use corelane_pools::Chain;
 
 use crate::config::Fault;
-use crate::state::{Owed, Shared, State, nanos, run_due};
+use crate::state::{Owed, Shared, nanos, run_due};
+
+/// A sleep of this length (146 years) or more is one without end: nobody jumps there.
+const FOREVER_NS: u64 = 1 << 62;
 
 /// A deterministic kernel: a fake clock, fake links, files in memory, faults from a seed. Made by
 /// [`Sim::new`](crate::Sim::new).
@@ -48,8 +51,7 @@ impl SimKernel {
             run_due(&self.shared);
             let mut state = self.shared.borrow_mut();
             state.do_work();
-            let due = state.next_event_at().is_some_and(|time| time <= state.now);
-            if !due && state.work.is_empty() {
+            if !state.has_due_event() {
                 return state.flush_ready();
             }
         }
@@ -107,9 +109,7 @@ impl Kernel for SimKernel {
 
     fn needs_enter(&self) -> bool {
         let state = self.shared.borrow();
-        let due = state.next_event_at().is_some_and(|time| time <= state.now);
-        let State { submissions, overflow, work, ready, .. } = &*state;
-        due || !submissions.is_empty() || !overflow.is_empty() || !work.is_empty() || !ready.is_empty()
+        state.has_due() || !state.submissions.is_empty() || !state.overflow.is_empty()
     }
 
     fn enter(&mut self, wait: Wait) -> std::io::Result<()> {
@@ -117,9 +117,11 @@ impl Kernel for SimKernel {
         state.stats.enters += 1;
         let end = match wait {
             Wait::No => None,
-            Wait::Until(limit) => Some(limit.map(|limit| state.now.saturating_add(limit))),
+            Wait::Until(limit) => {
+                Some(limit.filter(|&limit| limit < FOREVER_NS).map(|limit| state.now.saturating_add(limit)))
+            }
         };
-        state.now += nanos(state.config.turn_cost);
+        state.now = state.now.saturating_add(nanos(state.config.turn_cost));
         if state.roll(Fault::EmptyEnter) {
             state.note("empty enter", 0, 0);
             return Ok(());
@@ -193,7 +195,7 @@ impl Kernel for SimKernel {
 
     fn clock(&mut self) -> Clock {
         let mut state = self.shared.borrow_mut();
-        state.now += nanos(state.config.clock_cost);
+        state.now = state.now.saturating_add(nanos(state.config.clock_cost));
         let unix_s =
             (state.config.unix_start + state.now / 1_000_000_000).saturating_add_signed(state.unix_shift);
         Clock { mono_ns: state.now, unix_s }

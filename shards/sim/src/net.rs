@@ -53,8 +53,8 @@ impl State {
         let len = if let Segment::Data(bytes) = &segment { bytes.len() as u64 } else { 0 };
         let wire = bandwidth.map_or(0, |per_second| len * 1_000_000_000 / per_second);
         let flow = &mut link.flows[side];
-        flow.line_free_at = flow.line_free_at.max(now) + wire;
-        let arrival = (flow.line_free_at + latency + delay).max(flow.last_arrival);
+        flow.line_free_at = flow.line_free_at.max(now).saturating_add(wire);
+        let arrival = flow.line_free_at.saturating_add(latency).saturating_add(delay).max(flow.last_arrival);
         flow.last_arrival = arrival;
         flow.send(segment);
         self.at(arrival, Event::Arrive { link: link_id, side });
@@ -423,7 +423,7 @@ impl State {
         }
         sock.phase = Phase::Connecting { token, attempt };
         self.add_place(token, Place::Connect(slot));
-        let round_trip = 2 * nanos(self.config.latency) + self.delay();
+        let round_trip = nanos(self.config.latency).saturating_mul(2).saturating_add(self.delay());
         let silent = self.black_holes.contains(&addr) || self.roll(Fault::ConnectTimeout);
         let (after, refusal) = if silent {
             (nanos(self.config.connect_timeout), Some(ETIMEDOUT))

@@ -10,7 +10,7 @@
 //! Not here: the steps of the operations (`net`, `files`), what may be pushed (`rules`).
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
@@ -158,7 +158,7 @@ pub(crate) enum Place {
     Disk,
 }
 
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) enum Work {
     Recv(u32),
     Send(u32),
@@ -202,7 +202,9 @@ pub(crate) struct State {
     pub(crate) events: BTreeMap<(u64, u64), Event>,
     pub(crate) sequence: u64,
     pub(crate) submissions: VecDeque<Op<Chain>>,
-    pub(crate) work: VecDeque<Work>,
+    work: VecDeque<Work>,
+    /// What stands in `work`, each once.
+    wanted: BTreeSet<Work>,
     pub(crate) ready: VecDeque<Done>,
     pub(crate) queue: VecDeque<Done>,
     pub(crate) overflow: VecDeque<Done>,
@@ -251,6 +253,7 @@ impl State {
             sequence: 0,
             submissions: VecDeque::new(),
             work: VecDeque::new(),
+            wanted: BTreeSet::new(),
             ready: VecDeque::new(),
             queue: VecDeque::new(),
             overflow: VecDeque::new(),
@@ -316,9 +319,24 @@ impl State {
     }
 
     pub(crate) fn want(&mut self, work: Work) {
-        if !self.work.contains(&work) {
+        if self.wanted.insert(work) {
             self.work.push_back(work);
         }
+    }
+
+    pub(crate) fn next_work(&mut self) -> Option<Work> {
+        let work = self.work.pop_front()?;
+        self.wanted.remove(&work);
+        Some(work)
+    }
+
+    /// Something is to be done that needs no time to pass: due events, work, completions on their way.
+    pub(crate) fn has_due(&self) -> bool {
+        self.has_due_event() || !self.work.is_empty() || !self.ready.is_empty()
+    }
+
+    pub(crate) fn has_due_event(&self) -> bool {
+        self.next_event_at().is_some_and(|time| time <= self.now)
     }
 
     pub(crate) fn sock(&mut self, slot: u32) -> Option<&mut SockState> {
@@ -361,7 +379,7 @@ impl State {
             Lane::Free => None,
         };
         let lane_due = lane_due.unwrap_or(free);
-        let due = (now + delay).max(*lane_due);
+        let due = now.saturating_add(delay).max(*lane_due);
         *lane_due = due;
         if due > now {
             self.at(due, Event::Post(done));

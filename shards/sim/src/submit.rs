@@ -29,7 +29,7 @@ impl State {
 
     /// Does all work there is.
     pub(crate) fn do_work(&mut self) {
-        while let Some(work) = self.work.pop_front() {
+        while let Some(work) = self.next_work() {
             match work {
                 Work::Recv(slot) => self.run_recv(slot, false),
                 Work::Send(slot) => self.run_send(slot),
@@ -86,7 +86,7 @@ impl State {
             | Op::Write { token, .. }
             | Op::Sync { token, .. } => {
                 self.add_place(token, Place::Disk);
-                let after = nanos(self.config.disk_latency) + self.delay();
+                let after = nanos(self.config.disk_latency).saturating_add(self.delay());
                 let at = self.now.saturating_add(after);
                 self.at(at, Event::File(op));
             }

@@ -86,7 +86,7 @@ impl World {
         let mut state = self.shared.borrow_mut();
         let addr = [from, state.listeners[listener.0 as usize].addr];
         let link = state.add_link([End::Peer(PeerEnd::default()), End::Queued], addr);
-        let at = state.now + nanos(state.config.latency);
+        let at = state.now.saturating_add(nanos(state.config.latency));
         state.at(at, Event::Syn { link, listener: listener.0 });
         state.note("connect to", link, i64::from(listener.0));
         drop(state);
@@ -227,9 +227,8 @@ impl World {
     pub fn is_idle(&self) -> bool {
         let state = self.shared.borrow();
         state.events.is_empty()
-            && state.work.is_empty()
+            && !state.has_due()
             && state.submissions.is_empty()
-            && state.ready.is_empty()
             && state.queue.is_empty()
             && state.overflow.is_empty()
     }

@@ -121,3 +121,16 @@ impl Driver {
         bytes
     }
 }
+
+impl Driver {
+    /// Takes `count` buffers of one multi receive.
+    pub fn recv_all(&mut self, sock: Sock, token: Token, count: usize) -> Vec<Vec<u8>> {
+        self.push(Op::Recv { sock, token, mode: RecvMode::Multi });
+        (0..count)
+            .map(|_| {
+                let done = self.wait_for(token);
+                self.take(&done)
+            })
+            .collect()
+    }
+}
