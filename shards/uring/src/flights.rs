@@ -10,7 +10,7 @@ use std::ffi::CString;
 use corelane_base::{ListenerId, Sock, Token};
 use corelane_pools::Chain;
 
-use crate::addr::PeerAddr;
+use corelane_sys::RawAddr;
 
 /// Entries of one block: 22 KiB, far below what a turn may wait for.
 const BLOCK: usize = 256;
@@ -70,8 +70,8 @@ pub(crate) enum Flight {
     /// Nothing: the entry is free, and this is the next free one.
     Free(Option<u32>),
     Send(Chain),
-    Connect(Box<PeerAddr>),
-    AcceptOne(Box<PeerAddr>),
+    Connect(Box<RawAddr>),
+    AcceptOne(Box<RawAddr>),
     /// An accept that the ring pushes again after each connection.
     Accepts(Loop<ListenerId>),
     /// A receive that the ring pushes again after each buffer.

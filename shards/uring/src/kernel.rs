@@ -9,6 +9,7 @@
 //!
 //! Not here: entering (`ring.rs`).
 
+use std::net::Ipv4Addr;
 use std::ptr::null_mut;
 use std::sync::Arc;
 
@@ -17,11 +18,11 @@ use corelane_base::{
     ShutdownHow, Sock, Token, Unpark, Wait,
 };
 use corelane_pools::Chain;
+use corelane_sys::RawAddr;
 use io_uring::squeue::Flags;
 use io_uring::types::{CancelBuilder, DestinationSlot, Fd, Fixed, FsyncFlags};
 use io_uring::{cqueue, opcode, squeue};
 
-use crate::addr::PeerAddr;
 use crate::buffers::GROUP;
 use crate::features::Features;
 use crate::flights::{Flight, Loop, QUIET, Whose};
@@ -102,6 +103,10 @@ impl Ring {
     #[inline]
     fn recv(&mut self, sock: Sock, token: Token, mode: RecvMode) {
         debug_assert_ne!(token, Token::NONE, "somebody must recycle the buffers");
+        if self.buffers.owes() {
+            // Before the receive, which could want them.
+            self.give_back(1);
+        }
         let entry = match mode {
             RecvMode::Multi if self.granted.contains(Features::MULTISHOT_RECV) => {
                 opcode::RecvMulti::new(Fd(sock.0.cast_signed()), GROUP).build().flags(self.file())
@@ -136,11 +141,12 @@ impl Ring {
                 self.arm_or_wait(index);
             }
             AcceptMode::OneWithPeer => {
-                let peer = self.peers.pop().unwrap_or_else(|| Box::new(PeerAddr::empty()));
+                let mut peer = self.peers.pop().unwrap_or_else(|| Box::new(RawAddr::empty()));
+                *peer = RawAddr::empty();
                 let (index, name) = self.flights.insert(token, Flight::AcceptOne(peer));
                 self.by_token.insert(token.to_bits(), index);
                 let Flight::AcceptOne(peer) = &mut self.flights.get(index).flight else { unreachable!() };
-                let (addr, len) = peer.parts();
+                let (addr, len) = (peer.as_mut_ptr(), peer.len_mut_ptr());
                 let accept = opcode::Accept::new(Fd(fd), addr, len).file_index(self.slot());
                 self.queue_counted(&accept.flags(self.cloexec()).build().user_data(name));
             }
@@ -338,7 +344,8 @@ impl Ring {
             Flight::Connect(_) | Flight::Open(_) => Payload::None,
             Flight::AcceptOne(peer) => {
                 self.by_token.remove(&token.to_bits());
-                let addr = peer.get();
+                // An address of another family cannot be told.
+                let addr = peer.to_socket_addr().unwrap_or_else(|| (Ipv4Addr::UNSPECIFIED, 0).into());
                 if self.peers.len() < PEERS_KEPT {
                     self.peers.push(peer);
                 }
@@ -524,11 +531,10 @@ impl Ring {
                 self.plain(socket.build(), token);
             }
             Op::Connect { sock, token, addr } => {
-                let (index, name) = self.flights.insert(token, Flight::Connect(Box::new(PeerAddr::of(addr))));
-                let Flight::Connect(addr) = &mut self.flights.get(index).flight else { unreachable!() };
-                let len = addr.len();
-                let (addr, _) = addr.parts();
-                let connect = opcode::Connect::new(fd(sock), addr, len).build();
+                let (index, name) =
+                    self.flights.insert(token, Flight::Connect(Box::new(RawAddr::from(addr))));
+                let Flight::Connect(addr) = &self.flights.get(index).flight else { unreachable!() };
+                let connect = opcode::Connect::new(fd(sock), addr.as_ptr(), addr.len()).build();
                 self.queue_counted(&connect.flags(file).user_data(name));
             }
             Op::Open { path, flags, mode, token } => {

@@ -22,7 +22,6 @@
 //! Not here: who gets a completion (`exec`), what a connection is (`net`), what to do about a
 //! [`SetupError`] (`boot`).
 
-mod addr;
 mod buffers;
 mod enter;
 mod error;

@@ -13,12 +13,13 @@ use std::time::Duration;
 
 use corelane_base::{Completion, Kernel, KernelStats, ListenerId, Wait};
 use corelane_pools::Chain;
+use corelane_sys::{EventFd, RawAddr};
 use io_uring::{IoUring, opcode, squeue, types};
 
 use crate::buffers::Buffers;
 use crate::enter::Gate;
 use crate::error::{SetupError, errno_of};
-use crate::features::{Features, Lacking};
+use crate::features::{Features, Lacking, Why};
 use crate::flights::{CANCEL_ALL, Flights, QUIET, TIMER, TIMER_END, WAKE, Whose};
 use crate::message::Messages;
 use crate::setup;
@@ -73,7 +74,7 @@ pub struct Ring {
     pub(crate) by_token: HashMap<u64, u32>,
     /// Address blocks of accepts, kept for the next; boxed because the kernel has their addresses.
     #[allow(clippy::vec_box)]
-    pub(crate) peers: Vec<Box<crate::addr::PeerAddr>>,
+    pub(crate) peers: Vec<Box<RawAddr>>,
     pub(crate) wake: Arc<Wake>,
     pub(crate) wake_armed: bool,
     timer_armed: bool,
@@ -100,9 +101,24 @@ impl Ring {
     pub fn new(config: &RingConfig) -> Result<Ring, SetupError> {
         let wake =
             Wake::new().map_err(|error| SetupError::Other { errno: errno_of(&error), step: "eventfd" })?;
-        let made = setup::make(config)?;
-        let ring = made.granted.contains(Features::BUFFER_RING);
-        let buffers = Buffers::new(&made.io, config.recv_buffers, config.recv_buffer_bytes, ring)?;
+        let mut made = setup::make(config)?;
+        let buffers = |io: &_, ring| Buffers::new(io, config.recv_buffers, config.recv_buffer_bytes, ring);
+        let buffers = match buffers(&made.io, made.granted.contains(Features::BUFFER_RING)) {
+            Err(SetupError::Buffers { errno: errno @ libc::EINVAL })
+                if made.granted.contains(Features::BUFFER_RING) =>
+            {
+                made.lack(Features::BUFFER_RING, Why::Refused(errno));
+                buffers(&made.io, false)
+            }
+            answer => answer,
+        };
+        let buffers = match buffers {
+            Ok(buffers) => buffers,
+            Err(error) => {
+                made.gate.unregister();
+                return Err(error);
+            }
+        };
         let places = made.io.params().sq_entries() as usize;
         Ok(Ring {
             io: ManuallyDrop::new(made.io),
@@ -168,6 +184,20 @@ impl Ring {
         self.listeners.get(usize::from(id.0))?.as_ref().map(AsRawFd::as_raw_fd)
     }
 
+    /// Notifies `event` when completions or work to run arrive, for a host that sleeps elsewhere than in
+    /// [`Kernel::enter`]; `None` ends that. Costs a system call, and a write inside the kernel each time:
+    /// set it before such a sleep only. Look at [`Kernel::needs_enter`] and [`Kernel::pop`] once more after
+    /// setting it and before sleeping.
+    ///
+    /// # Errors
+    /// `EBUSY` if one is set, `ENXIO` if none was.
+    pub fn set_event(&mut self, event: Option<&EventFd>) -> io::Result<()> {
+        match event {
+            Some(event) => self.io.submitter().register_eventfd(event.as_raw_fd()),
+            None => self.io.submitter().unregister_eventfd(),
+        }
+    }
+
     /// Operations under way that own something or are repeated by the ring.
     pub fn flights(&self) -> u32 {
         self.flights.count()
@@ -227,11 +257,7 @@ impl Ring {
             self.queue_counted(&poll.build().user_data(WAKE));
             self.wake_armed = true;
         }
-        while self.has_place() {
-            let Some((entry, first, count)) = self.buffers.give_back() else { break };
-            let name = Whose::provide(first, count);
-            self.queue(&entry.flags(squeue::Flags::SKIP_SUCCESS).user_data(name));
-        }
+        self.give_back(0);
         while let Some(&index) = self.waiting.front() {
             if !self.arm(index) {
                 return false;
@@ -239,6 +265,16 @@ impl Ring {
             self.waiting.pop_front();
         }
         !self.buffers.owes()
+    }
+
+    /// Without `buffer_ring`: queues what gives buffers back, as far as that leaves `places` free.
+    #[cold]
+    pub(crate) fn give_back(&mut self, places: usize) {
+        while self.places_free() > places {
+            let Some((entry, first, count)) = self.buffers.give_back() else { break };
+            let name = Whose::provide(first, count);
+            self.queue(&entry.flags(squeue::Flags::SKIP_SUCCESS).user_data(name));
+        }
     }
 
     /// For kernels without `ext_arg`: an operation that ends the sleep. False if there is no room for it.

@@ -33,7 +33,7 @@ pub(crate) struct Made {
 }
 
 impl Made {
-    fn lack(&mut self, feature: Features, why: Why) {
+    pub(crate) fn lack(&mut self, feature: Features, why: Why) {
         lack(&mut self.granted, &mut self.lacking, feature, why);
     }
 }

@@ -1,0 +1,303 @@
+//! Sleeping, waking, entering only when needed, and the end of a ring.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
+
+mod common;
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::{ACCEPT, Bed, OTHER, PATIENCE, RECV, SEND, masks, small, sock, token, without};
+use corelane_base::{AcceptMode, Kernel, Op, RecvMode, Token, Wait};
+use corelane_sys::EventFd;
+use corelane_uring::{Features, Ring};
+
+/// Sleeps until something ends it, taking what was left from before first.
+fn sleep(ring: &mut Ring, ns: Option<u64>) -> Duration {
+    let start = Instant::now();
+    ring.enter(Wait::Until(ns)).unwrap();
+    start.elapsed()
+}
+
+fn settle(ring: &mut Ring) {
+    ring.enter(Wait::No).unwrap();
+    while ring.pop().is_some() {}
+}
+
+#[test]
+fn a_timed_sleep_lasts_its_time() {
+    for mask in masks() {
+        let mut ring = Ring::new(&without(mask)).unwrap();
+        settle(&mut ring);
+        for ms in [1, 30, 5] {
+            // Without `ext_arg` an earlier timer may end a sleep early; the time is slept in pieces.
+            let start = Instant::now();
+            let wanted = Duration::from_millis(ms);
+            while let Some(left) = wanted.checked_sub(start.elapsed()).filter(|left| !left.is_zero()) {
+                sleep(&mut ring, Some(u64::try_from(left.as_nanos()).unwrap()));
+                assert!(ring.pop().is_none());
+            }
+            assert!(start.elapsed() < wanted + Duration::from_secs(2), "{mask}");
+        }
+        assert!(ring.stats().enters < 20, "{mask}: {:?}", ring.stats());
+    }
+}
+
+#[test]
+fn zero_and_no_do_not_sleep() {
+    for mask in masks() {
+        let mut ring = Ring::new(&without(mask)).unwrap();
+        let start = Instant::now();
+        for _ in 0..100 {
+            ring.enter(Wait::Until(Some(0))).unwrap();
+            ring.enter(Wait::No).unwrap();
+        }
+        assert!(start.elapsed() < Duration::from_secs(2));
+    }
+}
+
+#[test]
+fn an_unpark_from_another_thread_ends_the_sleep() {
+    for mask in masks() {
+        let mut ring = Ring::new(&without(mask)).unwrap();
+        for round in 0..5 {
+            settle(&mut ring);
+            let unpark = ring.unpark();
+            let waker = thread::spawn(move || {
+                thread::sleep(Duration::from_millis(5));
+                unpark.unpark();
+            });
+            // Half of the rounds sleep without an end: a lost wake hangs the test.
+            let end = if round % 2 == 0 { None } else { Some(10_000_000_000) };
+            let slept = sleep(&mut ring, end);
+            assert!(slept < Duration::from_secs(5), "{mask} {round}: {slept:?}");
+            assert!(ring.pop().is_none(), "a wake is no completion");
+            waker.join().unwrap();
+        }
+    }
+}
+
+#[test]
+fn an_unpark_before_the_sleep_ends_it_at_once() {
+    for mask in masks() {
+        let mut ring = Ring::new(&without(mask)).unwrap();
+        // Even before the ring has ever been entered.
+        ring.unpark().unpark();
+        assert!(sleep(&mut ring, Some(10_000_000_000)) < Duration::from_secs(5), "{mask}");
+        settle(&mut ring);
+        ring.unpark().unpark();
+        ring.unpark().unpark();
+        assert!(sleep(&mut ring, Some(10_000_000_000)) < Duration::from_secs(5), "{mask}");
+    }
+}
+
+#[test]
+fn wakes_that_overflow_the_completion_queue_are_not_lost() {
+    let config = corelane_uring::RingConfig { entries: 2, completion_entries: 2, ..small() };
+    let mut bed = Bed::new(&config);
+    let mut ends: Vec<_> = (0..8).map(|_| bed.pair()).collect();
+    for round in 0..50_u32 {
+        for (index, (end, _)) in (0..).zip(&ends) {
+            bed.recv(*end, token(RECV, index), RecvMode::Once);
+        }
+        bed.enter();
+        for (_, peer) in &mut ends {
+            peer.write_all(&round.to_ne_bytes()).unwrap();
+        }
+        bed.ring.unpark().unpark();
+        for index in 0..8 {
+            let got = bed.of(token(RECV, index));
+            assert_eq!(bed.bytes(&got), round.to_ne_bytes());
+        }
+        settle(&mut bed.ring);
+        bed.ring.unpark().unpark();
+        assert!(sleep(&mut bed.ring, Some(10_000_000_000)) < Duration::from_secs(5), "round {round}");
+        settle(&mut bed.ring);
+    }
+    assert!(bed.ring.stats().cq_overflows > 0);
+}
+
+#[test]
+fn an_unpark_handle_may_outlive_its_ring() {
+    let ring = Ring::new(&small()).unwrap();
+    let unpark = ring.unpark();
+    drop(ring);
+    thread::spawn(move || unpark.unpark()).join().unwrap();
+}
+
+#[test]
+fn an_idle_ring_with_the_taskrun_flag_needs_no_enter_until_something_comes() {
+    let mut bed = Bed::new(&small());
+    assert!(bed.ring.granted().contains(Features::TASKRUN_FLAG));
+    let (end, mut peer) = bed.pair();
+    bed.recv(end, token(RECV, 0), RecvMode::Multi);
+    assert!(bed.ring.needs_enter());
+    settle(&mut bed.ring);
+    assert!(!bed.ring.needs_enter());
+    peer.write_all(b"x").unwrap();
+    let start = Instant::now();
+    while !bed.ring.needs_enter() {
+        assert!(start.elapsed() < PATIENCE);
+        std::hint::spin_loop();
+    }
+    assert!(bed.ring.pop().is_none());
+    bed.enter();
+    let got = bed.ring.pop().unwrap();
+    assert_eq!(bed.bytes(&got), b"x");
+    settle(&mut bed.ring);
+    assert!(!bed.ring.needs_enter());
+}
+
+#[test]
+fn a_host_that_sleeps_elsewhere_is_told_of_completions_by_its_eventfd() {
+    for mask in masks() {
+        let mut bed = Bed::new(&without(mask));
+        let (end, mut peer) = bed.pair();
+        bed.recv(end, token(RECV, 0), RecvMode::Multi);
+        settle(&mut bed.ring);
+        let event = EventFd::new().unwrap();
+        bed.ring.set_event(Some(&event)).unwrap();
+        assert!(!event.wait(Some(Duration::from_millis(2))).unwrap(), "{mask}");
+        peer.write_all(b"x").unwrap();
+        assert!(event.wait(Some(PATIENCE)).unwrap(), "{mask}");
+        let got = bed.of(token(RECV, 0));
+        assert_eq!(bed.bytes(&got), b"x");
+        settle(&mut bed.ring);
+        event.drain();
+        bed.ring.unpark().unpark();
+        assert!(event.wait(Some(PATIENCE)).unwrap(), "{mask}");
+        settle(&mut bed.ring);
+        event.drain();
+        bed.ring.set_event(None).unwrap();
+        bed.ring.unpark().unpark();
+        assert!(!event.wait(Some(Duration::from_millis(2))).unwrap(), "{mask}");
+    }
+}
+
+#[test]
+fn a_full_submission_queue_gives_the_operation_back_unchanged() {
+    let mut bed = Bed::new(&small());
+    settle(&mut bed.ring);
+    let mut taken = 0;
+    let back = loop {
+        match bed.ring.push(Op::Cancel { target: token(RECV, 0), token: token(OTHER, taken) }) {
+            Ok(()) => taken += 1,
+            Err(op) => break op,
+        }
+    };
+    assert_eq!(taken, 64);
+    assert!(matches!(back, Op::Cancel { token, .. } if token == common::token(OTHER, 64)));
+    let data = bed.chain(b"kept");
+    let Err(Op::Send { data, .. }) =
+        bed.ring.push(Op::Send { sock: corelane_base::Sock(0), token: token(SEND, 0), data })
+    else {
+        panic!("it was taken")
+    };
+    assert_eq!(data.first(), b"kept");
+    bed.enter();
+    for index in 0..taken {
+        assert_eq!(bed.of(token(OTHER, index)).result, -libc::ENOENT);
+    }
+}
+
+#[test]
+fn a_full_table_of_flights_gives_the_operation_back_and_cancels_still_go_through() {
+    let config = corelane_uring::RingConfig { completion_entries: 64, descriptors: 16, ..small() };
+    assert_eq!(config.flights_max(), 96);
+    let mut bed = Bed::new(&config);
+    let (listener, _) = bed.listen();
+    let mut count = 0;
+    // The table grows by blocks of 256.
+    while count < 1000 {
+        let op = Op::Accept { listener, token: token(ACCEPT, count), mode: AcceptMode::OneWithPeer };
+        match bed.ring.push(op) {
+            Ok(()) => count += 1,
+            Err(_) if count % 64 == 0 && bed.ring.flights() < 256 => bed.enter(),
+            Err(_) => break,
+        }
+    }
+    assert_eq!(count, 256);
+    bed.enter();
+    for index in 0..count {
+        bed.push(Op::Cancel { target: token(ACCEPT, index), token: Token::NONE });
+    }
+    for index in 0..count {
+        assert_eq!(bed.of(token(ACCEPT, index)).result, -libc::ECANCELED);
+    }
+    assert_eq!(bed.ring.flights(), 0);
+}
+
+#[test]
+fn a_dropped_ring_gives_its_memory_back_and_its_peers_see_the_end() {
+    for mask in masks() {
+        let mut bed = Bed::new(&without(mask));
+        let (end, mut peer) = bed.pair();
+        let (second, _second_peer) = bed.pair();
+        bed.recv(end, token(RECV, 0), RecvMode::Multi);
+        let data = bed.chain(&vec![1; 1 << 20]);
+        bed.send(second, token(SEND, 0), data);
+        for index in 1..20 {
+            let more = bed.chain(&vec![1; 1 << 20]);
+            bed.send(second, token(SEND, index), more);
+        }
+        bed.enter();
+        let Bed { ring, pools, held } = bed;
+        drop(held);
+        assert!(pools.stats().lent() > 0);
+        let start = Instant::now();
+        drop(ring);
+        assert!(start.elapsed() < Duration::from_secs(1), "{mask}: {:?}", start.elapsed());
+        assert_eq!(pools.stats().lent(), 0, "{mask}: leaked");
+        if !mask.contains(Features::DIRECT) {
+            // The kernel takes a ring apart on the thread that made it, which may interrupt a call.
+            let read = loop {
+                match peer.read(&mut [0; 1]) {
+                    Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                    read => break read,
+                }
+            };
+            assert_eq!(read.unwrap(), 0, "{mask}");
+        }
+    }
+}
+
+#[test]
+fn rings_may_come_and_go_on_one_thread() {
+    // A thread has 16 places for registered rings; each must be given back.
+    for _ in 0..40 {
+        let ring = Ring::new(&small()).unwrap();
+        assert!(ring.granted().contains(Features::RING_FD));
+    }
+}
+
+#[test]
+fn the_clock_is_monotonic_and_knows_the_year() {
+    let mut ring = Ring::new(&small()).unwrap();
+    let first = ring.clock();
+    thread::sleep(Duration::from_millis(2));
+    let second = ring.clock();
+    assert!(second.mono_ns >= first.mono_ns + 2_000_000);
+    assert!(second.unix_s > 1_700_000_000);
+    let unix = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    assert!(second.unix_s.abs_diff(unix) <= 2);
+}
+
+#[test]
+fn stats_count_what_was_done() {
+    let mut bed = Bed::new(&small());
+    let (listener, addr) = bed.listen();
+    bed.accept(listener, token(ACCEPT, 0), AcceptMode::Multi);
+    bed.enter();
+    let _peer = TcpStream::connect(addr).unwrap();
+    let end = sock(bed.of(token(ACCEPT, 0)).result);
+    bed.send(end, token(SEND, 0), "x");
+    bed.of(token(SEND, 0));
+    let stats = bed.ring.stats();
+    // The watch over unparks, the accept, the send.
+    assert_eq!((stats.submitted, stats.completed), (3, 2));
+    assert!(stats.enters >= 2);
+    let unpark = bed.ring.unpark();
+    assert_eq!(Arc::strong_count(&unpark), 2);
+}
