@@ -20,9 +20,9 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 
+use corelane_net::h1::{Method, TargetForm};
 use corelane_net::message::Response;
 use corelane_net::service::{Answer, Incoming, Service};
-use corelane_proto_h1::{Method, TargetForm};
 
 use crate::answer::{IntoResponse, not_found};
 use crate::head::{Head, Packed};

@@ -13,7 +13,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use corelane_proto_h1::{self as h1, HeadersIter, Method, Version};
+use corelane_net::h1::{self as h1, HeadersIter, Method, Version};
 use matchit::Params;
 
 /// A head, borrowed from wherever it lies.

@@ -2,7 +2,7 @@
 //!
 //! An [`App`] is what one shard serves: state, routes, handlers, middleware. Reading order: [`app`] (the way
 //! of a request), `route` and `literal` (from a path to a handler), [`request`] and [`owned`] (what handlers
-//! see), [`answer`] (what they give back), [`middleware`], [`upgrade`].
+//! see), [`answer`] and [`json`] (what they give back and read), [`middleware`], [`upgrade`].
 //!
 //! ```
 //! use corelane_http::App;
@@ -16,6 +16,7 @@
 pub mod answer;
 pub mod app;
 mod head;
+pub mod json;
 mod literal;
 pub mod middleware;
 pub mod owned;
@@ -24,11 +25,14 @@ pub mod request;
 mod route;
 pub mod upgrade;
 
+#[cfg(feature = "harness")]
+pub mod harness;
+
 pub use answer::{Html, IntoResponse, Json, Redirect, Reject, Status};
 pub use app::{App, DrainHook, HookError, StartHook};
+pub use corelane_net::h1::{Method, Version};
 pub use corelane_net::message::{Response, ResponseBody};
 pub use corelane_net::service::{Answer, Incoming, Service};
-pub use corelane_proto_h1::{Method, Version};
 pub use head::Fields;
 pub use middleware::{Cors, Log, Middleware, SetHeader};
 pub use owned::OwnedRequest;

@@ -13,8 +13,8 @@
 
 use std::borrow::Cow;
 
+use corelane_net::h1::Method;
 use corelane_net::message::Response;
-use corelane_proto_h1::Method;
 
 use crate::request::Request;
 

@@ -10,12 +10,13 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use corelane_net::body::{Body, BodyError};
-use corelane_proto_h1::{Method, Version};
+use corelane_net::h1::{Method, Version};
 use serde::de::DeserializeOwned;
 
 use crate::answer::Reject;
 use crate::app::Core;
 use crate::head::{Fields, Head, Packed};
+use crate::json;
 use crate::request::{Params, Request};
 
 /// A request that outlives the turn it came in.
@@ -165,7 +166,8 @@ impl<S> OwnedRequest<S> {
         String::from_utf8(bytes.into()).map_err(|_| Reject::new(400, "the request body is not UTF-8"))
     }
 
-    /// The whole body read as JSON, `max` bytes at most. Nesting deeper than 127 is refused.
+    /// The whole body read as JSON, `max` bytes at most. Not nested deeper than
+    /// [`JSON_DEPTH_MAX`](crate::json::JSON_DEPTH_MAX).
     ///
     /// # Errors
     /// 415 when `Content-Type` is neither `application/json` nor `application/*+json`; 413 past `max`; 400
@@ -175,11 +177,7 @@ impl<S> OwnedRequest<S> {
             return Err(Reject::new(415, "the request body must be application/json"));
         }
         let bytes = self.collect(max).await?;
-        sonic_rs::from_slice(&bytes).map_err(|error| {
-            let text = error.to_string();
-            let first_line = text.lines().next().unwrap_or_default();
-            Reject::new(400, format!("the request body does not fit: {first_line}"))
-        })
+        json::parse(&bytes)
     }
 }
 

@@ -15,8 +15,8 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
+use corelane_net::h1::{Method, Version};
 use corelane_net::service::{Answer, Incoming};
-use corelane_proto_h1::{Method, Version};
 
 use crate::answer::IntoResponse;
 use crate::app::{After, Core};
@@ -201,7 +201,7 @@ impl<S: 'static> Request<'_, S> {
 /// The body where the request has one: without, nothing is allocated.
 fn take_body(incoming: &mut Incoming<'_, '_, '_>) -> Option<corelane_net::body::Body> {
     match incoming.head.body {
-        corelane_proto_h1::BodyKind::None => None,
+        corelane_net::h1::BodyKind::None => None,
         _ => Some(incoming.take_body()),
     }
 }

@@ -12,7 +12,7 @@
 
 use std::fmt;
 
-use corelane_proto_h1::Method;
+use corelane_net::h1::Method;
 use matchit::{InsertError, Params, Router};
 
 use crate::literal::{Literals, NONE};

@@ -4,9 +4,9 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use corelane_net::h1::{Method, Version};
 use corelane_net::message::Response;
 use corelane_net::stream::TcpStream;
-use corelane_proto_h1::{Method, Version};
 use sha1::{Digest as _, Sha1};
 
 use crate::request::Request;
