@@ -124,6 +124,20 @@ fn injected_errors_are_told_and_change_nothing() {
 }
 
 #[test]
+fn a_short_read_or_write_moves_some_bytes_and_not_all() {
+    let mut d = Driver::new(SimConfig::seeded(1, Faults::none().with(Fault::ShortFile, 1.0)));
+    d.world.put_file("f", b"0123456789");
+    let file = opened(&mut d, "f", O_RDWR);
+    let read = read(&mut d, file, 0, 10).unwrap();
+    assert!((1..10).contains(&read.len()), "{read:?}");
+    let count = write(&mut d, file, 0, b"abcdefghij");
+    assert!((1..10).contains(&count), "{count}");
+    let count = usize::try_from(count).unwrap();
+    let expected = [&b"abcdefghij"[..count], &b"0123456789"[count..]].concat();
+    assert_eq!(d.world.file("f"), Some(expected));
+}
+
+#[test]
 fn a_file_operation_under_way_cannot_be_cancelled() {
     let mut d = Driver::new(SimConfig::default());
     let file = opened(&mut d, "f", O_CREAT | O_RDWR);

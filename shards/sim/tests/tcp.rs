@@ -503,3 +503,73 @@ fn delays_let_sockets_overtake_each_other_and_never_a_stream_itself() {
     }
     assert!(overtaken > 25, "{overtaken}");
 }
+
+#[test]
+fn bytes_on_the_wire_count_and_those_sent_later_do_not_come_earlier() {
+    let config = SimConfig { link_bytes: 4, turn_cost: Duration::ZERO, ..SimConfig::default() };
+    let mut d = Driver::new(config);
+    let (_, peer, sock) = d.pair();
+    d.world.set_latency(Duration::from_millis(10));
+    assert_eq!(peer.write(b"abc"), 3);
+    d.world.set_latency(Duration::from_millis(1));
+    assert_eq!(peer.write(b"de"), 1);
+    d.world.advance(Duration::from_millis(9));
+    assert_eq!(d.recv(sock, RecvMode::Ready).result, -EAGAIN);
+    d.world.advance(Duration::from_millis(1));
+    let done = d.recv(sock, RecvMode::Ready);
+    assert_eq!(d.take(&done), b"abcd");
+}
+
+#[test]
+fn a_receive_needs_a_buffer_to_wait_and_to_see_the_end_of_the_stream() {
+    let mut d = Driver::new(SimConfig { recv_buffers: 1, ..SimConfig::default() });
+    let (_, peer, first) = d.pair();
+    let (_, second_peer, second) = d.pair();
+    let t = token(1, 9);
+    d.push(Op::Recv { sock: second, token: t, mode: RecvMode::Multi });
+    peer.write(b"x");
+    let held = d.recv(first, RecvMode::Once);
+    assert_eq!(d.recv(first, RecvMode::Once).result, -ENOBUFS, "nothing waits, and no buffer is free");
+    second_peer.shutdown_write();
+    assert_eq!(d.wait_for(t).result, -ENOBUFS);
+    assert_eq!(d.take(&held), b"x");
+    assert_eq!(d.recv(second, RecvMode::Once).result, 0);
+}
+
+#[test]
+fn the_answer_to_a_cancelled_connect_does_not_end_the_next_one() {
+    let mut d = driver();
+    d.world.black_hole("203.0.113.9:80".parse().unwrap());
+    let sock = socket(&mut d);
+    d.push(Op::Connect { sock, token: token(6, 1), addr: "203.0.113.9:80".parse().unwrap() });
+    d.turn(Wait::No);
+    d.push(Op::CancelSock { sock, token: Token::NONE });
+    assert_eq!(d.wait_for(token(6, 1)).result, -ECANCELED);
+    d.world.advance(Duration::from_secs(100));
+    let before = d.world.now();
+    assert_eq!(connect(&mut d, sock, "203.0.113.9:80"), -ETIMEDOUT);
+    assert!(d.world.now() - before >= Duration::from_secs(127));
+}
+
+#[test]
+fn a_peer_that_ended_its_direction_writes_nothing_more() {
+    let mut d = driver();
+    let (_, peer, _sock) = d.pair();
+    peer.shutdown_write();
+    assert_eq!(peer.write(b"x"), 0);
+    d.turn(Wait::No);
+    assert!(!peer.is_over(), "the other direction is open");
+}
+
+#[test]
+fn a_peer_sees_the_end_of_the_stream_after_the_last_byte_only() {
+    let mut d = Driver::new(SimConfig { inbox_bytes_max: 2, ..SimConfig::default() });
+    let (_, peer, sock) = d.pair();
+    assert_eq!(d.send(sock, b"abc").result, 3);
+    d.close(sock);
+    d.turn(Wait::No);
+    assert!(!peer.is_eof());
+    assert_eq!(peer.read(2), b"ab");
+    assert!(peer.is_eof());
+    assert_eq!(peer.take(), b"c");
+}
