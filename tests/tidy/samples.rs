@@ -75,6 +75,15 @@ fn unsafe_code_is_found_and_talk_of_it_is_not() {
 }
 
 #[test]
+fn an_allocator_that_counts_is_for_tests_only() {
+    let counting =
+        "#[global_allocator]\nstatic A: Counting = Counting;\nunsafe impl GlobalAlloc for Counting {}";
+    assert!(has_no_unsafe("shards/http/tests/allocations.rs", counting).is_empty());
+    assert_eq!(has_no_unsafe("src/main.rs", counting).len(), 1);
+    assert_eq!(has_no_unsafe("tests/a.rs", "// #[global_allocator]\nunsafe fn f() {}").len(), 1);
+}
+
+#[test]
 fn ring_types_are_found_and_talk_of_them_is_not() {
     assert!(
         names_no_ring("a.rs", "//! No SQE, no io_uring::types here.\nuse corelane_uring::Ring;").is_empty()
