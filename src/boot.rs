@@ -1,0 +1,722 @@
+//! From settings to running shards.
+//!
+//! Everything that can fail is tried before the first connection is accepted: limits, address, CPUs, memory,
+//! rings, start hooks. A start that cannot work says which of them, and what to type.
+//!
+//! # Rules
+//! 1. A node runs with every shard it was asked for, or not at all.
+//! 2. Rings and memory are made by the thread that uses them, after it was pinned (first touch).
+//!
+//! Not here: the command line and the file (`cli`, `config`), the drain (`drain`).
+
+use std::cell::Cell;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use corelane_base::{LimitError, Limits, ListenerId, ShardId};
+use corelane_exec::{BlockingPool, Runtime, Shard, ShardHandle};
+use corelane_http::App;
+use corelane_net::http1::Draining;
+use corelane_net::{Http1, Http1Config, TcpAcceptor, TcpStream};
+use corelane_pools::{PoolConfig, Pools};
+use corelane_sys::limits::Resource;
+use corelane_sys::socket::{self, ListenOptions, Listener};
+use corelane_uring::{Features, Lacking, Ring, RingConfig, SetupError};
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use crate::drain::Drains;
+
+/// Which shard a closure runs on.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ShardInfo {
+    /// Its number.
+    pub id: ShardId,
+    /// The CPU it is pinned to, if it is.
+    pub cpu: Option<usize>,
+    /// How many shards the node has.
+    pub shards: usize,
+}
+
+/// Why a node could not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// A limit that cannot work.
+    Limits(LimitError),
+    /// An address that cannot be listened on.
+    Listen {
+        /// Which.
+        addr: SocketAddr,
+        /// Why.
+        error: io::Error,
+    },
+    /// A CPU that this process may not use.
+    Cpu {
+        /// Asked for.
+        cpu: usize,
+        /// Those it may use.
+        allowed: Vec<usize>,
+    },
+    /// io_uring is not to be had.
+    Ring {
+        /// What the kernel said.
+        error: SetupError,
+        /// What to do about it, worked out from this host.
+        cure: String,
+    },
+    /// Too few file descriptors for what was asked.
+    Nofile {
+        /// Needed.
+        wanted: u64,
+        /// Had.
+        limit: u64,
+    },
+    /// Anything else the system refused.
+    System {
+        /// What was being done.
+        step: &'static str,
+        /// Why not.
+        error: io::Error,
+    },
+    /// A start hook of the application failed.
+    Hook(String),
+    /// A shard's thread ended in a panic.
+    Panicked(ShardId),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::Limits(e) => e.fmt(f),
+            StartError::Listen { addr, error } if error.kind() == io::ErrorKind::AddrInUse => write!(
+                f,
+                "cannot listen on {addr}: another process does; see which with `ss -ltnp 'sport = :{}'`, or \
+                 choose another port with --listen",
+                addr.port()
+            ),
+            StartError::Listen { addr, error } if error.kind() == io::ErrorKind::PermissionDenied => write!(
+                f,
+                "cannot listen on {addr}: {error}; choose a port from 1024 up, or grant it with \
+                 `setcap cap_net_bind_service=+ep` on the binary"
+            ),
+            StartError::Listen { addr, error } => write!(
+                f,
+                "cannot listen on {addr}: {error}; see this host's addresses with `ip -br address`, or choose \
+                 another with --listen"
+            ),
+            StartError::Cpu { cpu, allowed } => write!(
+                f,
+                "CPU {cpu} is not among those this process may use ({}); choose from these with --cpus, or \
+                 leave placement to the kernel with --no-pin",
+                corelane_sys::cpu::format_cpu_list(allowed)
+            ),
+            StartError::Ring { error, cure } => write!(f, "cannot set up io_uring: {error}; {cure}"),
+            StartError::Nofile { wanted, limit } => write!(
+                f,
+                "the limit of open files is {limit}, and connections_max with its headroom needs {wanted}; raise \
+                 it with `ulimit -n {wanted}` (in a unit: LimitNOFILE={wanted}), or lower connections_max"
+            ),
+            StartError::System { step, error } => write!(f, "cannot {step}: {error}"),
+            StartError::Hook(text) => write!(f, "a start hook of the application failed: {text}"),
+            StartError::Panicked(id) => write!(f, "shard {} panicked; the log has the place", id.0),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+type AppStart = Arc<dyn Fn(&Rc<Shard>, ShardInfo, &[ListenerId]) -> Started + Send + Sync>;
+type Hook = std::pin::Pin<Box<dyn Future<Output = Result<(), String>>>>;
+type LastHook = std::pin::Pin<Box<dyn Future<Output = ()>>>;
+
+/// What an application's closure set up on a shard.
+struct Started {
+    parts: Vec<Rc<dyn Draining>>,
+    first: Vec<Hook>,
+    listen: Box<dyn FnOnce(&Shard)>,
+    last: Box<dyn Fn() -> Vec<LastHook>>,
+}
+
+/// A node to be started.
+#[derive(Clone, Debug)]
+pub struct Server {
+    listen: SocketAddr,
+    limits: Limits,
+    cpus: Option<Vec<usize>>,
+    pin: bool,
+    without: Features,
+    server_field: Option<&'static str>,
+    signals: bool,
+    pool_guard: bool,
+}
+
+impl Server {
+    /// One shard on the first CPU this process may use, listening on `addr` (port 0: any free one), with the
+    /// default [`Limits`].
+    pub fn new(addr: SocketAddr) -> Server {
+        Server {
+            listen: addr,
+            limits: Limits::default(),
+            cpus: None,
+            pin: true,
+            without: Features::NONE,
+            server_field: Some("corelane"),
+            signals: true,
+            pool_guard: false,
+        }
+    }
+
+    /// With these maxima.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Server {
+        self.limits = limits;
+        self
+    }
+
+    /// One shard on each of these CPUs.
+    #[must_use]
+    pub fn cpus(mut self, cpus: Vec<usize>) -> Server {
+        self.cpus = Some(cpus);
+        self
+    }
+
+    /// Whether shards are pinned to their CPUs. On shared hosts they should not be.
+    #[must_use]
+    pub fn pin(mut self, pin: bool) -> Server {
+        self.pin = pin;
+        self
+    }
+
+    /// Leaves ring features off, to see what one is worth or to walk the paths of old kernels.
+    #[must_use]
+    pub fn without(mut self, features: Features) -> Server {
+        self.without = features;
+        self
+    }
+
+    /// The value of the `Server` field, or none.
+    #[must_use]
+    pub fn server_field(mut self, value: Option<&'static str>) -> Server {
+        self.server_field = value;
+        self
+    }
+
+    /// Whether SIGTERM and SIGINT drain the node (the default) or are left to the program.
+    #[must_use]
+    pub fn signals(mut self, on: bool) -> Server {
+        self.signals = on;
+        self
+    }
+
+    /// Guards and poisons pooled memory: a use after free faults. For tests; slow.
+    #[must_use]
+    pub fn guard_pools(mut self, on: bool) -> Server {
+        self.pool_guard = on;
+        self
+    }
+
+    /// Starts and runs until drained. `app` is called once on each shard.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing was served then.
+    pub fn serve<St, F>(self, app: F) -> Result<(), StartError>
+    where
+        St: 'static,
+        F: Fn(ShardInfo) -> App<St> + Send + Sync + 'static,
+    {
+        self.start(app)?.wait()
+    }
+
+    /// Starts and returns once every shard accepts.
+    ///
+    /// # Errors
+    /// As [`Server::serve`].
+    pub fn start<St, F>(self, app: F) -> Result<Running, StartError>
+    where
+        St: 'static,
+        F: Fn(ShardInfo) -> App<St> + Send + Sync + 'static,
+    {
+        let config = Http1Config { server: self.server_field };
+        self.launch(Arc::new(move |shard: &Rc<Shard>, info, listeners: &[ListenerId]| {
+            let app = app(info);
+            let first = app
+                .start_hooks()
+                .into_iter()
+                .map(|hook| -> Hook { Box::pin(async move { hook.await.map_err(|e| e.to_string()) }) })
+                .collect();
+            let http = Http1::start(shard, app, config.clone());
+            let listeners = listeners.to_vec();
+            let (accepting, ending) = (Rc::clone(&http), Rc::clone(&http));
+            Started {
+                parts: vec![http],
+                first,
+                listen: Box::new(move |shard| {
+                    for id in listeners {
+                        accepting.listen(shard, id);
+                    }
+                }),
+                last: Box::new(move || ending.service().drain_hooks().into_iter().collect()),
+            }
+        }))
+    }
+
+    /// Serves plain TCP: `handler` is a task for every connection.
+    ///
+    /// # Errors
+    /// As [`Server::serve`].
+    pub fn start_tcp<F, Fut>(self, handler: F) -> Result<Running, StartError>
+    where
+        F: Fn(TcpStream) -> Fut + Clone + Send + Sync + 'static,
+        Fut: Future<Output = ()> + 'static,
+    {
+        self.launch(Arc::new(move |_shard: &Rc<Shard>, _info, listeners: &[ListenerId]| {
+            let listeners = listeners.to_vec();
+            let handler = handler.clone();
+            Started {
+                parts: Vec::new(),
+                first: Vec::new(),
+                listen: Box::new(move |shard| {
+                    for id in listeners {
+                        TcpAcceptor::serve(shard, id, handler.clone());
+                    }
+                }),
+                last: Box::new(Vec::new),
+            }
+        }))
+    }
+
+    fn launch(self, app: AppStart) -> Result<Running, StartError> {
+        self.limits.check().map_err(StartError::Limits)?;
+        let cpus = self.placement()?;
+        self.check_descriptors()?;
+        let options = ListenOptions { backlog: self.limits.backlog, ..ListenOptions::default() };
+        // A second node of the same user would join our reuseport group and take half the connections
+        // without a word: find out first.
+        let listen_error = |error| StartError::Listen { addr: self.listen, error };
+        socket::probe_bind(self.listen, &options).map_err(listen_error)?;
+        let mut addr = self.listen;
+        let mut listeners = Vec::new();
+        for _ in &cpus {
+            let listener = socket::listen(addr, &options).map_err(listen_error)?;
+            addr = listener.local_addr();
+            listeners.push(listener);
+        }
+        let blocking = BlockingPool::new(self.limits.blocking_threads, self.limits.blocking_queue_max)
+            .map_err(|error| StartError::System { step: "start the blocking threads", error })?;
+        let shards = cpus.len();
+        let (events, from_shards) = bounded::<ShardEvent>(shards * 4 + 16);
+        let mut threads = Vec::new();
+        for (n, (cpu, listener)) in cpus.into_iter().zip(listeners).enumerate() {
+            let id = ShardId(u16::try_from(n).unwrap_or(u16::MAX));
+            let plan = Plan {
+                info: ShardInfo { id, cpu, shards },
+                server: self.clone(),
+                listener,
+                app: Arc::clone(&app),
+                blocking: Arc::clone(&blocking),
+                events: events.clone(),
+            };
+            let thread = std::thread::Builder::new()
+                .name(format!("shard-{n}"))
+                .spawn(move || shard_thread(plan))
+                .map_err(|error| StartError::System { step: "start a shard's thread", error })?;
+            threads.push(thread);
+        }
+        drop(app);
+        Running::gather(addr, threads, events, from_shards, self.signals)
+    }
+
+    /// The CPU of each shard.
+    fn placement(&self) -> Result<Vec<Option<usize>>, StartError> {
+        let allowed = corelane_sys::cpu::allowed_cpus()
+            .map_err(|error| StartError::System { step: "read this process's CPUs", error })?;
+        let wanted = match &self.cpus {
+            Some(cpus) if !cpus.is_empty() => cpus.clone(),
+            _ => allowed.iter().copied().take(1).collect(),
+        };
+        if !self.pin {
+            return Ok(wanted.iter().map(|_| None).collect());
+        }
+        if let Some(&cpu) = wanted.iter().find(|cpu| !allowed.contains(cpu)) {
+            return Err(StartError::Cpu { cpu, allowed });
+        }
+        Ok(wanted.into_iter().map(Some).collect())
+    }
+
+    fn descriptors(&self) -> u32 {
+        self.limits.connections_max.saturating_add(self.limits.descriptors_headroom)
+    }
+
+    /// Direct descriptors are bounded by the limit of each table, plain ones by that of the process.
+    fn check_descriptors(&self) -> Result<(), StartError> {
+        let limit = corelane_sys::limits::raise_nofile()
+            .map_err(|error| StartError::System { step: "read the limit of open files", error })?;
+        let wanted = u64::from(self.descriptors()) + 64;
+        if limit.soft < wanted {
+            return Err(StartError::Nofile { wanted, limit: limit.soft });
+        }
+        Ok(())
+    }
+}
+
+struct Plan {
+    info: ShardInfo,
+    server: Server,
+    listener: Listener,
+    app: AppStart,
+    blocking: Arc<BlockingPool>,
+    events: Sender<ShardEvent>,
+}
+
+enum ShardEvent {
+    Ready { handle: ShardHandle, info: ShardInfo, granted: Features, lacking: Vec<Lacking> },
+    Ended(ShardId, Result<(), StartError>),
+    Signal,
+    Drain,
+}
+
+fn shard_thread(plan: Plan) {
+    let (info, events) = (plan.info, plan.events.clone());
+    let run = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| shard_main(plan)));
+    let outcome = run.unwrap_or_else(|_| {
+        // A panic of a handler never gets here: this one is ours. A node with a shard missing would accept
+        // what it cannot serve, so the process ends, and its supervisor starts a whole one.
+        tracing::error!(shard = info.id.0, "a shard panicked: the process ends");
+        eprintln!("corelane: shard {} panicked; ending the process", info.id.0);
+        std::process::abort();
+    });
+    drop(events.send(ShardEvent::Ended(info.id, outcome)));
+}
+
+fn shard_main(plan: Plan) -> Result<(), StartError> {
+    let Plan { info, server, listener, app, blocking, events } = plan;
+    if let Some(cpu) = info.cpu {
+        corelane_sys::cpu::pin_current_thread(cpu)
+            .map_err(|error| StartError::System { step: "pin a shard to its CPU", error })?;
+    }
+    let limits = &server.limits;
+    let pools = Pools::new(&PoolConfig {
+        small_count: limits.pool_small,
+        medium_count: limits.pool_medium,
+        large_count: limits.pool_large,
+        heap_bytes_max: limits.pool_heap_bytes_max,
+        guard: server.pool_guard,
+        poison: server.pool_guard,
+        ..PoolConfig::default()
+    })
+    .map_err(|error| StartError::System { step: "map the memory pools", error })?;
+    let mut ring = Ring::new(&RingConfig {
+        entries: limits.submission_entries,
+        completion_entries: limits.completion_entries,
+        recv_buffers: limits.recv_buffers,
+        recv_buffer_bytes: limits.recv_buffer_bytes,
+        descriptors: server.descriptors(),
+        without: server.without,
+    })
+    .map_err(|error| StartError::Ring { error, cure: cure(&error, limits) })?;
+    let (granted, lacking) = (ring.granted(), ring.lacking().to_vec());
+    let id = ring.add_listener(listener.into());
+    let mut runtime = Runtime::new(info.id, limits.clone(), pools, ring, Some(blocking));
+    let started = runtime.within(|shard| app(shard, info, &[id]));
+    let Started { parts, first, listen, last } = started;
+
+    // Start hooks run as a task of the shard; the listeners open when they are done.
+    let hooks: Rc<Cell<Option<Result<(), String>>>> = Rc::new(Cell::new(None));
+    let done = Rc::clone(&hooks);
+    let task = runtime.shard().spawn(async move {
+        let mut outcome = Ok(());
+        for hook in first {
+            outcome = hook.await;
+            if outcome.is_err() {
+                break;
+            }
+        }
+        done.set(Some(outcome));
+    });
+    let Ok(task) = task else { unreachable!("the first task of a shard finds room") };
+    let result = loop {
+        if let Some(result) = hooks.take() {
+            break result;
+        }
+        if task.is_finished() {
+            break Err("it panicked; the log has the place".to_owned());
+        }
+        turn(&mut runtime)?;
+    };
+    result.map_err(StartError::Hook)?;
+    runtime.within(|shard| listen(shard));
+
+    let drains = Rc::new(Drains::new(parts));
+    DRAINS.set(Some(Rc::clone(&drains)));
+    let handle = runtime.shard().handle();
+    drop(events.send(ShardEvent::Ready { handle, info, granted, lacking }));
+    drop(events);
+    loop {
+        turn(&mut runtime)?;
+        if DRAINING.get() {
+            let shard = Rc::clone(runtime.shard());
+            let closed = runtime.within(|shard| drains.closed_listeners(shard));
+            for id in closed {
+                runtime.kernel().remove_listener(id);
+            }
+            if runtime.within(|_| drains.is_over(&shard)) {
+                break;
+            }
+        }
+    }
+    run_last_hooks(&mut runtime, last())?;
+    DRAINS.set(None);
+    Ok(())
+}
+
+fn turn(runtime: &mut Runtime<Ring>) -> Result<(), StartError> {
+    runtime.turn(true).map(|_| ()).map_err(|error| StartError::System { step: "enter the ring", error })
+}
+
+fn run_last_hooks(runtime: &mut Runtime<Ring>, hooks: Vec<LastHook>) -> Result<(), StartError> {
+    if hooks.is_empty() {
+        return Ok(());
+    }
+    let time = runtime.shard().limits().drain_time.max(Duration::from_millis(1));
+    let task = runtime.shard().spawn(async move {
+        let all = async {
+            for hook in hooks {
+                hook.await;
+            }
+        };
+        if corelane_exec::timeout(time, all).await.is_err() {
+            tracing::warn!("drain hooks were cut off by drain_time");
+        }
+    });
+    let Ok(task) = task else { return Ok(()) };
+    while !task.is_finished() {
+        turn(runtime)?;
+    }
+    Ok(())
+}
+
+thread_local! {
+    /// What this thread's shard drains, and whether it does: set here, read by the loop above.
+    static DRAINS: Cell<Option<Rc<Drains>>> = const { Cell::new(None) };
+    static DRAINING: Cell<bool> = const { Cell::new(false) };
+}
+
+fn drain_here(shard: &Shard) {
+    if let Some(drains) = DRAINS.take() {
+        drains.begin(shard);
+        DRAINS.set(Some(drains));
+        DRAINING.set(true);
+    }
+}
+
+/// What to type when a ring cannot be made.
+fn cure(error: &SetupError, limits: &Limits) -> String {
+    let root = Path::new("/");
+    match error {
+        SetupError::Enosys => "run Linux 6.1 or newer, with io_uring built in, outside of gVisor".to_owned(),
+        SetupError::TooOld { .. } => {
+            let (major, minor) = corelane_sys::kernel::release();
+            format!("this kernel is {major}.{minor}: run Linux 6.1 or newer")
+        }
+        SetupError::Disabled { .. } => match corelane_sys::kernel::io_uring_disabled(root) {
+            Some(2) => "allow it with `sysctl -w kernel.io_uring_disabled=0`".to_owned(),
+            Some(1) => format!(
+                "allow it with `sysctl -w kernel.io_uring_disabled=0`, or add this user to group {} \
+                 (kernel.io_uring_group)",
+                corelane_sys::kernel::io_uring_group(root).unwrap_or(-1)
+            ),
+            _ => {
+                "a seccomp filter forbids it: allow io_uring_setup, io_uring_enter and io_uring_register in \
+                  the container's profile"
+                    .to_owned()
+            }
+        },
+        SetupError::Memlock { .. } | SetupError::Buffers { .. } => {
+            let bytes = ring_bytes(limits);
+            let limit = Resource::Memlock.get().map_or(0, |l| l.soft);
+            format!(
+                "the limit of locked memory is {limit} bytes and one ring needs about {bytes} (twice that during \
+                 a hot restart): raise it with `ulimit -l {}` (in a unit: LimitMEMLOCK=infinity)",
+                (2 * bytes).div_ceil(1024)
+            )
+        }
+        SetupError::Table { descriptors, .. } => {
+            format!("raise the limit of open files with `ulimit -n {descriptors}`, or lower connections_max")
+        }
+        SetupError::Other { step, .. } => format!("this happened at: {step}"),
+    }
+}
+
+/// Bytes of locked memory that one ring is charged: entries of 64 and 16 bytes, and its buffer ring.
+fn ring_bytes(limits: &Limits) -> u64 {
+    let queues = u64::from(limits.submission_entries) * 64 + u64::from(limits.completion_entries) * 16;
+    let buffers = u64::from(limits.recv_buffers) * 16;
+    (queues + buffers).next_multiple_of(4096) + 16 * 4096
+}
+
+/// A node that serves.
+#[derive(Debug)]
+pub struct Running {
+    addr: SocketAddr,
+    threads: Vec<JoinHandle<()>>,
+    shards: Vec<(ShardInfo, ShardHandle, Features, Vec<Lacking>)>,
+    events: Sender<ShardEvent>,
+    from_shards: Receiver<ShardEvent>,
+    draining: bool,
+}
+
+impl fmt::Debug for ShardEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ShardEvent::Ready { .. } => "Ready",
+            ShardEvent::Ended(..) => "Ended",
+            ShardEvent::Signal => "Signal",
+            ShardEvent::Drain => "Drain",
+        })
+    }
+}
+
+/// Asks a running node to drain, from any thread.
+#[derive(Clone, Debug)]
+pub struct Stopper(Sender<ShardEvent>);
+
+impl Stopper {
+    /// Begins the drain; [`Running::wait`] returns when it is over. A second call ends the process at once.
+    pub fn drain(&self) {
+        drop(self.0.try_send(ShardEvent::Drain));
+    }
+}
+
+impl Running {
+    fn gather(
+        addr: SocketAddr,
+        threads: Vec<JoinHandle<()>>,
+        events: Sender<ShardEvent>,
+        from_shards: Receiver<ShardEvent>,
+        signals: bool,
+    ) -> Result<Running, StartError> {
+        let mut shards = Vec::new();
+        while shards.len() < threads.len() {
+            match from_shards.recv() {
+                Ok(ShardEvent::Ready { handle, info, granted, lacking }) => {
+                    shards.push((info, handle, granted, lacking));
+                }
+                Ok(ShardEvent::Ended(_, Err(error))) => return Err(error),
+                Ok(ShardEvent::Ended(id, Ok(()))) => return Err(StartError::Panicked(id)),
+                Ok(ShardEvent::Signal | ShardEvent::Drain) | Err(_) => {}
+            }
+        }
+        shards.sort_by_key(|(info, ..)| info.id);
+        if signals {
+            watch_signals(events.clone())
+                .map_err(|error| StartError::System { step: "watch for signals", error })?;
+        }
+        Ok(Running { addr, threads, shards, events, from_shards, draining: false })
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// A line for each shard: CPU, ring features, and those it lacks.
+    pub fn describe(&self) -> Vec<String> {
+        self.shards
+            .iter()
+            .map(|(info, _, granted, lacking)| {
+                let place = info.cpu.map_or_else(|| "not pinned".to_owned(), |cpu| format!("on CPU {cpu}"));
+                let mut line = format!("shard {} {place}; ring: {granted}", info.id.0);
+                if lacking.is_empty() {
+                    line.push_str("; lacks nothing");
+                } else {
+                    let names: Vec<String> = lacking.iter().map(ToString::to_string).collect();
+                    line.push_str(&format!("; lacks {}", names.join(", ")));
+                }
+                line
+            })
+            .collect()
+    }
+
+    /// Handles of the shards, in their order.
+    pub fn shards(&self) -> Vec<ShardHandle> {
+        self.shards.iter().map(|(_, handle, ..)| handle.clone()).collect()
+    }
+
+    /// A way to begin the drain from elsewhere.
+    pub fn stopper(&self) -> Stopper {
+        Stopper(self.events.clone())
+    }
+
+    /// Drains and waits for the end.
+    ///
+    /// # Errors
+    /// As [`Running::wait`].
+    pub fn drain(self) -> Result<(), StartError> {
+        self.stopper().drain();
+        self.wait()
+    }
+
+    /// Waits until the node has drained.
+    ///
+    /// # Errors
+    /// When a shard ended by itself.
+    pub fn wait(mut self) -> Result<(), StartError> {
+        let mut outcome = Ok(());
+        let mut left = self.threads.len();
+        while left > 0 {
+            match self.from_shards.recv() {
+                Ok(ShardEvent::Signal | ShardEvent::Drain) if self.draining => {
+                    tracing::warn!("asked a second time: ending at once");
+                    std::process::exit(130);
+                }
+                Ok(ShardEvent::Signal | ShardEvent::Drain) => self.begin_drain(),
+                Ok(ShardEvent::Ended(id, result)) => {
+                    left -= 1;
+                    if let Err(error) = result {
+                        tracing::error!(shard = id.0, %error, "a shard ended");
+                        // Rule 1: not with a shard missing.
+                        outcome = Err(error);
+                        self.begin_drain();
+                    }
+                }
+                Ok(ShardEvent::Ready { .. }) => {}
+                Err(_) => break,
+            }
+        }
+        for thread in self.threads.drain(..) {
+            drop(thread.join());
+        }
+        outcome
+    }
+
+    fn begin_drain(&mut self) {
+        if std::mem::replace(&mut self.draining, true) {
+            return;
+        }
+        tracing::info!("draining");
+        for (_, handle, ..) in &self.shards {
+            // Full only if a shard has not turned for long; it is asked again until it listens.
+            while handle.send(drain_here).is_err() {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+    }
+}
+
+fn watch_signals(events: Sender<ShardEvent>) -> io::Result<()> {
+    use signal_hook::consts::{SIGINT, SIGTERM};
+    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
+    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        for _ in signals.forever() {
+            if events.send(ShardEvent::Signal).is_err() {
+                break;
+            }
+        }
+    })?;
+    Ok(())
+}

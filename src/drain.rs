@@ -1,0 +1,50 @@
+//! The end of a node, step by step.
+//!
+//! 1. The first SIGTERM or SIGINT (or [`Running::drain`](crate::Running::drain)) reaches every shard as a
+//!    message.
+//! 2. A shard cancels its accepts, takes what its listen queues still hold, then closes the listeners.
+//! 3. Every answer from now on says `Connection: close`. Idle connections may bring one more request for
+//!    `Limits::drain_idle`, then are closed after a last look for bytes.
+//! 4. Requests under way are finished; whatever is left after `Limits::drain_time` is cut.
+//! 5. With no connection left the drain hooks run, then the shard's thread ends. When all have, so does the
+//!    process, with exit code 0.
+//!
+//! A second signal ends the process at once, with exit code 130.
+//!
+//! Not here: the connections' part of it (`corelane_net::http1`).
+
+use std::rc::Rc;
+
+use corelane_base::ListenerId;
+use corelane_exec::Shard;
+use corelane_net::http1::Draining;
+use corelane_net::stream::Streams;
+
+/// What of a shard must end before its thread may.
+pub(crate) struct Drains {
+    parts: Vec<Rc<dyn Draining>>,
+}
+
+impl Drains {
+    pub(crate) fn new(parts: Vec<Rc<dyn Draining>>) -> Drains {
+        Drains { parts }
+    }
+
+    pub(crate) fn begin(&self, shard: &Shard) {
+        for part in &self.parts {
+            part.drain(shard);
+        }
+        Streams::of(shard).drain(shard);
+    }
+
+    pub(crate) fn closed_listeners(&self, shard: &Shard) -> Vec<ListenerId> {
+        let mut closed: Vec<ListenerId> =
+            self.parts.iter().flat_map(|part| part.take_closed_listeners()).collect();
+        closed.extend(Streams::of(shard).take_closed_listeners());
+        closed
+    }
+
+    pub(crate) fn is_over(&self, shard: &Shard) -> bool {
+        self.parts.iter().all(|part| part.is_drained()) && Streams::of(shard).is_drained()
+    }
+}

@@ -1,0 +1,40 @@
+//! What the node serves when nothing else is configured: enough to see that it works, and to measure it.
+//!
+//! Not here: services (they come as sections of the configuration).
+
+use corelane_http::{App, IntoResponse, Json, OwnedRequest, Response};
+use serde::Serialize;
+
+/// The answer of `GET /json`.
+#[derive(Serialize)]
+struct Message {
+    message: &'static str,
+}
+
+async fn echo(mut request: OwnedRequest<()>) -> Response {
+    let content_type =
+        request.header("content-type").unwrap_or("application/octet-stream").as_bytes().to_vec();
+    match request.collect(u64::MAX).await {
+        Ok(bytes) => Response { body: corelane_http::ResponseBody::Bytes(bytes), ..Response::status(200) }
+            .header("content-type", content_type),
+        Err(error) => error.into_response(),
+    }
+}
+
+/// `GET /health`, `GET /plaintext`, `GET /json`, `POST /echo`.
+pub fn app() -> App<()> {
+    App::new(())
+        .get("/health", |_| Response::text("ok\n"))
+        .get("/plaintext", |_| PLAINTEXT)
+        .get("/json", |_| Json(Message { message: "Hello, World!" }))
+        .post_async("/echo", echo)
+}
+
+/// Made once: a constant response costs nothing to build.
+const PLAINTEXT: Response = Response {
+    status: 200,
+    content_type: Some("text/plain"),
+    headers: Vec::new(),
+    body: corelane_http::ResponseBody::Static(b"Hello, World!"),
+    close: false,
+};
