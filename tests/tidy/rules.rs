@@ -202,10 +202,15 @@ pub(crate) fn counters_exist(path: &str, page: &str, product: &str) -> Vec<Strin
     found
 }
 
-/// Every field of a `stats!` block is used by the crate it is in. `code` is all of that crate's source.
+/// The macros whose fields are counters.
+pub(crate) const COUNTER_BLOCKS: [&str; 2] = ["\nstats! {", "\ncounters! {"];
+
+/// Every field of a block of counters is used by the crate it is in. `code` is all of that crate's source.
 pub(crate) fn counters_count(path: &str, text: &str, code: &str) -> Vec<String> {
     let stripped = strip(text);
-    let Some((before, block)) = stripped.split_once("\nstats! {") else { return vec![] };
+    let Some((before, block)) = COUNTER_BLOCKS.into_iter().find_map(|open| stripped.split_once(open)) else {
+        return vec![];
+    };
     let first = before.matches('\n').count() + 2;
     let block = block.split_once("\n}").map_or(block, |(inside, _)| inside);
     let fields =
