@@ -21,7 +21,7 @@ pub enum Event {
     Body(Vec<u8>),
     /// The end of a body, with its trailers.
     End(Vec<(String, Vec<u8>)>),
-    /// HTTP ended; so many bytes were left.
+    /// HTTP ended behind this many bytes.
     Upgraded(usize),
     /// A refusal.
     Reject(Why),
@@ -170,7 +170,7 @@ fn feed(conn: &mut Connection, input: &[u8], limits: &Limits, policy: Policy, tr
             }
             Step::AwaitResponse => answer(conn, &mut trace.sent),
             Step::Upgraded => {
-                trace.events.push(Event::Upgraded(rest.len()));
+                trace.events.push(Event::Upgraded(trace.consumed));
                 assert!(conn.is_upgraded() && !conn.must_close());
                 assert!(matches!(conn.poll(limits, &mut rest, &mut header_slots()), Step::Closed));
                 return false;
@@ -332,39 +332,32 @@ pub fn check_chunked(wire: &[u8], limits: &Limits) {
     assert!(trace.consumed >= head + len, "less consumed than the body");
 }
 
-/// Feeds `data` whole, bytewise and cut by a pattern, under every policy: all must agree.
+/// Feeds `data` whole, bytewise and cut by a pattern: all must agree.
 ///
-/// The first byte chooses the limits, the second the pattern; the rest is what the peer sends.
+/// The low half of the first byte chooses the limits, the high half the policy, the second byte the pattern; the
+/// rest is what the peer sends.
 ///
 /// # Panics
 /// When a property does not hold.
 pub fn check(data: &[u8]) {
-    let Some((&[limits_choice, pattern], input)) = data.split_first_chunk::<2>() else { return };
-    let limits = limits_for(limits_choice);
-    for bits in 0..16 {
-        let policy = Policy {
-            answer_first: bits & 1 != 0,
-            send_continue: bits & 2 != 0,
-            upgrade: bits & 4 != 0,
-            eof: bits & 8 != 0,
-        };
-        let whole = drive(input, &[], &limits, policy);
-        check_trace(&whole, input);
-        // With an end, even a fault that a drip-fed connection has not looked at yet is found at last.
-        if policy.eof && pattern & 3 == bits & 3 {
-            let step = usize::from(pattern >> 2) + 1;
-            for step in [1, step] {
-                let cuts: Vec<usize> = (1..).map(|i| i * step).take_while(|&cut| cut < input.len()).collect();
-                let split = drive(input, &cuts, &limits, policy);
-                assert_eq!(
-                    whole.events,
-                    split.events,
-                    "cut every {step} of {:?}",
-                    String::from_utf8_lossy(input)
-                );
-                assert_eq!(whole.sent, split.sent);
-            }
-        }
+    let Some((&[choice, pattern], input)) = data.split_first_chunk::<2>() else { return };
+    let limits = limits_for(choice & 15);
+    let policy = Policy {
+        answer_first: choice & 16 != 0,
+        send_continue: choice & 32 != 0,
+        upgrade: choice & 64 != 0,
+        eof: true,
+    };
+    let open = drive(input, &[], &limits, Policy { eof: false, ..policy });
+    check_trace(&open, input);
+    // With an end, even a fault that a drip-fed connection has not looked at yet is found at last.
+    let whole = drive(input, &[], &limits, policy);
+    check_trace(&whole, input);
+    for step in [1, usize::from(pattern) + 2] {
+        let cuts: Vec<usize> = (1..).map(|i| i * step).take_while(|&cut| cut < input.len()).collect();
+        let split = drive(input, &cuts, &limits, policy);
+        assert_eq!(whole.events, split.events, "cut every {step} of {:?}", String::from_utf8_lossy(input));
+        assert_eq!(whole.sent, split.sent);
     }
     check_chunked(input, &limits);
 }

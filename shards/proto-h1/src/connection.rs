@@ -494,6 +494,7 @@ impl Connection {
     /// Ready for the next head, or not any more.
     #[inline]
     fn next_request(&mut self) {
+        debug_assert_eq!(self.scanned, 0, "no offset outlives its request");
         self.phase = if self.flags & flag::CLOSE != 0 { Phase::Closed } else { Phase::Head };
         self.flags &= flag::KEPT;
     }
@@ -740,5 +741,31 @@ impl Connection {
     #[inline]
     pub fn is_upgraded(&self) -> bool {
         matches!(self.phase, Phase::Upgrading | Phase::Upgraded)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::header_slots;
+
+    #[test]
+    fn a_dripped_head_is_parsed_once_a_doubling_and_never_consumed() {
+        let head =
+            format!("GET / HTTP/1.1\r\nHost: t\r\n{}\r\n", "X: aaaaaaaaaa\r\n".repeat(80)).into_bytes();
+        let mut slots = header_slots();
+        let mut conn = Connection::new();
+        let mut parsed = 0;
+        for end in 1..head.len() {
+            let looked = conn.looked;
+            let mut input = &head[..end];
+            assert!(matches!(conn.poll(&Limits::default(), &mut input, &mut slots), Step::NeedMore));
+            assert_eq!(input.len(), end);
+            assert_eq!(conn.scanned as usize, end, "each byte is scanned when it comes");
+            parsed += u32::from(conn.looked != looked);
+        }
+        assert_eq!(parsed, head.len().ilog2() + 1, "{} bytes", head.len());
+        let mut input = &head[..];
+        assert!(matches!(conn.poll(&Limits::default(), &mut input, &mut slots), Step::Head(_)));
     }
 }

@@ -127,7 +127,7 @@ impl<'i> Target<'i> {
             return match check_authority(bytes) {
                 Ok(Some(_)) => Ok(Self { raw, form: TargetForm::Authority, path_start: len, path_end: len }),
                 Ok(None) => Err(Why::TargetAuthority),
-                Err(()) if raw.contains('/') || raw == "*" => Err(Why::TargetForm),
+                Err(()) if raw.contains('/') => Err(Why::TargetForm),
                 Err(()) => Err(Why::TargetAuthority),
             };
         }

@@ -76,9 +76,15 @@ const WORDS: &[&str] = &[
     "10\r\n",
     " ",
     "\t",
+];
+
+/// Whole messages and the beginnings of some.
+const MESSAGES: &[&str] = &[
     "GET / HTTP/1.1\r\nHost: t\r\n\r\n",
     "POST / HTTP/1.1\r\nHost: t\r\nContent-Length: 5\r\n\r\nhello",
     "POST / HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX: a\r\n\r\n",
+    "GET / HTTP/1.1\r\nHost: t\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
+    "POST / HTTP/1.1\r\nHost: t\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n",
     "GET / HTTP/1.1\r\nHost: t\r\n",
     "POST / HTTP/1.1\r\nHost: t\r\n",
     "POST / HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n",
@@ -86,7 +92,8 @@ const WORDS: &[&str] = &[
 
 fn words() -> impl Strategy<Value = Vec<u8>> {
     let word = prop_oneof![
-        12 => prop::sample::select(WORDS).prop_map(|w| w.as_bytes().to_vec()),
+        9 => prop::sample::select(WORDS).prop_map(|w| w.as_bytes().to_vec()),
+        3 => prop::sample::select(MESSAGES).prop_map(|w| w.as_bytes().to_vec()),
         1 => vec(any::<u8>(), 0..4),
     ];
     vec(word, 0..14).prop_map(|words| words.concat())
@@ -94,7 +101,7 @@ fn words() -> impl Strategy<Value = Vec<u8>> {
 
 /// A well-formed message with a few bytes changed.
 fn mutated() -> impl Strategy<Value = Vec<u8>> {
-    let base = prop::sample::select(&WORDS[WORDS.len() - 6..]);
+    let base = prop::sample::select(MESSAGES);
     let tail = prop::sample::select(WORDS);
     let edits = vec((any::<prop::sample::Index>(), any::<u8>(), 0..3_u8), 0..4);
     (base, tail, edits).prop_map(|(base, tail, edits)| {
@@ -112,8 +119,15 @@ fn mutated() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
+/// 2000 cases of each property, or as many as `PROPTEST_CASES` says.
+fn config() -> ProptestConfig {
+    let default = ProptestConfig::default();
+    let cases = if std::env::var_os("PROPTEST_CASES").is_some() { default.cases } else { 2_000 };
+    ProptestConfig { cases, failure_persistence: None, ..default }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn arbitrary_bytes_hold_every_property(data in vec(any::<u8>(), 0..400)) {
