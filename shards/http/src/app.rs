@@ -20,7 +20,8 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 
-use corelane_net::h1::{Method, TargetForm};
+use corelane_net::body::Body;
+use corelane_net::h1::{self, Method, TargetForm};
 use corelane_net::message::Response;
 use corelane_net::service::{Answer, Incoming, Service};
 
@@ -28,7 +29,7 @@ use crate::answer::{IntoResponse, not_found};
 use crate::head::{Head, Packed};
 use crate::middleware::Middleware;
 use crate::owned::{OwnedRequest, view};
-use crate::request::{Params, Request};
+use crate::request::{BodySource, Params, Request};
 use crate::route::{ALL, Found, RouteError, Routes, Verb, VerbSet};
 
 type Handler<S> = Box<dyn Fn(&Request<'_, S>) -> Answer>;
@@ -369,40 +370,62 @@ impl<S: 'static> App<S> {
         self.drain.take()
     }
 
-    fn dispatch(&self, incoming: Incoming<'_, '_, '_>) -> Answer {
-        let head = incoming.head;
-        let found = match (Verb::of(head.method), head.target.form) {
-            (None, _) => Way::NotImplemented,
-            (Some(_), TargetForm::Asterisk) => Way::Options(self.routes.allowed_anywhere()),
-            (Some(verb), _) => match self.routes.find(verb, head.target.path()) {
-                Found::Route(route, params) => Way::Route(route, params),
-                Found::OtherMethods(allowed) if verb == Verb::Options => Way::Options(allowed),
-                Found::OtherMethods(allowed) => Way::OtherMethods(allowed),
-                Found::Nothing => Way::Fallback,
+    /// Answers a request that no connection brought: a test, or a call from within. [`Service::call`] with
+    /// the body already there.
+    pub fn call_parsed(
+        &self,
+        head: &h1::Request<'_, '_>,
+        peer: Option<SocketAddr>,
+        body: Option<Body>,
+    ) -> Answer {
+        self.dispatch(head, peer, BodySource::Ready(body))
+    }
+
+    #[inline]
+    fn dispatch<'a>(
+        &'a self,
+        head: &'a h1::Request<'a, 'a>,
+        peer: Option<SocketAddr>,
+        body: BodySource<'a>,
+    ) -> Answer {
+        let path = head.target.path();
+        let (way, params) = match Verb::of(head.method) {
+            None => (Way::NotImplemented, Params::None),
+            Some(verb) => match self.routes.literal(verb, path) {
+                Some(route) => (Way::Route(route), Params::None),
+                None => self.other_way(verb, path, head.target.form),
             },
         };
-        let (way, route, params) = match found {
-            Way::Route(route, params) => {
-                (Way::Route(route, None), Some(route), params.map_or(Params::None, Params::Matched))
-            }
-            other => (other, None, Params::None),
-        };
+        let route = if let Way::Route(route) = way { Some(route) } else { None };
         let request = Request {
             head: Head::Wire(head),
             params,
             pattern: self.core.pattern(route),
             route,
-            peer: incoming.peer,
+            peer,
             core: &self.core,
-            incoming: RefCell::new(Some(incoming)),
+            body: RefCell::new(body),
         };
         if self.core.middleware.is_empty() {
-            return self.answer(&way, &request);
+            return self.answer(way, &request);
         }
-        self.answer_within(&way, &request)
+        self.answer_within(way, &request)
     }
 
-    fn answer_within(&self, way: &Way<'_, '_>, request: &Request<'_, S>) -> Answer {
+    /// The way of a path that is not a literal route of `verb`.
+    fn other_way<'a>(&'a self, verb: Verb, path: &'a str, form: TargetForm) -> (Way, Params<'a>) {
+        if form == TargetForm::Asterisk {
+            return (Way::Options(self.routes.allowed_anywhere()), Params::None);
+        }
+        match self.routes.pattern(verb, path) {
+            Found::Route(route, params) => (Way::Route(route), Params::Matched(params)),
+            Found::OtherMethods(allowed) if verb == Verb::Options => (Way::Options(allowed), Params::None),
+            Found::OtherMethods(allowed) => (Way::OtherMethods(allowed), Params::None),
+            Found::Nothing => (Way::Fallback, Params::None),
+        }
+    }
+
+    fn answer_within(&self, way: Way, request: &Request<'_, S>) -> Answer {
         let middleware = &self.core.middleware;
         for (index, each) in middleware.iter().enumerate() {
             if let Some(mut response) = each.before(request) {
@@ -421,25 +444,26 @@ impl<S: 'static> App<S> {
     }
 
     #[inline]
-    fn answer(&self, way: &Way<'_, '_>, request: &Request<'_, S>) -> Answer {
+    fn answer(&self, way: Way, request: &Request<'_, S>) -> Answer {
         match way {
-            Way::Route(route, _) => (self.handlers[*route as usize])(request),
+            Way::Route(route) => (self.handlers[route as usize])(request),
             Way::Fallback => match &self.fallback {
                 Some(handler) => handler(request),
                 None => Answer::Now(not_found()),
             },
             Way::OtherMethods(allowed) => {
-                Answer::Now(allow(Response::text("method not allowed\n").with_status(405), *allowed))
+                Answer::Now(allow(Response::text("method not allowed\n").with_status(405), allowed))
             }
-            Way::Options(allowed) => Answer::Now(allow(Response::status(204), *allowed)),
+            Way::Options(allowed) => Answer::Now(allow(Response::status(204), allowed)),
             Way::NotImplemented => Answer::Now(Response::text("method not implemented\n").with_status(501)),
         }
     }
 }
 
 /// Where a request goes.
-enum Way<'t, 'p> {
-    Route(u32, Option<matchit::Params<'t, 'p>>),
+#[derive(Clone, Copy)]
+enum Way {
+    Route(u32),
     OtherMethods(VerbSet),
     Options(VerbSet),
     Fallback,
@@ -447,7 +471,7 @@ enum Way<'t, 'p> {
 }
 
 fn allow(response: Response, allowed: VerbSet) -> Response {
-    response.header("allow", allowed.to_string().into_bytes())
+    response.header("allow", allowed.list().into_bytes())
 }
 
 fn inline<S, F, R>(handler: F) -> impl Fn(&Request<'_, S>) -> Answer + 'static
@@ -461,7 +485,7 @@ where
 
 impl<S: 'static> Service for App<S> {
     fn call(&self, request: Incoming<'_, '_, '_>) -> Answer {
-        self.dispatch(request)
+        self.dispatch(request.head, request.peer, BodySource::Connection(request))
     }
 }
 

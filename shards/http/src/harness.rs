@@ -1,5 +1,5 @@
-//! An application without sockets: a request goes in as text, through the real parser and the real service
-//! call, and the answer comes back as data.
+//! An application without sockets: a request goes in as text, through the real parser and the
+//! application's own way of a request, and the answer comes back as data.
 //!
 //! # Rules
 //! 1. The request is parsed by the protocol machine, so a head it would refuse is refused here, with the same
@@ -20,7 +20,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use corelane_net::body::Body;
 use corelane_net::h1::{Connection, Limits, Step, header_slots};
 use corelane_net::message::{Response, ResponseBody};
-use corelane_net::service::{Answer, Incoming, Service};
+use corelane_net::service::Answer;
 
 use crate::app::App;
 
@@ -232,7 +232,7 @@ fn call<S: 'static>(app: &App<S>, wire: &[u8], peer: Option<SocketAddr>) -> Test
         Step::Head(head) => {
             let is_head = head.method == corelane_net::h1::Method::Head;
             let body = (!rest.is_empty()).then(|| Body::complete(rest));
-            let response = match app.call(Incoming::detached(&head, peer, body)) {
+            let response = match app.call_parsed(&head, peer, body) {
                 Answer::Now(response) => response,
                 Answer::Later(future) => run(future),
             };

@@ -15,6 +15,9 @@ use crate::answer::Reject;
 /// unoptimised code, 1 MiB: half of the smallest stack in use (2 MiB, a thread's default). Beyond: 400.
 pub const JSON_DEPTH_MAX: usize = 127;
 
+/// Bytes of a reason: it may quote what the peer sent.
+const REASON_LEN_MAX: usize = 200;
+
 /// Reads `T` from all of `bytes`. O(bytes), in two passes where there are more than [`JSON_DEPTH_MAX`].
 ///
 /// ```
@@ -33,6 +36,7 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Reject> {
         // The first line is the reason and the place; a picture of the text around it follows.
         let text = error.to_string();
         let first_line = text.lines().next().unwrap_or_default();
+        let first_line = &first_line[..first_line.floor_char_boundary(REASON_LEN_MAX)];
         Reject::new(400, format!("the request body does not fit: {first_line}"))
     })
 }
@@ -100,6 +104,20 @@ mod tests {
             let json = format!(r#"{{"unknown":{},"x":1}}"#, nested(depth));
             assert_eq!(parse::<Known>(json.as_bytes()).is_ok_and(|k| k.x == 1), fits, "{depth}");
         }
+    }
+
+    #[test]
+    fn a_reason_names_the_place_and_does_not_quote_without_end() {
+        let error = parse::<u8>(b"\n \"x\"").unwrap_err().to_string();
+        assert!(error.contains("line 2"), "{error}");
+        #[derive(Debug, serde::Deserialize)]
+        enum Colour {
+            #[allow(dead_code)]
+            Red,
+        }
+        let error =
+            parse::<Colour>(format!("\"{}\"", "\u{20ac}".repeat(9999)).as_bytes()).unwrap_err().to_string();
+        assert!(error.contains("unknown variant") && error.len() < 300, "{error}");
     }
 
     #[test]

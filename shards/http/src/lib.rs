@@ -25,11 +25,14 @@ pub mod request;
 mod route;
 pub mod upgrade;
 
-#[cfg(feature = "harness")]
+#[cfg(any(test, feature = "harness"))]
 pub mod harness;
+#[cfg(test)]
+mod tests;
 
 pub use answer::{Html, IntoResponse, Json, Redirect, Reject, Status};
 pub use app::{App, DrainHook, HookError, StartHook};
+pub use corelane_net::body::{Body, BodyError, BodySender, BodyStream, body_channel};
 pub use corelane_net::h1::{Method, Version};
 pub use corelane_net::message::{Response, ResponseBody};
 pub use corelane_net::service::{Answer, Incoming, Service};

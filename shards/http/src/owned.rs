@@ -17,7 +17,8 @@ use crate::answer::Reject;
 use crate::app::Core;
 use crate::head::{Fields, Head, Packed};
 use crate::json;
-use crate::request::{Params, Request};
+use crate::percent;
+use crate::request::{BodySource, Params, Request};
 
 /// A request that outlives the turn it came in.
 ///
@@ -101,6 +102,11 @@ impl<S> OwnedRequest<S> {
     /// See [`Request::query_param`].
     pub fn query_param(&self, key: &str) -> Option<Cow<'_, str>> {
         self.view().query_param(key)
+    }
+
+    /// See [`Request::query_pairs`].
+    pub fn query_pairs(&self) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+        percent::decoded_pairs(self.query().unwrap_or_default())
     }
 
     /// See [`Request::peer`].
@@ -195,7 +201,7 @@ pub(crate) fn view<'a, S>(
         route,
         peer,
         core,
-        incoming: RefCell::new(None),
+        body: RefCell::new(BodySource::Ready(None)),
     }
 }
 

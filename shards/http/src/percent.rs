@@ -68,6 +68,11 @@ pub(crate) fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
     query.split('&').filter(|part| !part.is_empty()).map(|part| part.split_once('=').unwrap_or((part, "")))
 }
 
+/// Name and value of each part, decoded; parts that cannot be are left out.
+pub(crate) fn decoded_pairs(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+    pairs(query).filter_map(|(name, value)| Some((decode_form(name)?, decode_form(value)?)))
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -107,5 +112,7 @@ mod tests {
         assert_eq!(query_value(q, "f"), None);
         assert_eq!(query_value(q, "x"), None);
         assert_eq!(query_value("", "x"), None);
+        let all: Vec<_> = decoded_pairs("a=1&b=%zz&%zz=b&c&a=2+3").collect();
+        assert_eq!(all, [("a", "1"), ("c", ""), ("a", "2 3")].map(|(n, v)| (n.into(), v.into())));
     }
 }

@@ -4,7 +4,7 @@
 //!
 //! # Rules
 //! 1. The body is taken at most once, by [`Request::later`]; what nobody takes is swallowed by the connection.
-//! 2. No borrow of `incoming` outlives the function that takes it.
+//! 2. No borrow of the body's source outlives the function that takes it.
 //!
 //! Not here: the body and the form that outlives the call (`owned`).
 
@@ -15,7 +15,8 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use corelane_net::h1::{Method, Version};
+use corelane_net::body::Body;
+use corelane_net::h1::{BodyKind, Method, Version};
 use corelane_net::service::{Answer, Incoming};
 
 use crate::answer::IntoResponse;
@@ -46,7 +47,7 @@ pub struct Request<'a, S> {
     pub(crate) route: Option<u32>,
     pub(crate) peer: Option<SocketAddr>,
     pub(crate) core: &'a Rc<Core<S>>,
-    pub(crate) incoming: RefCell<Option<Incoming<'a, 'a, 'a>>>,
+    pub(crate) body: RefCell<BodySource<'a>>,
 }
 
 /// Where path parameters are read from.
@@ -54,6 +55,25 @@ pub(crate) enum Params<'a> {
     None,
     Matched(matchit::Params<'a, 'a>),
     Packed(&'a Packed),
+}
+
+/// Where the body comes from when a handler wants it.
+pub(crate) enum BodySource<'a> {
+    Connection(Incoming<'a, 'a, 'a>),
+    Ready(Option<Body>),
+}
+
+impl BodySource<'_> {
+    /// The body, once, where the request has one: without, nothing is allocated.
+    fn take(&mut self) -> Option<Body> {
+        match self {
+            BodySource::Connection(incoming) => match incoming.head.body {
+                BodyKind::None => None,
+                BodyKind::Length(_) | BodyKind::Chunked => Some(incoming.take_body()),
+            },
+            BodySource::Ready(body) => body.take(),
+        }
+    }
 }
 
 impl<'a, S> Request<'a, S> {
@@ -132,6 +152,11 @@ impl<'a, S> Request<'a, S> {
         percent::query_value(self.query()?, key)
     }
 
+    /// Names and values of the query in order, decoded as forms are. What cannot be decoded is left out.
+    pub fn query_pairs(&self) -> impl Iterator<Item = (Cow<'a, str>, Cow<'a, str>)> + use<'a, S> {
+        percent::decoded_pairs(self.query().unwrap_or_default())
+    }
+
     /// Who sent it, where the listener was asked to know.
     #[inline]
     pub fn peer(&self) -> Option<SocketAddr> {
@@ -174,7 +199,7 @@ impl<S: 'static> Request<'_, S> {
         };
         let owned = OwnedRequest {
             head: Packed::new(self.head, params),
-            body: self.incoming.borrow_mut().as_mut().and_then(take_body),
+            body: self.body.borrow_mut().take(),
             route: self.route,
             peer: self.peer,
             core: Rc::clone(self.core),
@@ -195,14 +220,6 @@ impl<S: 'static> Request<'_, S> {
             after.run(&mut response);
             response
         }))
-    }
-}
-
-/// The body where the request has one: without, nothing is allocated.
-fn take_body(incoming: &mut Incoming<'_, '_, '_>) -> Option<corelane_net::body::Body> {
-    match incoming.head.body {
-        corelane_net::h1::BodyKind::None => None,
-        _ => Some(incoming.take_body()),
     }
 }
 

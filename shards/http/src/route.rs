@@ -81,6 +81,16 @@ impl VerbSet {
         self.0 == 0
     }
 
+    /// As `Allow` lists it. Allocates once.
+    pub(crate) fn list(self) -> String {
+        let mut list = String::with_capacity("GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH".len());
+        for verb in ALL.into_iter().filter(|verb| self.contains(*verb)) {
+            let separator = if list.is_empty() { "" } else { ", " };
+            list.extend([separator, verb.name()]);
+        }
+        list
+    }
+
     /// With what is answered without a route of its own: HEAD beside GET, OPTIONS beside anything.
     fn completed(mut self) -> VerbSet {
         if self.contains(Verb::Get) {
@@ -90,17 +100,6 @@ impl VerbSet {
             self.insert(Verb::Options);
         }
         self
-    }
-}
-
-impl fmt::Display for VerbSet {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut separator = "";
-        for verb in ALL.into_iter().filter(|verb| self.contains(*verb)) {
-            write!(f, "{separator}{}", verb.name())?;
-            separator = ", ";
-        }
-        Ok(())
     }
 }
 
@@ -148,8 +147,8 @@ impl std::error::Error for RouteError {}
 /// What a path leads to.
 #[derive(Debug)]
 pub(crate) enum Found<'t, 'p> {
-    /// The route with this index. `None` where the path is literal.
-    Route(u32, Option<Params<'t, 'p>>),
+    /// The route with this index, and its parameters.
+    Route(u32, Params<'t, 'p>),
     /// The path is known, the method is not among these.
     OtherMethods(VerbSet),
     Nothing,
@@ -199,32 +198,28 @@ impl Routes {
         }
     }
 
-    /// The handler of `path`, or which methods it has.
-    ///
-    /// A literal path costs one hash and one comparison; a pattern one walk of its method's tree. Nothing
-    /// is allocated for up to three parameters.
+    /// The handler of a literal path. One hash and one comparison.
     #[inline]
-    pub(crate) fn find<'t, 'p>(&'t self, verb: Verb, path: &'p str) -> Found<'t, 'p> {
-        if let Some(entry) = self.literals.get(path) {
-            let mut route = entry.routes[verb as usize];
-            if route == NONE && verb == Verb::Head {
-                route = entry.routes[Verb::Get as usize];
-            }
-            if route != NONE {
-                return Found::Route(route, None);
-            }
+    pub(crate) fn literal(&self, verb: Verb, path: &str) -> Option<u32> {
+        let entry = self.literals.get(path)?;
+        let mut route = entry.routes[verb as usize];
+        if route == NONE && verb == Verb::Head {
+            route = entry.routes[Verb::Get as usize];
         }
-        self.find_pattern(verb, path)
+        (route != NONE).then_some(route)
     }
 
-    fn find_pattern<'t, 'p>(&'t self, verb: Verb, path: &'p str) -> Found<'t, 'p> {
+    /// The handler of a path that is not literal for `verb`, or which methods the path has.
+    ///
+    /// One walk of the method's tree. Nothing is allocated for up to three parameters.
+    pub(crate) fn pattern<'t, 'p>(&'t self, verb: Verb, path: &'p str) -> Found<'t, 'p> {
         let tries: &[Verb] = match verb {
             Verb::Head => &[Verb::Head, Verb::Get],
             _ => &[verb],
         };
         for verb in tries.iter().filter(|verb| self.patterned.contains(**verb)) {
             if let Ok(found) = self.patterns[*verb as usize].at(path) {
-                return Found::Route(*found.value, Some(found.params));
+                return Found::Route(*found.value, found.params);
             }
         }
         let allowed = self.allowed(path);
