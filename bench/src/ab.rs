@@ -249,10 +249,10 @@ fn sample(
 
 /// The text for standard output, and whether everything passed.
 fn report(options: &Options, results: &Results<'_>, scenarios: &[Scenario]) -> (String, bool) {
-    let Machine { cpu, kernel, commit, date, command } = results.machine;
+    let Machine { cpu, kernel, tcp, commit, date, command } = results.machine;
     let mut lines = vec![
         format!("machine  {cpu}; server on CPU {}, wrk on CPU {}", options.server_cpu, options.client_cpu),
-        format!("kernel   {kernel}"),
+        format!("kernel   {kernel}, TCP {tcp}"),
         format!("commit   {commit}"),
         format!("date     {date}"),
         format!("command  {command}"),

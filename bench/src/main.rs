@@ -28,7 +28,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Serve with the hand-written io_uring loop: the yardstick.
-    LimitUring(limit::Options),
+    LimitUring(limit::uring::UringOptions),
     /// Serve with the hand-written epoll loop.
     LimitEpoll(limit::Options),
     /// Measure the CPU cost of an answer of several servers, in interleaved rounds.

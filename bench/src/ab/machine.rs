@@ -12,6 +12,8 @@ pub(crate) struct Machine {
     pub(crate) cpu: String,
     /// Name and release of the kernel.
     pub(crate) kernel: String,
+    /// Congestion control of new TCP sockets: its work is part of every answer.
+    pub(crate) tcp: String,
     /// Commit of the working directory, marked `-dirty` when files differ from it.
     pub(crate) commit: String,
     /// Start, UTC.
@@ -34,6 +36,8 @@ impl Machine {
         Self {
             cpu: format!("{}, {cpus} CPUs", model(&info)),
             kernel: format!("{system} {release}"),
+            tcp: fs::read_to_string("/proc/sys/net/ipv4/tcp_congestion_control")
+                .map_or_else(|_| UNKNOWN.to_owned(), |name| name.trim().to_owned()),
             commit,
             date: output("date", &["-u", "+%Y-%m-%dT%H:%M:%SZ"]),
             command: std::env::args().collect::<Vec<_>>().join(" "),

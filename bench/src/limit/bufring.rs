@@ -5,10 +5,11 @@
 //! [`BufRing::recycle`] gives it back; entries become visible to the kernel at [`BufRing::publish`].
 //!
 //! # Rules (SAFETY comments cite these numbers)
-//! 1. `base` starts a private mapping of [`MAP_LEN`] bytes, page aligned, unmapped only by `drop`.
-//! 2. Its first `BUFFERS_COUNT` 16-byte slots are the entries; buffer `b` starts at
-//!    `BUFFERS_START + b * BUFFER_STRIDE` and is `BUFFER_LEN` long, inside the mapping for every
-//!    `b < BUFFERS_COUNT`.
+//! 1. `base` starts a private mapping of [`BufRing::map_len`] bytes, page aligned, unmapped only by
+//!    `drop`.
+//! 2. Its first `count` 16-byte slots are the entries; buffer `b` starts behind them at a distance of
+//!    `b * BUFFER_STRIDE` and is `BUFFER_LEN` long, inside the mapping for every `b < count`. `count`
+//!    is a power of two and never changes.
 //! 3. The kernel never writes entries; it reads only those in front of the tail we stored.
 //! 4. A buffer named by a completion is not written by the kernel until it is recycled.
 //! 5. The ring that registered the mapping is dropped before it (the caller declares it later).
@@ -22,9 +23,8 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use io_uring::Submitter;
 use io_uring::types::BufRingEntry;
 
-/// Buffers in the ring: a power of two, as the kernel asks.
-const BUFFERS_COUNT: u16 = 1024;
-const _: () = assert!(BUFFERS_COUNT.is_power_of_two());
+/// The most buffers the kernel takes in one ring (io_uring_register_buf_ring(3)).
+const BUFFERS_MAX: u16 = 1 << 15;
 
 /// Bytes the kernel may write into one buffer.
 const BUFFER_LEN: u32 = 4096;
@@ -35,25 +35,28 @@ const BUFFER_LEN: u32 = 4096;
 /// falls into the same set of the first-level cache.
 const BUFFER_STRIDE: usize = BUFFER_LEN as usize + 64;
 
-/// Where the buffers start, after the entries.
-const BUFFERS_START: usize = BUFFERS_COUNT as usize * size_of::<BufRingEntry>();
-
-const MAP_LEN: usize = BUFFERS_START + BUFFERS_COUNT as usize * BUFFER_STRIDE;
-
 /// A ring of buffers lent to the kernel.
 pub(super) struct BufRing {
     base: *mut u8,
+    count: u16,
     tail: u16,
 }
 
 impl BufRing {
-    /// Maps the buffers, about 4 MiB. They belong to us until [`BufRing::register`].
-    pub(super) fn new() -> io::Result<Self> {
+    /// Maps `count` buffers. They belong to us until [`BufRing::register`].
+    ///
+    /// # Errors
+    /// `count` is not a power of two or more than 32768, or there is no memory (4 KiB and a bit each).
+    pub(super) fn new(count: u16) -> io::Result<Self> {
+        if !count.is_power_of_two() || count > BUFFERS_MAX {
+            let error = format!("{count} buffers: not a power of two up to {BUFFERS_MAX}");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, error));
+        }
         // SAFETY: a new anonymous mapping at an address the kernel chooses aliases nothing.
         let base = unsafe {
             libc::mmap(
                 ptr::null_mut(),
-                MAP_LEN,
+                Self::map_len(count),
                 libc::PROT_READ | libc::PROT_WRITE,
                 libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_POPULATE,
                 -1,
@@ -63,15 +66,15 @@ impl BufRing {
         if base == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
-        Ok(Self { base: base.cast(), tail: 0 })
+        Ok(Self { base: base.cast(), count, tail: 0 })
     }
 
     /// Registers the ring as buffer group `group` and lends every buffer.
     pub(super) fn register(&mut self, submitter: &Submitter<'_>, group: u16) -> io::Result<()> {
         // SAFETY: rules 1 and 5: the mapping is page aligned, large enough for the entries, and
         // outlives the ring.
-        unsafe { submitter.register_buf_ring_with_flags(self.base as u64, BUFFERS_COUNT, group, 0)? };
-        for buffer in 0..BUFFERS_COUNT {
+        unsafe { submitter.register_buf_ring_with_flags(self.base as u64, self.count, group, 0)? };
+        for buffer in 0..self.count {
             self.recycle(buffer);
         }
         self.publish();
@@ -83,7 +86,7 @@ impl BufRing {
     /// The kernel names only buffers it was lent and lengths that fit, so anything else panics.
     #[inline]
     pub(super) fn received(&self, buffer: u16, len: usize) -> &[u8] {
-        assert!(buffer < BUFFERS_COUNT);
+        assert!(buffer < self.count);
         assert!(len <= BUFFER_LEN as usize);
         // SAFETY: rule 2 with the asserted bounds; rule 4: the borrow of `self` ends before
         // `recycle`, which takes it mutably. The mapping is zeroed, so all its bytes are initialised.
@@ -93,8 +96,8 @@ impl BufRing {
     /// Gives `buffer` back to the kernel, from the next [`BufRing::publish`] on.
     #[inline]
     pub(super) fn recycle(&mut self, buffer: u16) {
-        assert!(buffer < BUFFERS_COUNT);
-        let index = usize::from(self.tail & (BUFFERS_COUNT - 1));
+        assert!(buffer < self.count);
+        let index = usize::from(self.tail & (self.count - 1));
         // SAFETY: rule 2: the masked index names an entry of the mapping, aligned to 16; rule 3: it
         // is behind the published tail, so nobody reads it now. The setters do not touch the tail
         // field, which shares the first entry.
@@ -114,14 +117,23 @@ impl BufRing {
         tail.store(self.tail, Ordering::Release);
     }
 
+    /// Where the buffers start, behind the entries.
+    const fn buffers_start(count: u16) -> usize {
+        count as usize * size_of::<BufRingEntry>()
+    }
+
+    const fn map_len(count: u16) -> usize {
+        Self::buffers_start(count) + count as usize * BUFFER_STRIDE
+    }
+
     fn address(&self, buffer: u16) -> *mut u8 {
-        self.base.wrapping_add(BUFFERS_START + usize::from(buffer) * BUFFER_STRIDE)
+        self.base.wrapping_add(Self::buffers_start(self.count) + usize::from(buffer) * BUFFER_STRIDE)
     }
 }
 
 impl Drop for BufRing {
     fn drop(&mut self) {
         // SAFETY: rules 1 and 5: ours, mapped once with this length, and no ring refers to it now.
-        unsafe { libc::munmap(self.base.cast(), MAP_LEN) };
+        unsafe { libc::munmap(self.base.cast(), Self::map_len(self.count)) };
     }
 }

@@ -37,6 +37,16 @@ const COMPLETIONS_MAX: u32 = 4096;
 /// Direct descriptors, so open connections. The kernel cuts off what is accepted beyond that.
 const CONNECTIONS_MAX: usize = 16384;
 
+/// What `limit-uring` can be told.
+#[derive(clap::Args)]
+pub(crate) struct UringOptions {
+    #[command(flatten)]
+    common: Options,
+    /// Receive buffers of 4 KiB; a power of two.
+    #[arg(long, default_value_t = 1024)]
+    buffers: u16,
+}
+
 const BUFFER_GROUP: u16 = 0;
 
 const SEND_FLAGS: i32 = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
@@ -73,11 +83,12 @@ struct Conn {
 ///
 /// # Errors
 /// Whatever the set-up or a kernel entry reports. Trouble with one connection closes that one.
-pub(crate) fn serve(options: &Options) -> io::Result<Infallible> {
-    if let Some(cpu) = options.cpu {
+pub(crate) fn serve(options: &UringOptions) -> io::Result<Infallible> {
+    let Options { listen, cpu } = options.common;
+    if let Some(cpu) = cpu {
         super::pin(cpu)?;
     }
-    let mut buffers = BufRing::new()?; // before the ring: dropped after it (bufring rule 5)
+    let mut buffers = BufRing::new(options.buffers)?; // before the ring: dropped after it (bufring rule 5)
     let mut ring = IoUring::builder()
         .setup_single_issuer()
         .setup_defer_taskrun()
@@ -94,8 +105,8 @@ pub(crate) fn serve(options: &Options) -> io::Result<Infallible> {
     let slots = CONNECTIONS_MAX.min(super::descriptors_max());
     submitter.register_files_sparse(u32::try_from(slots).unwrap_or(u32::MAX))?;
     buffers.register(&submitter, BUFFER_GROUP)?;
-    let listener = super::listen(options.listen, SocketFlags::empty())?;
-    eprintln!("limit-uring: listening on {}", options.listen);
+    let listener = super::listen(listen, SocketFlags::empty())?;
+    eprintln!("limit-uring: listening on {listen}");
 
     let mut conns = Vec::new();
     conns.resize_with(slots, Conn::default);
@@ -246,6 +257,7 @@ impl Server<'_> {
     #[cold]
     fn recv_stopped(&mut self, slot: u32, result: i32) -> io::Result<()> {
         let conn = &mut self.conns[slot as usize];
+        assert!(conn.receiving, "rule 2");
         conn.receiving = false;
         // ENOBUFS: every buffer was out. All are back before the next kernel entry.
         if !conn.cut && (result > 0 || result == -libc::ENOBUFS) {
@@ -302,6 +314,7 @@ impl Server<'_> {
     #[cold]
     fn send_waited(&mut self, slot: u32, result: i32) -> io::Result<()> {
         let conn = &mut self.conns[slot as usize];
+        assert!(conn.waiting, "rule 2");
         conn.waiting = false;
         match usize::try_from(result) {
             Ok(sent) if sent > 0 => conn.owed -= sent,
