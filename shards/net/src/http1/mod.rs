@@ -21,8 +21,6 @@ mod answer;
 mod close;
 mod conn;
 mod input;
-#[cfg(test)]
-mod tests;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
