@@ -11,7 +11,10 @@
 //!
 //! Allocations: an inline handler none, beyond what it makes itself, for up to three path parameters (one
 //! more for four and above). An async handler one for the head, one for the future, and one for the body
-//! where the request has one. A 404 none, a 405 and an automatic `OPTIONS` two.
+//! where the request has one. A 404 none, a 405 and an automatic `OPTIONS` two. `tests/allocations.rs` counts.
+//!
+//! Cost: about 20 ns from a parsed head to the response of a literal route, 45 ns with a parameter, 100 ns to
+//! the future of an async handler (`benches/dispatch.rs`).
 
 use std::cell::RefCell;
 use std::fmt;

@@ -48,7 +48,14 @@ pub trait Middleware<S>: 'static {
     }
 }
 
-/// Sets one constant field on every answer that does not have it yet.
+/// Sets one constant field on every answer that does not have it yet. Not for `Server`: that is the
+/// connection's (`Http1Config::server`), which writes it without an allocation.
+///
+/// ```
+/// use corelane_http::{App, SetHeader};
+/// let app = App::new(()).middleware(SetHeader::new("x-frame-options", "DENY")).get("/", |_| "hello");
+/// # let _ = app;
+/// ```
 #[derive(Clone, Debug)]
 pub struct SetHeader {
     name: Cow<'static, str>,
@@ -59,11 +66,6 @@ impl SetHeader {
     /// `name: value`. Checked when a head is written.
     pub fn new(name: &'static str, value: &'static str) -> SetHeader {
         SetHeader { name: Cow::Borrowed(name), value: Cow::Borrowed(value.as_bytes()) }
-    }
-
-    /// `Server: product` (RFC 9110, 10.2.4).
-    pub fn server(product: &'static str) -> SetHeader {
-        SetHeader::new("server", product)
     }
 }
 
