@@ -48,7 +48,7 @@ fn machine(
         ..ResponseHead::default()
     };
     while let Step::Head(request) = conn.poll(limits, &mut rest, &mut slots) {
-        sum += (request.headers.len() + request.target.path().len()) as u64;
+        sum += (request.host.map_or(0, <[u8]>::len) + request.target.path().len()) as u64;
         match &mut out {
             Some(out) => {
                 if conn.respond(*out, &head, BodyLength::Known(13), date).is_err() {

@@ -13,6 +13,7 @@ use crate::chunked::{Chunked, Piece};
 use crate::fields::{Lines, scan_lines};
 use crate::head::{accept, accept_by_hand, explain};
 use crate::response::{Framing, check_head, write_head, write_reject};
+use crate::simple::accept_simple;
 use crate::{
     BadHeader, BodyKind, BodyLength, BodyMode, HeaderSlots, Limits, Method, Reject, Request, ResponseHead,
     Sink, Trailers, Version, Why,
@@ -180,6 +181,11 @@ impl Connection {
         }
         let whole: &'i [u8] = input;
         let window = &whole[..whole.len().min(limits.head_bytes_max as usize)];
+        if let Some((request, len)) = accept_simple(window, limits) {
+            *input = &whole[len..];
+            self.start(&request, limits);
+            return Step::Head(request);
+        }
         let mut parsed = httparse::Request::new(&mut []);
         match parsed.parse_with_uninit_headers(window, &mut slots[..limits.slots()]) {
             Ok(httparse::Status::Complete(len)) => match accept(&window[..len], parsed, limits) {

@@ -136,12 +136,18 @@ impl<'i> Request<'_, 'i> {
 #[derive(Clone, Copy, Debug)]
 pub struct Headers<'h, 'i> {
     parsed: &'h [httparse::Header<'i>],
-    /// Instead of `parsed`, for heads that httparse does not take (HTTP/1.2 and later).
+    /// Instead of `parsed`, for heads that httparse did not read: simple ones, HTTP/1.2 and later.
     lines: FieldLines<'i>,
 }
 
 impl<'h, 'i> Headers<'h, 'i> {
-    /// How many field lines there are. O(1) for HTTP/1.0 and 1.1.
+    /// Fields that are found when they are asked for.
+    #[inline]
+    pub(crate) fn lazy(lines: FieldLines<'i>) -> Self {
+        Self { parsed: &[], lines }
+    }
+
+    /// How many field lines there are. O(bytes) where the head is not parsed into slots.
     #[inline]
     pub fn len(&self) -> usize {
         if self.lines.raw.is_empty() { self.parsed.len() } else { self.lines.count() }
@@ -265,7 +271,7 @@ pub(crate) fn accept_by_hand<'h, 'i>(
         return if full { Err(Why::HeadTooLong) } else { Ok(None) };
     };
     let fields = FieldLines { raw: head.fields };
-    let headers = Headers { parsed: &[], lines: fields };
+    let headers = Headers::lazy(fields);
     let method = Method::new(head.method);
     let request = interpret(method, head.target, Version::Http11, headers, fields, limits)?;
     Ok(Some((request, head.len)))

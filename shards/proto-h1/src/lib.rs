@@ -32,6 +32,7 @@ mod fields;
 mod head;
 mod limits;
 mod response;
+mod simple;
 mod target;
 
 pub use connection::{Connection, EofKind, Step};

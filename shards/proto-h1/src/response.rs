@@ -7,7 +7,7 @@
 //!
 //! Not here: when to close (`connection`), the bodies themselves.
 
-use crate::fields::{is_token, is_value_byte};
+use crate::fields::{is_plain, is_token, is_value_byte};
 use crate::{BadHeader, Reject};
 
 /// Where the bytes of an answer go. It takes all of them: room is the caller's to ensure beforehand.
@@ -246,18 +246,6 @@ fn check_value(value: &[u8]) -> Result<(), BadHeader> {
         _ => false,
     };
     if plain || value.iter().all(|&b| is_value_byte(b)) { Ok(()) } else { Err(BadHeader::Value) }
-}
-
-/// True when eight bytes are surely neither below SP nor DEL. May be false for bytes that pass (HTAB, obs-text).
-///
-/// Below SP: subtracting borrows into the top bit. DEL: so does adding 1. Bytes from 0x80 are told apart by
-/// nobody and take the slow way.
-#[inline]
-fn is_plain(block: &[u8; 8]) -> bool {
-    const TOPS: u64 = 0x8080_8080_8080_8080;
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    let x = u64::from_le_bytes(*block);
-    (x.wrapping_sub(0x20 * ONES) | x.wrapping_add(ONES) | x) & TOPS == 0
 }
 
 /// Writes a head that passed [`check_head`].

@@ -51,6 +51,18 @@ static AUTHORITY: [u8; 256] = {
     table
 };
 
+/// 0 for a byte that a path or query holds as it is.
+#[inline]
+pub(crate) fn target_class(b: u8) -> u8 {
+    TARGET[usize::from(b)]
+}
+
+/// 0 for a byte that a `reg-name` holds as it is.
+#[inline]
+pub(crate) fn authority_class(b: u8) -> u8 {
+    AUTHORITY[usize::from(b)]
+}
+
 /// Which of the four forms a request target has (RFC 9112, 3.2).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum TargetForm {
@@ -100,6 +112,13 @@ impl<'i> Target<'i> {
             TargetForm::Authority => Some(self.raw),
             TargetForm::Origin | TargetForm::Asterisk => None,
         }
+    }
+
+    /// An origin form whose bytes were checked; the path ends at `path_len`.
+    #[inline]
+    pub(crate) fn simple(raw: &'i str, path_len: usize) -> Option<Self> {
+        let path_end = u32::try_from(path_len).ok()?;
+        Some(Self { raw, form: TargetForm::Origin, path_start: 0, path_end })
     }
 
     /// Checks `raw` for `method`. `raw` is not empty.
