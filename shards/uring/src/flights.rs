@@ -1,7 +1,8 @@
 //! The table of operations that own something, or that the ring pushes again by itself, while under way.
 //!
-//! Grows in blocks that never move (rule 2), up to a fixed maximum; at it, the operation is given back to
-//! who pushed it. An entry is named in `user_data` by its index and generation below a set top bit.
+//! Room for the maximum is reserved at the start and touched as it fills, so entries never move (rule 2). At the
+//! maximum, the operation is given back to who pushed it. An entry is named in `user_data` by its index and
+//! generation below a set top bit.
 //!
 //! Not here: how entries become operations (`kernel.rs`).
 
@@ -12,11 +13,8 @@ use corelane_pools::Chain;
 
 use corelane_sys::RawAddr;
 
-/// Entries of one block: 22 KiB, far below what a turn may wait for.
-const BLOCK: usize = 256;
-
 /// Set in every `user_data` that is no token.
-const OURS: u64 = 1 << 63;
+pub(crate) const OURS: u64 = 1 << 63;
 /// Set in those that are no entry of the table either.
 const INTERNAL: u64 = OURS | 1 << 62;
 
@@ -33,10 +31,9 @@ pub(crate) const QUIET: u64 = INTERNAL | 5;
 /// Buffers given back by an operation; first and count in the low 32 bits.
 const PROVIDE: u64 = INTERNAL | 1 << 61;
 
-/// What a `user_data` stands for.
+/// What a `user_data` with [`OURS`] stands for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Whose {
-    Token(Token),
     Flight { index: u32, generation: u32 },
     Provide { first: u16, count: u16 },
     Internal(u64),
@@ -46,9 +43,8 @@ impl Whose {
     #[inline]
     #[allow(clippy::cast_possible_truncation)] // fields are cut out of the word
     pub(crate) fn of(user_data: u64) -> Whose {
-        if user_data & OURS == 0 {
-            Whose::Token(Token::from_bits(user_data))
-        } else if user_data & INTERNAL != INTERNAL {
+        debug_assert_ne!(user_data & OURS, 0);
+        if user_data & INTERNAL != INTERNAL {
             Whose::Flight { index: user_data as u32, generation: (user_data >> 32) as u32 & GENERATION }
         } else if user_data & PROVIDE == PROVIDE {
             Whose::Provide { first: user_data as u16, count: (user_data >> 16) as u16 }
@@ -68,7 +64,7 @@ const GENERATION: u32 = (1 << 30) - 1;
 /// What an operation under way owns.
 pub(crate) enum Flight {
     /// Nothing: the entry is free, and this is the next free one.
-    Free(Option<u32>),
+    Free(u32),
     Send(Chain),
     Connect(Box<RawAddr>),
     AcceptOne(Box<RawAddr>),
@@ -99,18 +95,20 @@ pub(crate) struct Entry {
 
 const _: () = assert!(size_of::<Entry>() <= 88);
 
+/// Ends the list of free entries.
+const NO_ENTRY: u32 = u32::MAX;
+
 pub(crate) struct Flights {
-    blocks: Vec<Box<[Entry]>>,
-    free: Option<u32>,
+    entries: Vec<Entry>,
+    free: u32,
     count: u32,
     max: u32,
 }
 
 impl Flights {
-    /// An empty table of at most `max` entries, rounded up to whole blocks.
+    /// An empty table of at most `max` entries.
     pub(crate) fn new(max: u32) -> Flights {
-        let blocks = (max as usize).div_ceil(BLOCK);
-        Flights { blocks: Vec::with_capacity(blocks), free: None, count: 0, max }
+        Flights { entries: Vec::with_capacity(max as usize), free: NO_ENTRY, count: 0, max }
     }
 
     /// Entries in use.
@@ -121,35 +119,32 @@ impl Flights {
     /// Makes sure that the next [`Flights::insert`] has a place. False when the table is full.
     #[inline]
     pub(crate) fn has_room(&mut self) -> bool {
-        self.free.is_some() || self.grow()
+        self.free != NO_ENTRY || self.grow()
     }
 
     #[cold]
-    #[allow(clippy::cast_possible_truncation)] // at most `max` entries, a u32, and one block
+    #[allow(clippy::cast_possible_truncation)] // at most `max` entries, a u32
     fn grow(&mut self) -> bool {
-        let start = self.blocks.len() * BLOCK;
-        if start >= self.max as usize {
+        let index = self.entries.len();
+        if index >= self.max as usize {
             return false;
         }
-        let entry = |at: usize| {
-            let next = (at + 1 < BLOCK).then_some((start + at + 1) as u32);
-            Entry { token: Token::NONE, generation: 0, flight: Flight::Free(next) }
-        };
-        self.blocks.push((0..BLOCK).map(entry).collect());
-        self.free = Some(start as u32);
+        assert!(index < self.entries.capacity(), "entries must not move");
+        self.entries.push(Entry { token: Token::NONE, generation: 0, flight: Flight::Free(NO_ENTRY) });
+        self.free = index as u32;
         true
     }
 
     /// Puts `flight` into a free entry and names it. Call [`Flights::has_room`] before.
     #[inline]
     pub(crate) fn insert(&mut self, token: Token, flight: Flight) -> (u32, u64) {
-        let Some(index) = self.free else { unreachable!("no room was made") };
-        let entry = &mut self.blocks[index as usize / BLOCK][index as usize % BLOCK];
+        let index = self.free;
+        let entry = &mut self.entries[index as usize];
         let Flight::Free(next) = entry.flight else { unreachable!("entry {index} is in use") };
         self.free = next;
         entry.token = token;
-        // Plain writes: a free entry owns nothing to drop.
-        entry.flight = flight;
+        // SAFETY: the place is live, and what was there owned nothing: there is nothing to drop.
+        unsafe { std::ptr::write(&raw mut entry.flight, flight) };
         self.count += 1;
         (index, user_data(index, entry.generation))
     }
@@ -157,42 +152,48 @@ impl Flights {
     /// The entry of that index, which must be in use.
     #[inline]
     pub(crate) fn get(&mut self, index: u32) -> &mut Entry {
-        &mut self.blocks[index as usize / BLOCK][index as usize % BLOCK]
+        &mut self.entries[index as usize]
     }
 
     /// The `user_data` of an entry in use.
     pub(crate) fn name(&self, index: u32) -> u64 {
-        let entry = &self.blocks[index as usize / BLOCK][index as usize % BLOCK];
-        user_data(index, entry.generation)
+        user_data(index, self.entries[index as usize].generation)
     }
 
-    /// Whether an entry is in use by the operation of that generation.
+    /// Takes a send out after its completion (rule 2); nothing if the entry is of another kind.
+    ///
+    /// # Panics
+    /// If the entry is not in use by the operation of that generation.
     #[inline]
-    pub(crate) fn is(&self, index: u32, generation: u32) -> bool {
-        let entry = &self.blocks[index as usize / BLOCK][index as usize % BLOCK];
-        entry.generation == generation && !matches!(entry.flight, Flight::Free(_))
+    pub(crate) fn take_send(&mut self, index: u32, generation: u32) -> Option<(Token, Chain)> {
+        let entry = &mut self.entries[index as usize];
+        assert_eq!(entry.generation, generation, "a completion for a free entry");
+        let Flight::Send(chain) = &entry.flight else { return None };
+        // SAFETY: the entry is written over before anybody can look at it, so the chain has one owner. (By
+        // `mem::replace` it would be copied three times, through memory just written.)
+        let chain = unsafe { std::ptr::read(chain) };
+        // SAFETY: the place is live and its content was moved out above.
+        unsafe { std::ptr::write(&raw mut entry.flight, Flight::Free(self.free)) };
+        entry.generation = (generation + 1) & GENERATION;
+        self.free = index;
+        self.count -= 1;
+        Some((entry.token, chain))
     }
 
     /// Takes an entry out after the last completion of its operation (rule 2).
-    #[inline]
     pub(crate) fn take(&mut self, index: u32) -> (Token, Flight) {
-        let next = self.free;
-        let entry = &mut self.blocks[index as usize / BLOCK][index as usize % BLOCK];
+        let entry = &mut self.entries[index as usize];
         debug_assert!(!matches!(entry.flight, Flight::Free(_)));
-        let flight = std::mem::replace(&mut entry.flight, Flight::Free(next));
+        let flight = std::mem::replace(&mut entry.flight, Flight::Free(self.free));
         entry.generation = (entry.generation + 1) & GENERATION;
-        self.free = Some(index);
+        self.free = index;
         self.count -= 1;
         (entry.token, flight)
     }
 
-    /// Every entry in use, for the rare search.
-    #[allow(clippy::cast_possible_truncation)] // as in `grow`
-    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (u32, &mut Entry)> {
-        let all = self.blocks.iter_mut().flat_map(|block| block.iter_mut());
-        all.enumerate()
-            .filter(|(_, entry)| !matches!(entry.flight, Flight::Free(_)))
-            .map(|(at, entry)| (at as u32, entry))
+    /// Every entry, for the rare search.
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
+        self.entries.iter_mut()
     }
 }
 

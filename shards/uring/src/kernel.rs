@@ -25,7 +25,7 @@ use io_uring::{cqueue, opcode, squeue};
 
 use crate::buffers::GROUP;
 use crate::features::Features;
-use crate::flights::{Flight, Loop, QUIET, Whose};
+use crate::flights::{Flight, Loop, OURS, QUIET, Whose};
 use crate::ring::Ring;
 
 /// Most bytes of one read, write or send: what Linux moves at once (`MAX_RW_COUNT`).
@@ -79,17 +79,17 @@ impl Ring {
     #[inline]
     fn send(&mut self, sock: Sock, token: Token, data: Chain) {
         debug_assert!(!data.is_empty(), "nothing to send");
-        let fd = Fd(sock.0.cast_signed());
+        let (fd, file) = (Fd(sock.0.cast_signed()), self.file());
+        let (index, name) = self.flights.insert(token, Flight::Send(data));
+        let Flight::Send(data) = &self.flights.get(index).flight else { unreachable!() };
         let entry = if data.is_single() {
             let bytes = data.first();
             opcode::Send::new(fd, bytes.as_ptr(), len32(bytes.len())).flags(libc::MSG_NOSIGNAL).build()
         } else {
-            let message = self.messages.write(&data);
+            let message = self.messages.write(data);
             opcode::SendMsg::new(fd, message).flags(libc::MSG_NOSIGNAL as u32).build()
         };
-        let entry = entry.flags(self.file());
-        let (_, name) = self.flights.insert(token, Flight::Send(data));
-        self.queue_counted(&entry.user_data(name));
+        self.queue_counted(&entry.flags(file).user_data(name));
     }
 
     fn recv_entry(&self, sock: Sock, flags: i32) -> squeue::Entry {
@@ -243,7 +243,7 @@ impl Ring {
 
     fn cancel_sock(&mut self, sock: Sock, token: Token) {
         if !self.granted.contains(Features::MULTISHOT_RECV) {
-            for (_, entry) in self.flights.iter_mut() {
+            for entry in self.flights.iter_mut() {
                 if let Flight::Receives(on) = &mut entry.flight
                     && on.on == sock
                 {
@@ -260,7 +260,7 @@ impl Ring {
 
     /// Marks everything that the ring repeats as not to be repeated.
     pub(crate) fn cancel_repeats(&mut self) {
-        for (_, entry) in self.flights.iter_mut() {
+        for entry in self.flights.iter_mut() {
             if let Flight::Receives(Loop { cancelled, .. }) | Flight::Accepts(Loop { cancelled, .. }) =
                 &mut entry.flight
             {
@@ -280,31 +280,6 @@ impl Ring {
                 Payload::None
             }
         }
-    }
-
-    #[inline]
-    fn completed_plain(&mut self, token: Token, result: i32, flags: u32) -> Option<Completion<Chain>> {
-        let payload = self.received_payload(result, flags);
-        if token == Token::NONE {
-            // Only failures have a completion, except where the kernel cannot leave it out.
-            self.failed_unseen += u64::from(result < 0);
-            return None;
-        }
-        let more = cqueue::more(flags);
-        self.under_way -= u64::from(!more);
-        self.stats.no_buffers += u64::from(result == -libc::ENOBUFS);
-        Some(Completion { token, result, more, payload })
-    }
-
-    #[inline]
-    fn completed_flight(&mut self, index: u32, result: i32, flags: u32) -> Option<Completion<Chain>> {
-        if let Flight::Send(_) = self.flights.get(index).flight {
-            debug_assert!(!cqueue::more(flags));
-            self.under_way -= 1;
-            let (token, Flight::Send(data)) = self.flights.take(index) else { unreachable!() };
-            return give(token, result, Payload::Sent(data));
-        }
-        self.completed_rare(index, result, flags)
     }
 
     #[inline(never)]
@@ -364,31 +339,56 @@ impl Ring {
         give(token, result, payload)
     }
 
+    #[inline]
     fn reap(&mut self) -> Option<Completion<Chain>> {
         loop {
             let entry = self.io.completion().next()?;
-            let (result, flags) = (entry.result(), entry.flags());
-            let completion = match Whose::of(entry.user_data()) {
-                Whose::Token(token) => self.completed_plain(token, result, flags),
+            let (user_data, result, flags) = (entry.user_data(), entry.result(), entry.flags());
+            if user_data & OURS == 0 {
+                let token = Token::from_bits(user_data);
+                if token == Token::NONE {
+                    // Only failures have a completion.
+                    self.failed_unseen += u64::from(result < 0);
+                    continue;
+                }
+                let more = cqueue::more(flags);
+                self.under_way -= u64::from(!more);
+                self.stats.no_buffers += u64::from(result == -libc::ENOBUFS);
+                let payload = self.received_payload(result, flags);
+                self.stats.completed += 1;
+                return Some(Completion { token, result, more, payload });
+            }
+            match Whose::of(user_data) {
                 Whose::Flight { index, generation } => {
-                    assert!(self.flights.is(index, generation), "a completion for a free entry");
-                    self.completed_flight(index, result, flags)
+                    if let Some((token, data)) = self.flights.take_send(index, generation) {
+                        self.under_way -= 1;
+                        if token == Token::NONE {
+                            continue;
+                        }
+                        self.stats.completed += 1;
+                        return Some(Completion { token, result, more: false, payload: Payload::Sent(data) });
+                    }
+                    let completion = self.completed_rare(index, result, flags);
+                    if completion.is_some() {
+                        self.stats.completed += 1;
+                        return completion;
+                    }
                 }
                 Whose::Provide { first, count } => {
                     if result < 0 {
                         self.buffers.refused(first, count);
                     }
-                    None
                 }
-                Whose::Internal(user_data) => {
-                    self.internal(user_data, result, cqueue::more(flags));
-                    None
-                }
-            };
-            if completion.is_some() {
-                return completion;
+                Whose::Internal(user_data) => self.internal(user_data, result, cqueue::more(flags)),
             }
         }
+    }
+
+    #[cold]
+    fn pop_ready(&mut self) -> Option<Completion<Chain>> {
+        let completion = self.ready.pop_front();
+        self.stats.completed += u64::from(completion.is_some());
+        completion
     }
 }
 
@@ -456,9 +456,7 @@ impl Kernel for Ring {
 
     #[inline]
     fn pop(&mut self) -> Option<Completion<Chain>> {
-        let completion = if self.ready.is_empty() { self.reap() } else { self.ready.pop_front() };
-        self.stats.completed += u64::from(completion.is_some());
-        completion
+        if self.ready.is_empty() { self.reap() } else { self.pop_ready() }
     }
 
     #[inline]

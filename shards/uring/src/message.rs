@@ -38,6 +38,7 @@ impl Messages {
 
     /// Writes a message for the first chunks of `chain`. Valid until [`Messages::clear`]; the chain must stay
     /// until the send completes.
+    #[inline(never)]
     pub(crate) fn write(&mut self, chain: &Chain) -> *const libc::msghdr {
         debug_assert!(self.has_room());
         if self.used == self.made.len() {

@@ -96,9 +96,10 @@ impl Ring {
     /// See [`SetupError`]. A feature the kernel does not have is no error: see [`Ring::lacking`].
     ///
     /// # Panics
-    /// If `recv_buffers` is no power of two up to 32768, or `recv_buffer_bytes` is 0 or above 2^30:
+    /// If `entries` is below 2, if `recv_buffers` is no power of two up to 32768, or `recv_buffer_bytes` is 0 or above 2^30:
     /// `Limits::check` is stricter.
     pub fn new(config: &RingConfig) -> Result<Ring, SetupError> {
+        assert!(config.entries >= 2, "a queued accept takes two places");
         let wake =
             Wake::new().map_err(|error| SetupError::Other { errno: errno_of(&error), step: "eventfd" })?;
         let mut made = setup::make(config)?;

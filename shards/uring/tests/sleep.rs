@@ -209,16 +209,15 @@ fn a_full_table_of_flights_gives_the_operation_back_and_cancels_still_go_through
     let mut bed = Bed::new(&config);
     let (listener, _) = bed.listen();
     let mut count = 0;
-    // The table grows by blocks of 256.
     while count < 1000 {
         let op = Op::Accept { listener, token: token(ACCEPT, count), mode: AcceptMode::OneWithPeer };
         match bed.ring.push(op) {
             Ok(()) => count += 1,
-            Err(_) if count % 64 == 0 && bed.ring.flights() < 256 => bed.enter(),
+            Err(_) if bed.ring.flights() < config.flights_max() => bed.enter(),
             Err(_) => break,
         }
     }
-    assert_eq!(count, 256);
+    assert_eq!(count, config.flights_max());
     bed.enter();
     for index in 0..count {
         bed.push(Op::Cancel { target: token(ACCEPT, index), token: Token::NONE });
