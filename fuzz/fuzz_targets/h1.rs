@@ -1,6 +1,6 @@
-//! Fuzz target: the HTTP/1.1 machine under every policy, whole and cut, against plain oracles.
+//! Fuzz target: the HTTP/1.1 machine, whole and cut, against plain oracles.
 //!
-//! Byte 0 chooses the limits, byte 1 the cuts, the rest is what the peer sends (`corelane_proto_h1::check`).
+//! Byte 0 chooses limits and policy, byte 1 the cuts, the rest is what the peer sends: see `check` in `proto-h1`.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

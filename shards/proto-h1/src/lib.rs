@@ -12,6 +12,22 @@
 //! 4. [`Step::Reject`] means that the bytes are not acceptable: [`Connection::reject`] writes the answer.
 //! 5. When [`Connection::must_close`] is true, flush what is queued and close.
 //!
+//! ```
+//! use corelane_proto_h1::{BodyLength, Connection, Limits, ResponseHead, Step, header_slots};
+//!
+//! let mut conn = Connection::new();
+//! let mut unread: &[u8] = b"GET /plaintext HTTP/1.1\r\nHost: t\r\n\r\n";
+//! let mut out = Vec::new();
+//! let mut slots = header_slots();
+//! let Step::Head(request) = conn.poll(&Limits::default(), &mut unread, &mut slots) else { panic!() };
+//! assert_eq!(request.target.path(), "/plaintext");
+//! let date = b"Sun, 06 Nov 1994 08:49:37 GMT";
+//! conn.respond(&mut out, &ResponseHead::default(), BodyLength::Known(5), date).unwrap();
+//! out.extend_from_slice(b"hello");
+//! conn.finish_response();
+//! assert!(conn.is_idle() && out.starts_with(b"HTTP/1.1 200 OK\r\n"));
+//! ```
+//!
 //! # Rules
 //! 1. A framing error always ends the connection (RFC 9112, 9.6): no byte after it is ever read as a request.
 //! 2. What two recipients could read differently is refused, even where the RFC would let us repair it.

@@ -164,3 +164,14 @@ proptest! {
         check_chunked(&wire, &Limits::default());
     }
 }
+
+#[test]
+fn every_seed_of_the_fuzzer_holds_every_property() {
+    let seeds = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/seeds/h1");
+    let mut count = 0;
+    for entry in std::fs::read_dir(seeds).unwrap() {
+        check(&std::fs::read(entry.unwrap().path()).unwrap());
+        count += 1;
+    }
+    assert!(count >= 20, "only {count} seeds in {seeds}");
+}
