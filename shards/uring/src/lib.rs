@@ -1,8 +1,13 @@
 //! Corelane floor 3: io_uring as the production kernel of a shard.
 //!
 //! [`Ring::new`] asks the kernel for everything listed in [`Features`], goes on without what it refuses, and
-//! says what and why ([`Ring::lacking`]). Then [`Ring`] is a [`Kernel`](corelane_base::Kernel) over
-//! [`Chain`](corelane_pools::Chain)s of bytes.
+//! says what and why ([`Ring::lacking`]). Then [`Ring`] is a [`Kernel`] over [`Chain`](corelane_pools::Chain)s
+//! of bytes. Reading order: `ring` (what it is made of, entering, the end), `kernel` (operations and
+//! completions), `flights` and `message` (what an operation owns), `buffers`; `setup` and `enter` for the
+//! system calls.
+//!
+//! [`Kernel`]: corelane_base::Kernel
+//! [`Kernel::needs_enter`]: corelane_base::Kernel::needs_enter
 //!
 //! # Rules (SAFETY comments of the crate cite these numbers)
 //! 1. One thread: a [`Ring`] is made, used and dropped on one thread (it is neither `Send` nor `Sync`), and
@@ -18,6 +23,15 @@
 //! 5. Memory the kernel may still use is never freed: if operations do not end in time when the ring is
 //!    dropped, their entries and the receive buffers are leaked on purpose.
 //! 6. A pointer handed to a system call points to a live value of the type its man page names.
+//!
+//! # What a user of the seam meets here
+//! - A multishot operation that meets a full completion queue ends with a success and `more == false`: push it
+//!   again.
+//! - An enter runs about twenty pieces of pending work; [`Kernel::needs_enter`] stays true while there is more.
+//! - A shutdown, an fsync, and an open or read that must wait for the disk are done by kernel threads (at most four
+//!   for each CPU); a shutdown takes about 10 us (Linux 6.18). It must have completed before the close is
+//!   pushed. Where nothing unread waits, a close alone ends the stream as well, and costs a third.
+//! - Without [`Features::DIRECT`], sockets and files that were not closed stay open when the ring is dropped.
 //!
 //! Not here: who gets a completion (`exec`), what a connection is (`net`), what to do about a
 //! [`SetupError`] (`boot`).
