@@ -78,6 +78,8 @@ pub struct Ring {
     pub(crate) wake: Arc<Wake>,
     pub(crate) wake_armed: bool,
     timer_armed: bool,
+    /// What a timer's entry points to (rule 3): it may stay in the queue when the enter that pushed it returns.
+    timer: Box<types::Timespec>,
     /// Operations with the kernel that will have a last completion.
     pub(crate) under_way: u64,
     /// The ring is being dropped: nothing is repeated.
@@ -137,6 +139,7 @@ impl Ring {
             wake: Arc::new(wake),
             wake_armed: false,
             timer_armed: false,
+            timer: Box::default(),
             under_way: 0,
             closing: false,
             stats: KernelStats::default(),
@@ -279,7 +282,7 @@ impl Ring {
     }
 
     /// For kernels without `ext_arg`: an operation that ends the sleep. False if there is no room for it.
-    fn set_timer(&mut self, time: &types::Timespec) -> bool {
+    fn set_timer(&mut self, time: types::Timespec) -> bool {
         if self.timer_armed {
             if !self.has_place() {
                 return false;
@@ -290,7 +293,9 @@ impl Ring {
         if !self.has_place() {
             return false;
         }
-        self.queue(&opcode::Timeout::new(time).build().user_data(TIMER));
+        *self.timer = time;
+        let entry = opcode::Timeout::new(&raw const *self.timer).build();
+        self.queue(&entry.user_data(TIMER));
         self.timer_armed = true;
         true
     }
@@ -316,7 +321,7 @@ impl Ring {
                 if self.granted.contains(Features::EXT_ARG) {
                     arg = Some(time);
                 } else {
-                    sleep_now = self.set_timer(time);
+                    sleep_now = self.set_timer(*time);
                 }
             }
             if self.overflowed() {

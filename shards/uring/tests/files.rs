@@ -1,5 +1,5 @@
 //! Files and outbound sockets.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
 mod common;
 
@@ -8,6 +8,7 @@ use std::io::Read;
 use std::net::TcpListener;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use common::{Bed, CLOSE, OTHER, RECV, SEND, masks, small, sock, token, without};
 use corelane_base::{Op, Payload, RecvMode, Sock};
@@ -69,6 +70,25 @@ fn a_file_is_written_synced_read_back_and_closed() {
         assert_eq!(read.result, -libc::EBADF);
         assert!(matches!(read.payload, Payload::Bytes(data) if data == [7; 8]));
         assert_eq!(bed.ring.flights(), 0);
+    }
+}
+
+#[test]
+fn a_read_that_waits_forever_does_not_outlive_its_ring() {
+    for mask in masks() {
+        let mut bed = Bed::new(&without(mask));
+        let scratch = Scratch::new(&format!("fifo-{mask}"));
+        // SAFETY: the path lives through the call.
+        assert_eq!(unsafe { libc::mkfifo(scratch.path().as_ptr(), 0o600) }, 0);
+        let file = sock(open(&mut bed, &scratch, libc::O_RDWR));
+        // Nobody will ever write to it.
+        bed.push(Op::Read { file, offset: 0, data: vec![0; 10], token: token(OTHER, 1) });
+        let early = bed.next_within(Duration::from_millis(10));
+        assert!(early.is_none(), "{mask}: {early:?}");
+        assert_eq!(bed.ring.flights(), 1);
+        let start = Instant::now();
+        drop(bed);
+        assert!(start.elapsed() < Duration::from_secs(1), "{mask}: {:?}", start.elapsed());
     }
 }
 
