@@ -33,7 +33,7 @@ need_cargo() {
 # Installs only as root and only with apt-get. What cannot be had fails on a build machine and is
 # named, with what to type, everywhere else.
 need_tools() {
-    local pair packages=() missing=()
+    local pair packages=() missing=() wanted=()
     for pair in "$@"; do
         command -v "${pair%%:*}" >/dev/null || packages+=("${pair#*:}")
     done
@@ -52,10 +52,13 @@ need_tools() {
         hash -r
     fi
     for pair in "$@"; do
-        command -v "${pair%%:*}" >/dev/null || missing+=("${pair%%:*}")
+        if ! command -v "${pair%%:*}" >/dev/null; then
+            missing+=("${pair%%:*}")
+            wanted+=("${pair#*:}")
+        fi
     done
     ((${#missing[@]})) || return 0
-    say "missing: ${missing[*]} (as root: apt-get install ${packages[*]})"
+    say "missing: ${missing[*]} (as root: apt-get install ${wanted[*]})"
     in_ci && die "a build machine needs all of them"
     say "what needs them is skipped"
 }

@@ -156,6 +156,15 @@ fn every_counter_of_the_limits_page_exists() {
 }
 
 #[test]
+fn every_variable_of_the_docs_is_read() {
+    let may_read = |path: &str| is_rust(path) && !path.starts_with("tests/tidy");
+    let code: String = files(may_read).into_iter().map(|(_, text)| text + "\n").collect();
+    nothing_in(&each(&files(|path| path.ends_with(".md")), |path, text| {
+        rules::variables_exist(path, text, &code)
+    }));
+}
+
+#[test]
 fn every_counter_is_counted_somewhere() {
     let sources = files(|path| is_rust(path) && path.contains("src/"));
     let defining =

@@ -219,6 +219,23 @@ pub(crate) fn counters_count(path: &str, text: &str, code: &str) -> Vec<String> 
     dead.map(|(line, field)| format!("{path}:{line}: `{field}` is never counted")).collect()
 }
 
+/// Every environment variable of ours that a page names is read somewhere. `code` is the source of all
+/// that could read it.
+pub(crate) fn variables_exist(path: &str, page: &str, code: &str) -> Vec<String> {
+    let is_part = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+    let mut found = vec![];
+    for (index, line) in page.lines().enumerate() {
+        for (at, start) in line.match_indices("CORELANE_") {
+            let name = line[at + start.len()..].split(|c| !is_part(c)).next().unwrap_or("");
+            let name = format!("{start}{name}");
+            if lines_with(code, &name).is_empty() {
+                found.push(format!("{path}:{}: nothing reads `{name}`", index + 1));
+            }
+        }
+    }
+    found
+}
+
 /// Every protocol crate is used by a fuzz target. `targets` are paths and texts.
 pub(crate) fn protocols_are_fuzzed(crates: &[&str], targets: &[(String, String)]) -> Vec<String> {
     let missing = crates.iter().filter(|name| {

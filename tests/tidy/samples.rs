@@ -152,6 +152,16 @@ fn a_counter_that_nobody_counts_is_found() {
 }
 
 #[test]
+fn a_variable_that_nothing_reads_is_found() {
+    let code = "const SEED: &str = \"CORELANE_SEED\";";
+    assert!(variables_exist("T.md", "Set `CORELANE_SEED=N`, or CORELANE_SEED.", code).is_empty());
+    assert_eq!(
+        variables_exist("T.md", "\n`CORELANE_SEEDS=1 x`", code),
+        ["T.md:2: nothing reads `CORELANE_SEEDS`"]
+    );
+}
+
+#[test]
 fn a_protocol_without_a_fuzz_target_is_found() {
     let target = |text: &str| ("h1.rs".to_owned(), text.to_owned());
     let used = target("use corelane_proto_h1::Machine;");
