@@ -201,3 +201,52 @@ impl Flights {
 fn user_data(index: u32, generation: u32) -> u64 {
     OURS | u64::from(generation) << 32 | u64::from(index)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_entries_buffers_and_the_ring_itself_are_told_apart() {
+        let last = user_data(u32::MAX, GENERATION);
+        assert_eq!(Whose::of(last), Whose::Flight { index: u32::MAX, generation: GENERATION });
+        assert_eq!(Whose::of(user_data(0, 0)), Whose::Flight { index: 0, generation: 0 });
+        let buffers = Whose::provide(32_767, 32_768);
+        assert_eq!(Whose::of(buffers), Whose::Provide { first: 32_767, count: 32_768 });
+        for own in [WAKE, TIMER, TIMER_END, CANCEL_ALL, QUIET] {
+            assert_eq!(Whose::of(own), Whose::Internal(own));
+        }
+    }
+
+    #[test]
+    fn a_table_takes_its_maximum_and_no_more_and_reuses_what_was_given_back() {
+        let mut flights = Flights::new(3);
+        for index in 0..3 {
+            assert!(flights.has_room());
+            let (got, _) = flights.insert(Token::new(0, 0, 0, index), Flight::Data(Vec::new()));
+            assert_eq!(got, index);
+        }
+        assert!(!flights.has_room());
+        let before = flights.name(1);
+        assert_eq!(flights.take(1).0.index(), 1);
+        assert!(flights.has_room());
+        let (got, name) = flights.insert(Token::NONE, Flight::Send(Chain::from("x")));
+        assert_eq!(got, 1);
+        assert_ne!(name, before, "an old name must not fit the new operation");
+        assert!(!flights.has_room());
+        assert_eq!(flights.count(), 3);
+    }
+
+    #[test]
+    #[should_panic(expected = "a completion for a free entry")]
+    fn a_completion_of_an_earlier_operation_is_a_bug() {
+        let mut flights = Flights::new(1);
+        assert!(flights.has_room());
+        let (index, name) = flights.insert(Token::NONE, Flight::Send(Chain::from("x")));
+        let Whose::Flight { generation, .. } = Whose::of(name) else { panic!("no entry") };
+        assert!(flights.take_send(index, generation).is_some());
+        assert!(flights.has_room());
+        flights.insert(Token::NONE, Flight::Send(Chain::from("y")));
+        flights.take_send(index, generation);
+    }
+}

@@ -432,3 +432,43 @@ impl fmt::Debug for Ring {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::net::TcpListener;
+
+    use corelane_base::Token;
+    use corelane_pools::{PoolConfig, Pools};
+
+    use super::*;
+    use crate::flights::Flight;
+
+    #[test]
+    fn what_an_operation_without_an_end_owns_is_leaked_after_two_seconds() {
+        let config = RingConfig {
+            entries: 8,
+            completion_entries: 16,
+            recv_buffers: 2,
+            recv_buffer_bytes: 64,
+            descriptors: 8,
+            without: Features::NONE,
+        };
+        let pools = Pools::new(&PoolConfig::default()).unwrap();
+        let mut ring = Ring::new(&config).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        ring.add_listener(listener.into());
+        // An operation the kernel never answers.
+        assert!(ring.flights.has_room());
+        let mut data = pools.get(10).unwrap();
+        data.put(b"x");
+        ring.flights.insert(Token::new(0, 0, 0, 0), Flight::Send(Chain::from(data)));
+        ring.under_way += 1;
+        let start = ring.clock().mono_ns;
+        drop(ring);
+        let mut clock = Ring::new(&config).unwrap();
+        let waited = clock.clock().mono_ns - start;
+        assert!((LAST_WAIT_NS..2 * LAST_WAIT_NS).contains(&waited), "{waited} ns");
+        assert_eq!(pools.stats().lent(), 1, "freed under the kernel");
+    }
+}
