@@ -13,24 +13,23 @@ use std::cell::Cell;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use corelane_base::{LimitError, Limits, ListenerId, ShardId};
+use corelane_base::{Limits, ListenerId, ShardId};
 use corelane_exec::{BlockingPool, Runtime, Shard, ShardHandle};
 use corelane_http::App;
 use corelane_net::http1::Draining;
 use corelane_net::{Http1, Http1Config, TcpAcceptor, TcpStream};
 use corelane_pools::{PoolConfig, Pools};
-use corelane_sys::limits::Resource;
-use corelane_sys::socket::{self, ListenOptions, Listener};
-use corelane_uring::{Features, Lacking, Ring, RingConfig, SetupError};
+use corelane_sys::socket::{self, Listener};
+use corelane_uring::{Features, Lacking, Ring};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::drain::Drains;
+use crate::preflight::{self, Demand, Host, StartError};
 
 /// Which shard a closure runs on.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -42,93 +41,6 @@ pub struct ShardInfo {
     /// How many shards the node has.
     pub shards: usize,
 }
-
-/// Why a node could not start.
-#[derive(Debug)]
-pub enum StartError {
-    /// A limit that cannot work.
-    Limits(LimitError),
-    /// An address that cannot be listened on.
-    Listen {
-        /// Which.
-        addr: SocketAddr,
-        /// Why.
-        error: io::Error,
-    },
-    /// A CPU that this process may not use.
-    Cpu {
-        /// Asked for.
-        cpu: usize,
-        /// Those it may use.
-        allowed: Vec<usize>,
-    },
-    /// io_uring is not to be had.
-    Ring {
-        /// What the kernel said.
-        error: SetupError,
-        /// What to do about it, worked out from this host.
-        cure: String,
-    },
-    /// Too few file descriptors for what was asked.
-    Nofile {
-        /// Needed.
-        wanted: u64,
-        /// Had.
-        limit: u64,
-    },
-    /// Anything else the system refused.
-    System {
-        /// What was being done.
-        step: &'static str,
-        /// Why not.
-        error: io::Error,
-    },
-    /// A start hook of the application failed.
-    Hook(String),
-    /// A shard's thread ended in a panic.
-    Panicked(ShardId),
-}
-
-impl fmt::Display for StartError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            StartError::Limits(e) => e.fmt(f),
-            StartError::Listen { addr, error } if error.kind() == io::ErrorKind::AddrInUse => write!(
-                f,
-                "cannot listen on {addr}: another process does; see which with `ss -ltnp 'sport = :{}'`, or \
-                 choose another port with --listen",
-                addr.port()
-            ),
-            StartError::Listen { addr, error } if error.kind() == io::ErrorKind::PermissionDenied => write!(
-                f,
-                "cannot listen on {addr}: {error}; choose a port from 1024 up, or grant it with \
-                 `setcap cap_net_bind_service=+ep` on the binary"
-            ),
-            StartError::Listen { addr, error } => write!(
-                f,
-                "cannot listen on {addr}: {error}; see this host's addresses with `ip -br address`, or choose \
-                 another with --listen"
-            ),
-            StartError::Cpu { cpu, allowed } => write!(
-                f,
-                "CPU {cpu} is not among those this process may use ({}); choose from these with --cpus, or \
-                 leave placement to the kernel with --no-pin",
-                corelane_sys::cpu::format_cpu_list(allowed)
-            ),
-            StartError::Ring { error, cure } => write!(f, "cannot set up io_uring: {error}; {cure}"),
-            StartError::Nofile { wanted, limit } => write!(
-                f,
-                "the limit of open files is {limit}, and connections_max with its headroom needs {wanted}; raise \
-                 it with `ulimit -n {wanted}` (in a unit: LimitNOFILE={wanted}), or lower connections_max"
-            ),
-            StartError::System { step, error } => write!(f, "cannot {step}: {error}"),
-            StartError::Hook(text) => write!(f, "a start hook of the application failed: {text}"),
-            StartError::Panicked(id) => write!(f, "shard {} panicked; the log has the place", id.0),
-        }
-    }
-}
-
-impl std::error::Error for StartError {}
 
 type AppStart = Arc<dyn Fn(&Rc<Shard>, ShardInfo, &[ListenerId]) -> Started + Send + Sync>;
 type Hook = std::pin::Pin<Box<dyn Future<Output = Result<(), String>>>>;
@@ -291,14 +203,9 @@ impl Server {
     }
 
     fn launch(self, app: AppStart) -> Result<Running, StartError> {
-        self.limits.check().map_err(StartError::Limits)?;
-        let cpus = self.placement()?;
-        self.check_descriptors()?;
-        let options = ListenOptions { backlog: self.limits.backlog, ..ListenOptions::default() };
-        // A second node of the same user would join our reuseport group and take half the connections
-        // without a word: find out first.
+        let cpus = self.demand().check(&Host::this()?)?;
+        let options = preflight::listen_options(&self.limits);
         let listen_error = |error| StartError::Listen { addr: self.listen, error };
-        socket::probe_bind(self.listen, &options).map_err(listen_error)?;
         let mut addr = self.listen;
         let mut listeners = Vec::new();
         for _ in &cpus {
@@ -331,36 +238,15 @@ impl Server {
         Running::gather(addr, threads, events, from_shards, self.signals)
     }
 
-    /// The CPU of each shard.
-    fn placement(&self) -> Result<Vec<Option<usize>>, StartError> {
-        let allowed = corelane_sys::cpu::allowed_cpus()
-            .map_err(|error| StartError::System { step: "read this process's CPUs", error })?;
-        let wanted = match &self.cpus {
-            Some(cpus) if !cpus.is_empty() => cpus.clone(),
-            _ => allowed.iter().copied().take(1).collect(),
-        };
-        if !self.pin {
-            return Ok(wanted.iter().map(|_| None).collect());
+    /// What this start asks of its host.
+    fn demand(&self) -> Demand<'_> {
+        Demand {
+            listen: self.listen,
+            limits: &self.limits,
+            cpus: self.cpus.as_deref(),
+            pin: self.pin,
+            without: self.without,
         }
-        if let Some(&cpu) = wanted.iter().find(|cpu| !allowed.contains(cpu)) {
-            return Err(StartError::Cpu { cpu, allowed });
-        }
-        Ok(wanted.into_iter().map(Some).collect())
-    }
-
-    fn descriptors(&self) -> u32 {
-        self.limits.connections_max.saturating_add(self.limits.descriptors_headroom)
-    }
-
-    /// Direct descriptors are bounded by the limit of each table, plain ones by that of the process.
-    fn check_descriptors(&self) -> Result<(), StartError> {
-        let limit = corelane_sys::limits::raise_nofile()
-            .map_err(|error| StartError::System { step: "read the limit of open files", error })?;
-        let wanted = u64::from(self.descriptors()) + 64;
-        if limit.soft < wanted {
-            return Err(StartError::Nofile { wanted, limit: limit.soft });
-        }
-        Ok(())
     }
 }
 
@@ -410,15 +296,8 @@ fn shard_main(plan: Plan) -> Result<(), StartError> {
         ..PoolConfig::default()
     })
     .map_err(|error| StartError::System { step: "map the memory pools", error })?;
-    let mut ring = Ring::new(&RingConfig {
-        entries: limits.submission_entries,
-        completion_entries: limits.completion_entries,
-        recv_buffers: limits.recv_buffers,
-        recv_buffer_bytes: limits.recv_buffer_bytes,
-        descriptors: server.descriptors(),
-        without: server.without,
-    })
-    .map_err(|error| StartError::Ring { error, cure: cure(&error, limits) })?;
+    let mut ring = Ring::new(&preflight::ring_config(limits, server.without))
+        .map_err(|error| StartError::ring(error, limits))?;
     let (granted, lacking) = (ring.granted(), ring.lacking().to_vec());
     let id = ring.add_listener(listener.into());
     let mut runtime = Runtime::new(info.id, limits.clone(), pools, ring, Some(blocking));
@@ -514,51 +393,6 @@ fn drain_here(shard: &Shard) {
     }
 }
 
-/// What to type when a ring cannot be made.
-fn cure(error: &SetupError, limits: &Limits) -> String {
-    let root = Path::new("/");
-    match error {
-        SetupError::Enosys => "run Linux 6.1 or newer, with io_uring built in, outside of gVisor".to_owned(),
-        SetupError::TooOld { .. } => {
-            let (major, minor) = corelane_sys::kernel::release();
-            format!("this kernel is {major}.{minor}: run Linux 6.1 or newer")
-        }
-        SetupError::Disabled { .. } => match corelane_sys::kernel::io_uring_disabled(root) {
-            Some(2) => "allow it with `sysctl -w kernel.io_uring_disabled=0`".to_owned(),
-            Some(1) => format!(
-                "allow it with `sysctl -w kernel.io_uring_disabled=0`, or add this user to group {} \
-                 (kernel.io_uring_group)",
-                corelane_sys::kernel::io_uring_group(root).unwrap_or(-1)
-            ),
-            _ => {
-                "a seccomp filter forbids it: allow io_uring_setup, io_uring_enter and io_uring_register in \
-                  the container's profile"
-                    .to_owned()
-            }
-        },
-        SetupError::Memlock { .. } | SetupError::Buffers { .. } => {
-            let bytes = ring_bytes(limits);
-            let limit = Resource::Memlock.get().map_or(0, |l| l.soft);
-            format!(
-                "the limit of locked memory is {limit} bytes and one ring needs about {bytes} (twice that during \
-                 a hot restart): raise it with `ulimit -l {}` (in a unit: LimitMEMLOCK=infinity)",
-                (2 * bytes).div_ceil(1024)
-            )
-        }
-        SetupError::Table { descriptors, .. } => {
-            format!("raise the limit of open files with `ulimit -n {descriptors}`, or lower connections_max")
-        }
-        SetupError::Other { step, .. } => format!("this happened at: {step}"),
-    }
-}
-
-/// Bytes of locked memory that one ring is charged: entries of 64 and 16 bytes, and its buffer ring.
-fn ring_bytes(limits: &Limits) -> u64 {
-    let queues = u64::from(limits.submission_entries) * 64 + u64::from(limits.completion_entries) * 16;
-    let buffers = u64::from(limits.recv_buffers) * 16;
-    (queues + buffers).next_multiple_of(4096) + 16 * 4096
-}
-
 /// A node that serves.
 #[derive(Debug)]
 pub struct Running {
@@ -628,17 +462,7 @@ impl Running {
     pub fn describe(&self) -> Vec<String> {
         self.shards
             .iter()
-            .map(|(info, _, granted, lacking)| {
-                let place = info.cpu.map_or_else(|| "not pinned".to_owned(), |cpu| format!("on CPU {cpu}"));
-                let mut line = format!("shard {} {place}; ring: {granted}", info.id.0);
-                if lacking.is_empty() {
-                    line.push_str("; lacks nothing");
-                } else {
-                    let names: Vec<String> = lacking.iter().map(ToString::to_string).collect();
-                    line.push_str(&format!("; lacks {}", names.join(", ")));
-                }
-                line
-            })
+            .map(|(info, _, granted, lacking)| describe_shard(info.id.0, info.cpu, *granted, lacking))
             .collect()
     }
 
@@ -706,6 +530,19 @@ impl Running {
             }
         }
     }
+}
+
+/// The line of [`Running::describe`] for one shard.
+pub fn describe_shard(id: u16, cpu: Option<usize>, granted: Features, lacking: &[Lacking]) -> String {
+    let place = cpu.map_or_else(|| "not pinned".to_owned(), |cpu| format!("on CPU {cpu}"));
+    let mut line = format!("shard {id} {place}; ring: {granted}");
+    if lacking.is_empty() {
+        line.push_str("; lacks nothing");
+    } else {
+        let names: Vec<String> = lacking.iter().map(ToString::to_string).collect();
+        line.push_str(&format!("; lacks {}", names.join(", ")));
+    }
+    line
 }
 
 fn watch_signals(events: Sender<ShardEvent>) -> io::Result<()> {

@@ -31,10 +31,12 @@
 #![forbid(unsafe_code)]
 
 pub mod boot;
+pub mod config;
 pub mod drain;
 pub mod node;
+pub mod preflight;
 
-pub use boot::{Running, Server, ShardInfo, StartError};
+pub use boot::{Running, Server, ShardInfo};
 pub use corelane_base::{Full, LimitError, Limits, ShardId};
 pub use corelane_exec::{
     BlockingError, Elapsed, Shard, Sleep, Task, TaskError, blocking, fs, sleep, spawn, timeout,
@@ -45,3 +47,4 @@ pub use corelane_http::{
 };
 pub use corelane_net::{Body, BodyError, BodySender, BodyStream, Disconnected, TcpStream, body_channel};
 pub use corelane_uring::Features as RingFeatures;
+pub use preflight::StartError;

@@ -1,23 +1,10 @@
-//! The node.
+//! The `corelane` program: flags, file and environment to a running node, and an exit code.
+//!
+//! Exit codes: 0 done, 1 ran and failed, 2 could not run. Not here: anything else.
 #![forbid(unsafe_code)]
 
-fn main() {
-    let addr =
-        std::env::args().nth(1).and_then(|a| a.parse().ok()).unwrap_or_else(|| ([0, 0, 0, 0], 8080).into());
-    match corelane::Server::new(addr).start(|_| corelane::node::app()) {
-        Ok(running) => {
-            eprintln!("listening on {}", running.addr());
-            for l in running.describe() {
-                eprintln!("{l}");
-            }
-            if let Err(e) = running.wait() {
-                eprintln!("corelane: {e}");
-                std::process::exit(1);
-            }
-        }
-        Err(e) => {
-            eprintln!("corelane: {e}");
-            std::process::exit(2);
-        }
-    }
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::main(std::env::args_os())
 }

@@ -1,0 +1,206 @@
+//! The command line.
+//!
+//! A flag that sets a key is made from the key's own definition (`corelane::config::keys`); the others are
+//! defined here, once each. Data goes to standard output, talk to standard error.
+//!
+//! # Rules
+//! 1. A standard output or error that nobody reads any more is not an error.
+//! 2. What could not run says so in one line that starts with `corelane: `, and ends with 2.
+//!
+//! Not here: what keys mean (`config`), what the host refuses (`preflight`).
+
+mod health;
+mod logging;
+mod serve;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use corelane::config::{Config, Flag, Key, Layers, Settings, keys};
+
+/// How the program ends.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Exit {
+    /// Did what it was asked to.
+    Done = 0,
+    /// Ran, and the outcome is bad: a shard ended, a node is not healthy.
+    Failed = 1,
+    /// Could not run: the command line, the configuration or the host.
+    CouldNotRun = 2,
+}
+
+/// Something that keeps the program from running, for one line on standard error.
+pub(crate) struct CannotRun(String);
+
+impl<E: std::error::Error> From<E> for CannotRun {
+    fn from(error: E) -> CannotRun {
+        CannotRun(error.to_string())
+    }
+}
+
+/// Runs the program and answers with its exit code.
+pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let exit = match command().try_get_matches_from(arguments) {
+        Ok(matches) => run(&matches).unwrap_or_else(|CannotRun(why)| {
+            tell(format_args!("corelane: {why}"));
+            Exit::CouldNotRun
+        }),
+        Err(error) => {
+            // Rule 1.
+            drop(error.print());
+            match error.kind() {
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Exit::Done,
+                _ => Exit::CouldNotRun,
+            }
+        }
+    };
+    ExitCode::from(exit as u8)
+}
+
+fn run(matches: &ArgMatches) -> Result<Exit, CannotRun> {
+    let config = load(matches)?;
+    if let Some(("health", matches)) = matches.subcommand() {
+        let config = load(matches)?;
+        return health::run(&config, matches.get_one("url").map(String::as_str));
+    }
+    if matches.get_flag("print-config") {
+        print(format_args!("{}", config.to_toml()));
+        return Ok(Exit::Done);
+    }
+    if matches.get_flag("check") { serve::check(&config) } else { serve::run(&config) }
+}
+
+const ABOUT: &str = "A thread-per-core io_uring server";
+
+const LONG_ABOUT: &str = "\
+A thread-per-core io_uring server.
+
+Without arguments it serves GET /health, GET /plaintext, GET /json and POST /echo on port 8080. Once it
+accepts connections it prints `listening on http://ADDR:PORT` to standard output; everything else it has to
+say goes to standard error. SIGTERM or Ctrl-C lets it finish what it has begun; a second one ends it at once.
+
+A setting comes from the defaults, then the file, then the environment, then flags; the last one wins.";
+
+const AFTER_HELP: &str = "See all of it, with the environment and exit codes, with --help.";
+
+const AFTER_LONG_HELP: &str = "\
+Environment:
+  CORELANE_LISTEN, CORELANE_CPUS, CORELANE_PIN, CORELANE_LOG, CORELANE_LOG_FORMAT
+                         As the keys of the file; CORELANE_PIN is true or false
+  CORELANE_CONFIG        As --config
+  CORELANE_RING_WITHOUT  Ring features to leave off, by commas, to walk the paths of old kernels
+  NO_COLOR               No colours, whatever the terminal can do
+
+Exit codes:
+  0  done
+  1  ran, and failed
+  2  could not run: the command line, the configuration or the host; standard error says what to do";
+
+fn command() -> Command {
+    let health = Command::new("health")
+        .about("Ask a running node for GET /health: exit 0 if it answers 200, else 1")
+        .long_about(
+            "Ask a running node for GET /health: exit 0 if it answers 200 within two seconds, else 1.\n\n\
+             For the health checks of containers and supervisors. Without --url it asks the address the node \
+             would listen on by the same file, environment and flags; a wildcard address by loopback.",
+        )
+        .args(keys::find("listen").and_then(flag_of).map(|arg| arg.conflicts_with("url")))
+        .arg(config_arg())
+        .arg(
+            Arg::new("url")
+                .long("url")
+                .value_name("URL")
+                .help("Where to ask, like http://127.0.0.1:8080/health"),
+        );
+    Command::new("corelane")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about(ABOUT)
+        .long_about(LONG_ABOUT)
+        .after_help(AFTER_HELP)
+        .after_long_help(AFTER_LONG_HELP)
+        .args_conflicts_with_subcommands(true)
+        .max_term_width(100)
+        .args(keys::all().filter_map(flag_of))
+        .arg(
+            Arg::new("limit")
+                .long("limit")
+                .value_name("NAME=VALUE")
+                .action(ArgAction::Append)
+                .help("Set one limit, like connections_max=1000; may be repeated")
+                .long_help(
+                    "Set one limit, like connections_max=1000 or idle_time=5m; may be repeated.\n\
+                     --print-config lists them all.",
+                ),
+        )
+        .arg(config_arg())
+        .arg(
+            Arg::new("check")
+                .long("check")
+                .action(ArgAction::SetTrue)
+                .help("Find out whether it would start, say what would run, and exit"),
+        )
+        .arg(
+            Arg::new("print-config")
+                .long("print-config")
+                .action(ArgAction::SetTrue)
+                .conflicts_with("check")
+                .help("Print every key with its value as a configuration file, and exit"),
+        )
+        .subcommand(health)
+}
+
+/// The flag of a key.
+fn flag_of(key: &'static Key) -> Option<Arg> {
+    let (arg, help) = match key.flag? {
+        Flag::Value { long, value } => (Arg::new(key.name).long(long).value_name(value), key.help),
+        Flag::Off { long, help } => (Arg::new(key.name).long(long).action(ArgAction::SetTrue), help),
+    };
+    let default = match key.flag? {
+        Flag::Value { .. } => format!(" [default: {}]", key.write(&Settings::default()).trim_matches('"')),
+        Flag::Off { .. } => String::new(),
+    };
+    let more = if key.more.is_empty() { String::new() } else { format!(".\n{}", key.more) };
+    Some(arg.help(format!("{help}{default}")).long_help(format!("{help}{more}{default}")))
+}
+
+fn config_arg() -> Arg {
+    Arg::new("config")
+        .long("config")
+        .value_name("FILE")
+        .value_parser(value_parser!(PathBuf))
+        .help("Read this configuration file (TOML)")
+}
+
+/// The settings that file, environment and the flags in `matches` make.
+fn load(matches: &ArgMatches) -> Result<Config, CannotRun> {
+    let given = |id: &str| matches.try_get_one::<String>(id).ok().flatten().cloned();
+    let switched = |id: &str| matches.try_get_one::<bool>(id).ok().flatten().is_some_and(|on| *on);
+    let flags = keys::all().filter_map(|key| match key.flag? {
+        Flag::Value { .. } => Some((key, given(key.name)?)),
+        Flag::Off { .. } => switched(key.name).then(|| (key, "false".to_owned())),
+    });
+    let limits = matches.try_get_many::<String>("limit").ok().flatten();
+    let env = |name: &str| std::env::var_os(name);
+    Ok(Config::load(&Layers {
+        file: matches.try_get_one::<PathBuf>("config").ok().flatten().cloned(),
+        env: Some(&env),
+        flags: flags.collect(),
+        limits: limits.into_iter().flatten().cloned().collect(),
+    })?)
+}
+
+/// A line to standard output, at once. Rule 1.
+pub(crate) fn print(text: fmt::Arguments<'_>) {
+    let mut out = std::io::stdout().lock();
+    drop(out.write_fmt(text).and_then(|()| out.flush()));
+}
+
+/// A line to standard error. Rule 1.
+pub(crate) fn tell(text: fmt::Arguments<'_>) {
+    drop(writeln!(std::io::stderr(), "{text}"));
+}

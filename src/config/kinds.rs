@@ -1,0 +1,390 @@
+//! How a value is written and read: counts, bytes, times, addresses, CPU lists, words.
+//!
+//! # Rules
+//! 1. What `write` gives, `read` takes back to the same value.
+//! 2. `read` answers nothing for what it does not understand; what the value may be is said once, by `may_be`.
+//!
+//! Not here: which key has which kind (`keys`), bounds (`Limits::check`).
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::str::FromStr;
+use std::time::Duration;
+
+use tracing::level_filters::LevelFilter;
+
+/// A value as it was given.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Given<'a> {
+    /// From a flag or the environment, where everything is a word.
+    Word(&'a str),
+    /// A string of the file.
+    Text(&'a str),
+    /// A whole number of the file.
+    Integer(i64),
+    /// A truth value of the file.
+    Bool(bool),
+    /// A list of whole numbers of the file.
+    List(Vec<i64>),
+    /// Anything else a file can hold.
+    Other,
+}
+
+impl<'a> Given<'a> {
+    /// A word or a string.
+    fn text(&self) -> Option<&'a str> {
+        match self {
+            Given::Word(text) | Given::Text(text) => Some(text.trim()),
+            _ => None,
+        }
+    }
+}
+
+/// One way to write values of `T`.
+pub(crate) trait Kind<T> {
+    /// The value, if it is understood.
+    fn read(given: &Given<'_>) -> Option<T>;
+    /// As TOML.
+    fn write(value: &T) -> String;
+    /// What may be written, as the end of a sentence that starts with "write".
+    fn may_be() -> String;
+}
+
+/// A number of things.
+pub(crate) struct Count;
+/// A number of bytes.
+pub(crate) struct Bytes;
+/// A time with its unit.
+pub(crate) struct Time;
+/// An address and port to listen on.
+pub(crate) struct Address;
+/// CPUs, or the choice left to the node.
+pub(crate) struct Cpus;
+/// Yes or no.
+pub(crate) struct Truth;
+/// Which log lines are written.
+pub(crate) struct LogFilter;
+/// One of few words.
+pub(crate) struct Word;
+/// The value of a header field.
+pub(crate) struct FieldValue;
+
+/// The unsigned numbers that limits are.
+pub(crate) trait Number:
+    Copy + fmt::Display + FromStr + TryFrom<u64> + TryFrom<i64> + Into<u64>
+{
+    /// The largest.
+    const MAX: Self;
+}
+
+impl Number for u16 {
+    const MAX: u16 = u16::MAX;
+}
+impl Number for u32 {
+    const MAX: u32 = u32::MAX;
+}
+impl Number for u64 {
+    const MAX: u64 = u64::MAX;
+}
+
+impl<T: Number> Kind<T> for Count {
+    fn read(given: &Given<'_>) -> Option<T> {
+        match given {
+            Given::Integer(value) => T::try_from(*value).ok(),
+            // Digits only: `from_str` would take a sign.
+            Given::Word(text) if text.bytes().all(|b| b.is_ascii_digit()) => text.parse().ok(),
+            _ => None,
+        }
+    }
+
+    fn write(value: &T) -> String {
+        value.to_string()
+    }
+
+    fn may_be() -> String {
+        format!("a whole number from 0 to {}", T::MAX)
+    }
+}
+
+const BYTE_UNITS: [(&str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
+
+impl<T: Number> Kind<T> for Bytes {
+    fn read(given: &Given<'_>) -> Option<T> {
+        match given {
+            Given::Integer(value) => T::try_from(*value).ok(),
+            _ => {
+                let (number, unit) = number_and_unit(given.text()?)?;
+                let (_, factor) =
+                    BYTE_UNITS.iter().find(|(name, _)| *name == unit || (unit.is_empty() && *name == "B"))?;
+                T::try_from(number.checked_mul(*factor)?).ok()
+            }
+        }
+    }
+
+    fn write(value: &T) -> String {
+        let bytes: u64 = (*value).into();
+        let unit = BYTE_UNITS.iter().find(|(_, factor)| bytes.is_multiple_of(*factor));
+        match unit {
+            Some((name, factor)) if *factor > 1 && bytes > 0 => format!("\"{}{name}\"", bytes / factor),
+            _ => bytes.to_string(),
+        }
+    }
+
+    fn may_be() -> String {
+        format!("bytes up to {}, as a whole number or with a unit like \"64KiB\" (KiB, MiB, GiB)", T::MAX)
+    }
+}
+
+const TIME_UNITS: [(&str, u64); 6] = [
+    ("h", 3_600_000_000_000),
+    ("m", 60_000_000_000),
+    ("s", 1_000_000_000),
+    ("ms", 1_000_000),
+    ("us", 1_000),
+    ("ns", 1),
+];
+
+impl Kind<Duration> for Time {
+    fn read(given: &Given<'_>) -> Option<Duration> {
+        let (number, unit) = number_and_unit(given.text()?)?;
+        let (_, factor) = TIME_UNITS.iter().find(|(name, _)| *name == unit)?;
+        Some(Duration::from_nanos(number.checked_mul(*factor)?))
+    }
+
+    fn write(value: &Duration) -> String {
+        let ns = value.as_nanos();
+        if ns == 0 {
+            return "\"0s\"".to_owned();
+        }
+        // The last unit is 1 and divides everything.
+        let unit = TIME_UNITS.iter().find(|(_, factor)| ns.is_multiple_of(u128::from(*factor)));
+        unit.map_or_else(String::new, |(name, factor)| format!("\"{}{name}\"", ns / u128::from(*factor)))
+    }
+
+    fn may_be() -> String {
+        "a time with its unit, like \"250ms\", \"10s\" or \"5m\" (us, ms, s, m, h)".to_owned()
+    }
+}
+
+/// `64KiB` or `64 KiB` in its two parts.
+fn number_and_unit(text: &str) -> Option<(u64, &str)> {
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    Some((text[..end].parse().ok()?, text[end..].trim_start()))
+}
+
+impl Kind<SocketAddr> for Address {
+    fn read(given: &Given<'_>) -> Option<SocketAddr> {
+        given.text()?.parse().ok()
+    }
+
+    fn write(value: &SocketAddr) -> String {
+        quoted(&value.to_string())
+    }
+
+    fn may_be() -> String {
+        "an IP address and a port, like \"127.0.0.1:8080\" or \"[::]:8080\" (port 0: any free one)".to_owned()
+    }
+}
+
+/// How "the node chooses" is written.
+const AUTO: &str = "auto";
+
+impl Kind<Option<Vec<usize>>> for Cpus {
+    fn read(given: &Given<'_>) -> Option<Option<Vec<usize>>> {
+        match given {
+            Given::List(list) => {
+                let words: Vec<String> = list.iter().map(ToString::to_string).collect();
+                corelane_sys::cpu::parse_cpu_list(&words.join(",")).ok().map(Some)
+            }
+            Given::Integer(one) => corelane_sys::cpu::parse_cpu_list(&one.to_string()).ok().map(Some),
+            _ if given.text()? == AUTO => Some(None),
+            _ => corelane_sys::cpu::parse_cpu_list(given.text()?).ok().map(Some),
+        }
+    }
+
+    fn write(value: &Option<Vec<usize>>) -> String {
+        quoted(
+            &value.as_ref().map_or_else(|| AUTO.to_owned(), |cpus| corelane_sys::cpu::format_cpu_list(cpus)),
+        )
+    }
+
+    fn may_be() -> String {
+        format!("CPU numbers below {}, each once, like \"0,2-5\", or \"{AUTO}\"", corelane_sys::cpu::CPUS_MAX)
+    }
+}
+
+impl Kind<bool> for Truth {
+    fn read(given: &Given<'_>) -> Option<bool> {
+        match given {
+            Given::Bool(value) => Some(*value),
+            Given::Word("true") => Some(true),
+            Given::Word("false") => Some(false),
+            _ => None,
+        }
+    }
+
+    fn write(value: &bool) -> String {
+        value.to_string()
+    }
+
+    fn may_be() -> String {
+        "true or false".to_owned()
+    }
+}
+
+impl Kind<String> for LogFilter {
+    /// Stricter than the filter itself, which takes a misspelt level for the name of a module.
+    fn read(given: &Given<'_>) -> Option<String> {
+        let text = given.text()?;
+        let understood = text.split(',').all(|part| {
+            let (target, level) = part.split_once('=').unwrap_or(("corelane", part));
+            !target.is_empty()
+                && target.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b':')
+                && !level.is_empty()
+                && !level.bytes().any(|b| b.is_ascii_digit())
+                && level.parse::<LevelFilter>().is_ok()
+        });
+        understood.then(|| text.to_owned())
+    }
+
+    fn write(value: &String) -> String {
+        quoted(value)
+    }
+
+    fn may_be() -> String {
+        "off, error, warn, info, debug or trace, for single modules like \"info,corelane_net=debug\""
+            .to_owned()
+    }
+}
+
+/// A type whose values are words.
+pub(crate) trait Words: Sized + Copy + PartialEq + 'static {
+    /// Each with its word.
+    const ALL: &'static [(&'static str, Self)];
+}
+
+impl<T: Words> Kind<T> for Word {
+    fn read(given: &Given<'_>) -> Option<T> {
+        let text = given.text()?;
+        T::ALL.iter().find(|(word, _)| *word == text).map(|&(_, value)| value)
+    }
+
+    fn write(value: &T) -> String {
+        quoted(T::ALL.iter().find(|(_, one)| one == value).map_or("", |&(word, _)| word))
+    }
+
+    fn may_be() -> String {
+        T::ALL.iter().map(|(word, _)| format!("\"{word}\"")).collect::<Vec<_>>().join(" or ")
+    }
+}
+
+/// Bytes of the longest value: it goes out with every answer.
+const FIELD_VALUE_LEN_MAX: usize = 64;
+
+impl Kind<String> for FieldValue {
+    fn read(given: &Given<'_>) -> Option<String> {
+        let text = given.text()?;
+        // Visible characters and inner blanks (RFC 9110, 5.5), none of which a peer can take for the end.
+        let understood =
+            text.len() <= FIELD_VALUE_LEN_MAX && text.bytes().all(|b| (b' '..=b'~').contains(&b));
+        understood.then(|| text.to_owned())
+    }
+
+    fn write(value: &String) -> String {
+        quoted(value)
+    }
+
+    fn may_be() -> String {
+        format!("at most {FIELD_VALUE_LEN_MAX} visible ASCII characters, or nothing to send no such field")
+    }
+}
+
+/// As a TOML string.
+fn quoted(text: &str) -> String {
+    toml::Value::String(text.to_owned()).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn word<T, K: Kind<T>>(text: &str) -> Option<T> {
+        K::read(&Given::Word(text))
+    }
+
+    #[test]
+    fn sizes_are_whole_numbers_or_have_a_binary_unit() {
+        for (text, bytes) in
+            [("0", 0), ("4096", 4096), ("64KiB", 65_536), ("64 KiB", 65_536), ("1MiB", 1 << 20), ("7B", 7)]
+        {
+            assert_eq!(word::<u64, Bytes>(text), Some(bytes), "{text}");
+        }
+        for text in ["", "KiB", "64KB", "64k", "-1", "1.5MiB", "64KiB6", "18446744073709551615KiB"] {
+            assert_eq!(word::<u64, Bytes>(text), None, "{text}");
+        }
+        assert_eq!(word::<u32, Bytes>("4GiB"), None);
+        assert_eq!(word::<u32, Bytes>("4194303KiB"), Some(4_294_966_272));
+    }
+
+    #[test]
+    fn times_have_a_unit_and_no_fraction() {
+        for (text, ms) in [("250ms", 250), ("10s", 10_000), ("5m", 300_000), ("24h", 86_400_000), ("0s", 0)] {
+            assert_eq!(word::<Duration, Time>(text), Some(Duration::from_millis(ms)), "{text}");
+        }
+        for text in ["10", "", "s", "1.5s", "-1s", "1d", "10S", "99999999999999h"] {
+            assert_eq!(word::<Duration, Time>(text), None, "{text}");
+        }
+        assert_eq!(<Time as Kind<Duration>>::read(&Given::Integer(10)), None);
+    }
+
+    #[test]
+    fn counts_have_no_unit_and_stay_in_their_type() {
+        assert_eq!(word::<u16, Count>("65535"), Some(65_535));
+        assert_eq!(word::<u16, Count>("65536"), None);
+        assert_eq!(word::<u16, Count>("+1"), None);
+        assert_eq!(<Count as Kind<u16>>::read(&Given::Integer(-1)), None);
+        assert_eq!(<Count as Kind<u16>>::read(&Given::Text("100")), None);
+    }
+
+    #[test]
+    fn what_is_written_reads_back_as_the_same_value() {
+        for bytes in [0_u64, 1, 1023, 1024, 1025, 65_536, 1 << 20, (1 << 20) + 1, 3 << 30, 1 << 62] {
+            let text = Bytes::write(&bytes);
+            assert_eq!(word::<u64, Bytes>(text.trim_matches('"')), Some(bytes), "{text}");
+        }
+        for ns in [0, 1, 999, 1_000, 1_500_000, 1_000_000_000, 90_000_000_000, 86_400_000_000_000] {
+            let text = Time::write(&Duration::from_nanos(ns));
+            assert_eq!(
+                word::<Duration, Time>(text.trim_matches('"')),
+                Some(Duration::from_nanos(ns)),
+                "{text}"
+            );
+        }
+        for list in ["auto", "0", "0,2-5"] {
+            let cpus = word::<Option<Vec<usize>>, Cpus>(list).unwrap();
+            assert_eq!(Cpus::write(&cpus), format!("\"{list}\""));
+        }
+    }
+
+    #[test]
+    fn a_log_filter_names_levels_and_a_misspelt_one_is_no_module() {
+        for text in ["info", "off", "warn,corelane_net=debug", "corelane::boot=trace"] {
+            assert_eq!(word::<String, LogFilter>(text).as_deref(), Some(text));
+        }
+        for text in ["", "verbose", "info,", "corelane_net", "=info", "net=", "3", "a b=info"] {
+            assert_eq!(word::<String, LogFilter>(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_field_value_cannot_end_its_line() {
+        assert_eq!(word::<String, FieldValue>("core lane/1").as_deref(), Some("core lane/1"));
+        assert_eq!(word::<String, FieldValue>("").as_deref(), Some(""));
+        for text in ["a\r\nb", "a\tb", "é"] {
+            assert_eq!(word::<String, FieldValue>(text), None, "{text}");
+        }
+        assert!(word::<String, FieldValue>(&"x".repeat(64)).is_some());
+        assert!(word::<String, FieldValue>(&"x".repeat(65)).is_none());
+    }
+}

@@ -1,0 +1,377 @@
+//! Whether this host can run what was asked for, found out before anything is served.
+//!
+//! Each cause of a failed start has its [`StartError`], which says what to type. What the host is comes in as
+//! a [`Host`], read below a root directory, so that tests can show another machine.
+//!
+//! # Rules
+//! 1. A value that somebody set is never changed. One that was left at its default may be lowered to what the
+//!    host allows ([`fit`]), and that is said.
+//! 2. Nothing here waits: no name is resolved, no other process asked.
+//!
+//! Not here: starting (`boot`), bounds of values ([`Limits::check`]).
+
+mod error;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use corelane_base::Limits;
+use corelane_sys::kernel;
+use corelane_sys::limits::{Resource, Rlimit};
+use corelane_sys::socket::{self, ListenOptions};
+use corelane_uring::{Features, Lacking, Ring, RingConfig, SetupError};
+
+pub use error::StartError;
+
+/// The oldest kernel whose rings have all that a shard builds on.
+pub const RELEASE_MIN: (u32, u32) = (6, 1);
+
+/// The first kernel that charges rings to the limit of locked memory again, after 5.12 had stopped it:
+/// their memory became regions. Tried on 6.18 only.
+const RELEASE_CHARGED: (u32, u32) = (6, 14);
+
+/// Plain descriptors of a node: standard streams, log, signals, and for each shard its ring, listener and event.
+const PLAIN_DESCRIPTORS: u64 = 64;
+
+/// Headroom that is kept when it is lowered to make room for a `connections_max` that was set.
+const HEADROOM_MIN: u32 = 64;
+
+/// Queues and buffers below which a ring is not worth having: one turn of a few connections.
+const RING_MIN: u16 = 64;
+
+/// Bit of `CAP_SYS_ADMIN` in a capability mask (`linux/capability.h`).
+const CAP_SYS_ADMIN: u32 = 21;
+
+/// What a start needs to know about the machine and the process.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Host {
+    /// Where `proc` and `sys` are; `/` outside of tests.
+    pub root: PathBuf,
+    /// Major and minor release of the kernel.
+    pub release: (u32, u32),
+    /// The limit of open files.
+    pub nofile: u64,
+    /// The limit of locked memory, bytes; none where it does not apply (`CAP_IPC_LOCK`) or is infinite.
+    pub memlock: Option<u64>,
+    /// The CPUs this process may use, rising.
+    pub allowed: Vec<usize>,
+}
+
+impl Host {
+    /// This host. Raises the soft limits of open files and locked memory to the hard ones.
+    ///
+    /// # Errors
+    /// [`StartError::System`].
+    pub fn this() -> Result<Host, StartError> {
+        let step = |step| move |error| StartError::System { step, error };
+        let allowed = corelane_sys::cpu::allowed_cpus().map_err(step("read this process's CPUs"))?;
+        let nofile = corelane_sys::limits::raise_nofile().map_err(step("read the limit of open files"))?;
+        let memlock =
+            corelane_sys::limits::raise_memlock().map_err(step("read the limit of locked memory"))?;
+        Ok(Host::below(Path::new("/"), nofile, memlock, allowed))
+    }
+
+    /// The host whose `proc` and `sys` are below `root`.
+    pub fn below(root: &Path, nofile: Rlimit, memlock: Rlimit, allowed: Vec<usize>) -> Host {
+        let named = kernel::sysctl(root, "kernel.osrelease").ok();
+        let release = named.and_then(|text| release_of(&text)).unwrap_or_else(kernel::release);
+        let exempt = corelane_sys::limits::has_cap_ipc_lock(root).unwrap_or(false);
+        let memlock = (!exempt && memlock.soft != u64::MAX).then_some(memlock.soft);
+        Host { root: root.to_owned(), release, nofile: nofile.soft, memlock, allowed }
+    }
+
+    /// Whether the kernel lets this process make rings, as far as it says so.
+    ///
+    /// # Errors
+    /// [`StartError::Kernel`], [`StartError::Disabled`].
+    pub fn check_kernel(&self) -> Result<(), StartError> {
+        if self.release < RELEASE_MIN {
+            return Err(StartError::Kernel { release: self.release });
+        }
+        let group = kernel::io_uring_group(&self.root).filter(|&group| group >= 0);
+        match kernel::io_uring_disabled(&self.root) {
+            Some(2) => Err(StartError::Disabled { level: 2, group: None }),
+            Some(1) if !self.is_admin() && !group.is_some_and(|group| self.is_in(group)) => {
+                Err(StartError::Disabled { level: 1, group })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn is_admin(&self) -> bool {
+        let mask = kernel::status_field(&self.root, "CapEff").ok();
+        let mask = mask.and_then(|text| u64::from_str_radix(&text, 16).ok());
+        mask.is_some_and(|mask| mask >> CAP_SYS_ADMIN & 1 == 1)
+    }
+
+    /// Whether the group is the effective one (third of `Gid`) or a further one of this process.
+    fn is_in(&self, group: i32) -> bool {
+        let group = group.to_string();
+        let effective = kernel::status_field(&self.root, "Gid").unwrap_or_default();
+        let further = kernel::status_field(&self.root, "Groups").unwrap_or_default();
+        effective.split_whitespace().nth(1) == Some(&group) || further.split_whitespace().any(|g| g == group)
+    }
+
+    /// Whether there is such a CPU at all. Where the kernel shows none, every number may be one.
+    fn has_cpu(&self, cpu: usize) -> bool {
+        let cpus = self.root.join("sys/devices/system/cpu");
+        !cpus.is_dir() || cpus.join(format!("cpu{cpu}")).is_dir()
+    }
+}
+
+/// The two leading numbers of a release like `6.18.44-generic`.
+fn release_of(text: &str) -> Option<(u32, u32)> {
+    let mut parts = text.split(|c: char| !c.is_ascii_digit());
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
+/// What a start asks of its host.
+#[derive(Clone, Copy, Debug)]
+pub struct Demand<'a> {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// Every maximum of a shard.
+    pub limits: &'a Limits,
+    /// The CPU of each shard; none is one shard on the first allowed CPU.
+    pub cpus: Option<&'a [usize]>,
+    /// Whether shards stay on their CPUs.
+    pub pin: bool,
+    /// Ring features that are left off.
+    pub without: Features,
+}
+
+impl Demand<'_> {
+    /// Everything that can be known without making a ring, and the CPU of each shard (none if not pinned).
+    ///
+    /// Binds the address once and lets it go again.
+    ///
+    /// # Errors
+    /// The first [`StartError`].
+    pub fn check(&self, host: &Host) -> Result<Vec<Option<usize>>, StartError> {
+        self.limits.check().map_err(StartError::Limits)?;
+        host.check_kernel()?;
+        let cpus = self.placement(host)?;
+        let wanted = descriptors_wanted(self.limits, cpus.len(), self.without);
+        if host.nofile < wanted {
+            return Err(StartError::Nofile { wanted, limit: host.nofile });
+        }
+        // A second node of the same user would join our reuseport group and take half the connections
+        // without a word: find out first.
+        socket::probe_bind(self.listen, &listen_options(self.limits))
+            .map_err(|error| StartError::Listen { addr: self.listen, error })?;
+        Ok(cpus)
+    }
+
+    fn placement(&self, host: &Host) -> Result<Vec<Option<usize>>, StartError> {
+        let wanted = match self.cpus {
+            Some(cpus) if !cpus.is_empty() => cpus,
+            _ => host.allowed.get(..1).unwrap_or_default(),
+        };
+        if !self.pin {
+            return Ok(wanted.iter().map(|_| None).collect());
+        }
+        if let Some(&cpu) = wanted.iter().find(|cpu| !host.allowed.contains(cpu)) {
+            return Err(StartError::Cpu { cpu, exists: host.has_cpu(cpu), allowed: host.allowed.clone() });
+        }
+        Ok(wanted.iter().copied().map(Some).collect())
+    }
+
+    /// Makes the rings of `shards` shards side by side, as a start would, and drops them.
+    ///
+    /// The kernel gives their locked memory back a moment later: not for use right before a start.
+    ///
+    /// # Errors
+    /// [`StartError::Ring`].
+    pub fn try_rings(&self, shards: usize) -> Result<(Features, Vec<Lacking>), StartError> {
+        let config = ring_config(self.limits, self.without);
+        let mut rings = Vec::with_capacity(shards);
+        for _ in 0..shards {
+            rings.push(Ring::new(&config).map_err(|error| StartError::ring(error, self.limits))?);
+        }
+        Ok(rings
+            .first()
+            .map_or((Features::NONE, Vec::new()), |ring| (ring.granted(), ring.lacking().to_vec())))
+    }
+}
+
+/// How a node listens.
+pub(crate) fn listen_options(limits: &Limits) -> ListenOptions {
+    ListenOptions { backlog: limits.backlog, ..ListenOptions::default() }
+}
+
+/// The ring of a shard.
+pub(crate) fn ring_config(limits: &Limits, without: Features) -> RingConfig {
+    RingConfig {
+        entries: limits.submission_entries,
+        completion_entries: limits.completion_entries,
+        recv_buffers: limits.recv_buffers,
+        recv_buffer_bytes: limits.recv_buffer_bytes,
+        descriptors: limits.connections_max.saturating_add(limits.descriptors_headroom),
+        without,
+    }
+}
+
+/// The limit of open files that a node needs.
+///
+/// Each ring's table is bounded by it alone, so shards do not add up. Without tables connections are plain
+/// descriptors of the process, and they do.
+fn descriptors_wanted(limits: &Limits, shards: usize, without: Features) -> u64 {
+    let table = u64::from(limits.connections_max) + u64::from(limits.descriptors_headroom);
+    let tables = if without.contains(Features::DIRECT) { shards as u64 } else { 1 };
+    table.saturating_mul(tables) + PLAIN_DESCRIPTORS
+}
+
+/// Bytes of locked memory that one ring is charged: pages of its submission queue, of its completion queue with
+/// the index array of the former, and of its buffer ring.
+pub fn ring_bytes(limits: &Limits) -> u64 {
+    /// `struct io_rings` before the entries, with its padding.
+    const RINGS_HEAD: u64 = 320;
+    let page = corelane_sys::page_len() as u64;
+    let submission = u64::from(limits.submission_entries);
+    let completion = u64::from(limits.completion_entries).next_power_of_two();
+    let parts =
+        [submission * 64, RINGS_HEAD + completion * 16 + submission * 4, u64::from(limits.recv_buffers) * 16];
+    parts.iter().map(|bytes| bytes.next_multiple_of(page)).sum()
+}
+
+/// Lowers limits that were left at their defaults to what `host` allows, for `shards` shards. Says what it did,
+/// one line each; nothing if all fits. `is_default` is asked for the name of a limit.
+///
+/// What it cannot make fit stays, and [`Demand::check`] or the kernel refuses it.
+pub fn fit(
+    limits: &mut Limits,
+    is_default: &dyn Fn(&str) -> bool,
+    shards: usize,
+    without: Features,
+    host: &Host,
+) -> Vec<String> {
+    let descriptors = fit_descriptors(limits, is_default, shards, without, host);
+    descriptors.into_iter().chain(fit_rings(limits, is_default, shards, host)).collect()
+}
+
+fn fit_descriptors(
+    limits: &mut Limits,
+    is_default: &dyn Fn(&str) -> bool,
+    shards: usize,
+    without: Features,
+    host: &Host,
+) -> Option<String> {
+    let wanted = descriptors_wanted(limits, shards, without);
+    if wanted <= host.nofile {
+        return None;
+    }
+    let tables = if without.contains(Features::DIRECT) { shards.max(1) as u64 } else { 1 };
+    let room = u32::try_from(host.nofile.saturating_sub(PLAIN_DESCRIPTORS) / tables).unwrap_or(u32::MAX);
+    let (connections, headroom) = match (is_default("connections_max"), is_default("descriptors_headroom")) {
+        (true, true) => {
+            let headroom = (room / 8).clamp(16, limits.descriptors_headroom.max(16));
+            (room.saturating_sub(headroom), headroom)
+        }
+        (true, false) => (room.saturating_sub(limits.descriptors_headroom), limits.descriptors_headroom),
+        (false, true) => (limits.connections_max, room.saturating_sub(limits.connections_max)),
+        (false, false) => return None,
+    };
+    let lowered = headroom < limits.descriptors_headroom;
+    if connections == 0 || (lowered && headroom < HEADROOM_MIN && !is_default("connections_max")) {
+        return None;
+    }
+    let mut said = Vec::new();
+    for (name, now, old) in [
+        ("connections_max", connections, &mut limits.connections_max),
+        ("descriptors_headroom", headroom, &mut limits.descriptors_headroom),
+    ] {
+        if now != *old {
+            said.push(format!("{name} is {now} instead of {old}"));
+            *old = now;
+        }
+    }
+    let limit = host.nofile;
+    Some(format!(
+        "the limit of open files is {limit}, so {}; `ulimit -n {wanted}` before the start allows all",
+        said.join(" and ")
+    ))
+}
+
+fn fit_rings(
+    limits: &mut Limits,
+    is_default: &dyn Fn(&str) -> bool,
+    shards: usize,
+    host: &Host,
+) -> Option<String> {
+    let limit = host.memlock.filter(|_| host.release >= RELEASE_CHARGED)?;
+    // Twice: a hot restart has the rings of both processes at once.
+    let needed = |limits: &Limits| ring_bytes(limits) * shards.max(1) as u64;
+    let wanted = needed(limits);
+    let names = ["submission_entries", "completion_entries", "recv_buffers"];
+    if wanted <= limit || !names.iter().all(|name| is_default(name)) {
+        return None;
+    }
+    let mut small = limits.clone();
+    while 2 * needed(&small) > limit && small.submission_entries > u32::from(RING_MIN) {
+        small.submission_entries /= 2;
+        small.completion_entries /= 2;
+        small.recv_buffers = (small.recv_buffers / 2).max(RING_MIN);
+    }
+    if needed(&small) > limit {
+        return None;
+    }
+    *limits = small;
+    Some(format!(
+        "the limit of locked memory is {limit} bytes, so submission_entries is {}, completion_entries {} and \
+         recv_buffers {}; `ulimit -l {}` before the start allows all, a hot restart included",
+        limits.submission_entries,
+        limits.completion_entries,
+        limits.recv_buffers,
+        (2 * wanted).div_ceil(1024)
+    ))
+}
+
+/// What to type when a ring cannot be made.
+fn cure(error: &SetupError, limits: &Limits) -> String {
+    let root = Path::new("/");
+    match error {
+        SetupError::Enosys => "run Linux 6.1 or newer with io_uring built in, outside of gVisor, and allow \
+                               io_uring_setup, io_uring_enter and io_uring_register in the container's seccomp \
+                               profile"
+            .to_owned(),
+        SetupError::TooOld { .. } => {
+            let (major, minor) = kernel::release();
+            format!("this kernel is {major}.{minor}: run Linux 6.1 or newer")
+        }
+        SetupError::Disabled { .. } if kernel::io_uring_disabled(root).unwrap_or(0) > 0 => {
+            "allow it with `sysctl -w kernel.io_uring_disabled=0`".to_owned()
+        }
+        SetupError::Disabled { .. } if kernel::seccomp_mode(root) == Some(2) => {
+            "this process runs under a seccomp filter: allow io_uring_setup, io_uring_enter and \
+             io_uring_register in the container's profile (docker run --security-opt seccomp=FILE)"
+                .to_owned()
+        }
+        SetupError::Disabled { .. } => "kernel.io_uring_disabled and seccomp allow it, so a security module \
+                                        does not: look for io_uring in the log of SELinux or AppArmor"
+            .to_owned(),
+        SetupError::Memlock { .. } | SetupError::Buffers { .. } => {
+            let bytes = ring_bytes(limits);
+            let limit = match Resource::Memlock.get() {
+                Ok(Rlimit { soft: u64::MAX, .. }) | Err(_) => "unlimited".to_owned(),
+                Ok(limit) => format!("{} bytes", limit.soft),
+            };
+            format!(
+                "one ring needs {bytes} bytes of locked memory (twice that during a hot restart), the limit is \
+                 {limit} for all rings of this user: raise it with `ulimit -l {}` (in a unit: \
+                 LimitMEMLOCK=infinity), or lower completion_entries",
+                (2 * bytes).div_ceil(1024)
+            )
+        }
+        SetupError::Table { descriptors, .. } => {
+            format!("raise the limit of open files with `ulimit -n {descriptors}`, or lower connections_max")
+        }
+        SetupError::Other { step, .. } => format!("this happened at: {step}"),
+    }
+}
+
+impl StartError {
+    /// A ring that cannot be made, with what to do about it on this host.
+    pub(crate) fn ring(error: SetupError, limits: &Limits) -> StartError {
+        StartError::Ring { error, cure: cure(&error, limits) }
+    }
+}
