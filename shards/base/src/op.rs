@@ -24,8 +24,8 @@ pub enum AcceptMode {
     Multi,
     /// One connection, with its peer's address as [`Payload::Peer`].
     OneWithPeer,
-    /// Takes what already waits in the queue, then ends with `EAGAIN`. Makes the listener non-blocking
-    /// for good: the last thing done with it before it is closed.
+    /// Takes what already waits in the queue, then ends with `EAGAIN`: the last thing done with a listener
+    /// before it is closed.
     Queued,
 }
 
@@ -87,6 +87,14 @@ pub enum Op<B> {
         token: Token,
         /// Which.
         how: ShutdownHow,
+    },
+    /// Cut a connection: what is unsent or unread is dropped, and the peer sees a reset. Receives and sends
+    /// under way end with an error.
+    Reset {
+        /// This socket.
+        sock: Sock,
+        /// Who is told; may be [`Token::NONE`].
+        token: Token,
     },
     /// Give the socket or file back. The number may be handed out again at once.
     Close {

@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`turn`] is the loop; [`shard`] what it owns and what code on it may ask; [`driver`] how
 //! connection tables hook into it; [`task`] futures; [`timer`] the wheel; [`io`] operations as futures, [`fs`] files among them;
-//! [`blocking`] the way out for what must block; [`remote`] what other threads may touch.
+//! [`mod@blocking`] the way out for what must block; [`remote`] what other threads may touch.
 //!
 //! Not here: any protocol, any system call (the kernel comes in as a parameter).
 

@@ -2,7 +2,7 @@
 //!
 //! # Rules (SAFETY comments cite these numbers)
 //! 1. `CURRENT` points at the shard whose turn this thread is in, or is null. It is set by
-//!    [`Entered`], which holds an `Rc` of that shard for as long as the pointer stands.
+//!    `Entered`, which holds an `Rc` of that shard for as long as the pointer stands.
 //! 2. No borrow of a cell of the shard is held across a call into a driver, a task or a waker.
 //!
 //! Not here: the loop (`turn`).

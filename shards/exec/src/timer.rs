@@ -148,9 +148,11 @@ impl Wheel {
             let shift = 6 * level;
             let at = (self.now >> shift) & 63;
             let rotated = self.bits[level].rotate_right(u32::try_from(at).unwrap_or(0));
-            // Level 0 holds ticks now+1..now+63; higher levels hold slots after the present one.
-            let ahead = u64::from(rotated.trailing_zeros());
-            let ahead = if ahead == 0 { 64 } else { ahead };
+            // What stands in the present slot belongs to its next round: 64 ahead, behind all others.
+            let ahead = match rotated & !1 {
+                0 => 64,
+                others => u64::from(others.trailing_zeros()),
+            };
             let tick = ((self.now >> shift) + ahead) << shift;
             best = Some(best.map_or(tick, |b| b.min(tick)));
         }

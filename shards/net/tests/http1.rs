@@ -230,6 +230,7 @@ fn a_peer_that_reads_nothing_is_gone_by_write_time_and_a_good_one_is_served_mean
     b.pass(secs(6));
     assert_eq!(b.http.stats.timeouts_write.get(), 1);
     assert_eq!(b.http.connections(), 1);
+    assert!(bad.was_reset(), "what it does not read must not stay in the kernel");
     assert_eq!(statuses(&b.ask(&good, &get("/"))), [200]);
     bad.close();
     good.close();
@@ -459,7 +460,7 @@ fn a_stream_that_breaks_its_promise_ends_the_connection() {
         });
         let peer = b.connect();
         let answer = b.ask(&peer, &get("/"));
-        assert!(peer.is_over(), "{promised:?} {kept}: {answer}");
+        assert!(peer.was_reset(), "{promised:?} {kept}: {answer}");
         assert!(!answer.ends_with("0\r\n\r\n"));
         peer.close();
         b.check_clean();

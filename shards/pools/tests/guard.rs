@@ -14,7 +14,7 @@ const CHILD: &str = "CORELANE_GUARD_CHILD";
 
 /// What the child runs; does nothing as an ordinary test.
 #[test]
-fn child() {
+fn the_child_reads_what_it_was_told_to() {
     let Ok(order) = std::env::var(CHILD) else { return };
     let (len, when) = order.split_once(' ').unwrap();
     let pools = Pools::new(&PoolConfig { guard: true, ..PoolConfig::default() }).unwrap();
@@ -40,7 +40,7 @@ fn child() {
 
 fn run_child(len: usize, when: &str) -> std::process::ExitStatus {
     Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "child", "--test-threads=1"])
+        .args(["--exact", "the_child_reads_what_it_was_told_to", "--test-threads=1"])
         .env(CHILD, format!("{len} {when}"))
         .output()
         .unwrap()

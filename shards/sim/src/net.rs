@@ -125,6 +125,21 @@ impl State {
         self.tell(link_id, side);
     }
 
+    /// `side` cuts its connection: nothing more of it arrives but a reset.
+    pub(crate) fn abort_end(&mut self, link_id: u64, side: usize) {
+        self.note("abort", link_id, 0);
+        if let Some(link) = self.links.get_mut(&link_id) {
+            link.flows[side].clear_wire();
+        }
+        self.transmit(link_id, side, Segment::Rst);
+        if let Some(link) = self.links.get_mut(&link_id) {
+            // As `break_end`, but the reset stays on the wire.
+            link.broken[side] = true;
+            link.error[side] = Some(ECONNRESET);
+        }
+        self.tell(link_id, side);
+    }
+
     /// Something changed for the end at `side`.
     fn tell(&mut self, link_id: u64, side: usize) {
         match self.links.get(&link_id).map(|link| &link.ends[side]) {

@@ -43,6 +43,9 @@ impl State {
             Op::Shutdown { sock, .. } => {
                 self.check_sock("Shutdown", *sock);
             }
+            Op::Reset { sock, .. } => {
+                self.check_sock("Reset", *sock);
+            }
             Op::Close { sock, .. } => self.check_close(*sock),
             Op::Cancel { target, .. } => {
                 if *target == Token::NONE {
@@ -150,6 +153,7 @@ impl State {
             Op::Recv { sock, token, .. }
             | Op::Send { sock, token, .. }
             | Op::Shutdown { sock, token, .. }
+            | Op::Reset { sock, token }
             | Op::Close { sock, token }
             | Op::CancelSock { sock, token }
             | Op::Connect { sock, token, .. }
@@ -177,6 +181,7 @@ fn name(op: &Op<Chain>) -> &'static str {
         Op::Recv { .. } => "push Recv",
         Op::Send { .. } => "push Send",
         Op::Shutdown { .. } => "push Shutdown",
+        Op::Reset { .. } => "push Reset",
         Op::Close { .. } => "push Close",
         Op::Cancel { .. } => "push Cancel",
         Op::CancelSock { .. } => "push CancelSock",

@@ -59,6 +59,10 @@ impl State {
                 let result = self.shutdown(sock.0, how);
                 self.end(token, result, Owed::Other(sock.0));
             }
+            Op::Reset { sock, token } => {
+                let result = self.reset(sock.0);
+                self.end(token, result, Owed::Other(sock.0));
+            }
             Op::Close { sock, token } => {
                 self.close(sock);
                 self.end(token, 0, Owed::Nothing);
@@ -115,6 +119,13 @@ impl State {
         }
         self.want(Work::Recv(slot));
         self.want(Work::Send(slot));
+        0
+    }
+
+    fn reset(&mut self, slot: u32) -> i32 {
+        let Some(sock) = self.sock(slot) else { return -ENOTCONN };
+        let Phase::Connected { link, side } = sock.phase else { return -ENOTCONN };
+        self.abort_end(link, side);
         0
     }
 

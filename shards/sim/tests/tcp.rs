@@ -207,6 +207,22 @@ fn a_reset_comes_after_the_bytes_before_it_and_is_told_once() {
 // ----- send
 
 #[test]
+fn a_reset_pushed_here_is_seen_there_and_ends_what_is_under_way() {
+    let mut d = driver();
+    let (_, peer, sock) = d.pair();
+    let recv = token(1, 0);
+    d.push(Op::Recv { sock, token: recv, mode: RecvMode::Multi });
+    d.push(Op::Reset { sock, token: token(9, 0) });
+    assert_eq!(d.wait_for(token(9, 0)).result, 0);
+    let end = d.wait_for(recv);
+    assert!(end.result < 0 && !end.more);
+    d.turn(Wait::Until(None));
+    assert!(peer.was_reset());
+    d.push(Op::Close { sock, token: Token::NONE });
+    d.turn(Wait::No);
+}
+
+#[test]
 fn a_send_gives_its_bytes_back_unchanged_with_what_was_sent() {
     let mut d = Driver::new(SimConfig { link_bytes: 4, ..SimConfig::default() });
     let (_, peer, sock) = d.pair();

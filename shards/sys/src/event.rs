@@ -135,6 +135,7 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::disallowed_methods)] // real time is what is tested
     fn a_wait_ends_at_its_timeout_and_not_before() {
         let event = EventFd::new().unwrap();
         let start = Instant::now();

@@ -31,6 +31,9 @@ use crate::ring::Ring;
 /// Most bytes of one read, write or send: what Linux moves at once (`MAX_RW_COUNT`).
 const BYTES_MAX: usize = 0x7fff_f000;
 
+/// The address that dissolves a connection.
+static NOWHERE: libc::sockaddr = libc::sockaddr { sa_family: libc::AF_UNSPEC as u16, sa_data: [0; 14] };
+
 /// Places that arming may take: a queued accept and its cancel.
 const ARM_PLACES: usize = 2;
 
@@ -512,6 +515,13 @@ impl Ring {
                     ShutdownHow::Both => libc::SHUT_RDWR,
                 };
                 self.plain(opcode::Shutdown::new(fd(sock), how).build().flags(file), token);
+            }
+            Op::Reset { sock, token } => {
+                // connect(2): an address of family AF_UNSPEC dissolves the association, which for TCP drops
+                // both queues and sends a reset. The kernel copies the address while it takes the entry.
+                let (addr, len) = (&raw const NOWHERE, size_of_val(&NOWHERE) as libc::socklen_t);
+                let connect = opcode::Connect::new(fd(sock), addr, len).build().flags(file);
+                self.plain(connect, token);
             }
             Op::Close { sock, token } => {
                 let close = match self.direct() {

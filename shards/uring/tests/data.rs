@@ -49,6 +49,27 @@ fn once_takes_one_buffer_and_ends() {
 }
 
 #[test]
+fn a_reset_drops_what_is_unsent_and_the_peer_sees_it() {
+    for mask in masks() {
+        let mut bed = Bed::new(&without(mask));
+        let (end, mut peer) = bed.pair();
+        bed.recv(end, token(RECV, 0), RecvMode::Multi);
+        bed.send(end, token(SEND, 0), noise(1, 8 << 20)); // more than both sockets hold
+        bed.enter();
+        bed.push(Op::Reset { sock: end, token: token(OTHER, 0) });
+        assert_eq!(bed.of(token(OTHER, 0)).result, 0);
+        let sent = bed.of(token(SEND, 0));
+        assert!(sent.result < 8 << 20, "it cannot have gone out whole");
+        assert!(!bed.of(token(RECV, 0)).more);
+        let mut got = Vec::new();
+        let error = peer.read_to_end(&mut got).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+        bed.push(Op::Close { sock: end, token: token(CLOSE, 0) });
+        assert_eq!(bed.of(token(CLOSE, 0)).result, 0);
+    }
+}
+
+#[test]
 fn ready_says_eagain_at_once_where_nothing_waits() {
     for mask in masks() {
         let mut bed = Bed::new(&without(mask));

@@ -239,7 +239,7 @@ impl<S: Service> Http1<S> {
             }
             Drain::Closing => {
                 self.drain.set(Drain::Cut);
-                self.each(shard, |conn| self.kill(conn));
+                self.each(shard, |conn| self.cut(conn));
                 for listener in self.listeners.borrow_mut().iter_mut() {
                     if listener.under_way == 0 {
                         listener.state = State::Done;

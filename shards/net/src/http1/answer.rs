@@ -147,12 +147,12 @@ impl<S: Service> Http1<S> {
                 Piece::Later => return,
                 Piece::Aborted => {
                     tracing::debug!(shard = shard.id().0, "a streamed body was cut short by its handler");
-                    return self.kill(conn);
+                    return self.cut(conn);
                 }
                 Piece::End => {
                     if streaming.left.is_some_and(|left| left > 0) {
                         tracing::warn!(shard = shard.id().0, "a streamed body fell short of its length");
-                        return self.kill(conn);
+                        return self.cut(conn);
                     }
                     if streaming.chunked {
                         conn.output.writer(shard.pools()).put(h1::LAST_CHUNK);
@@ -165,7 +165,7 @@ impl<S: Service> Http1<S> {
                     if let Some(left) = &mut streaming.left {
                         let Some(rest) = left.checked_sub(bytes.len() as u64) else {
                             tracing::warn!(shard = shard.id().0, "a streamed body ran over its length");
-                            return self.kill(conn);
+                            return self.cut(conn);
                         };
                         *left = rest;
                     }
@@ -229,7 +229,7 @@ impl<S: Service> Http1<S> {
         self.end_exchange(conn);
         if begun {
             // Half an answer is out: the only honest end is a cut.
-            return self.kill(conn);
+            return self.cut(conn);
         }
         conn.h1.reject(&mut conn.output.writer(shard.pools()), reject, &date);
         self.count(reject.status);

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! # Rules
-//! 1. Close is pushed when no receive and no send is under way, and never before.
+//! 1. Close is pushed when no receive, send or shutdown is under way, and never before.
 //! 2. A connection that was refused, or has unread input, lingers: closing with unread bytes resets, and a
 //!    reset can destroy an answer the peer has not read yet (RFC 9112, 9.6).
 
@@ -16,7 +16,7 @@ use corelane_exec::Shard;
 use corelane_proto_h1 as h1;
 
 use super::conn::{Conn, Phase, Reading, Recv};
-use super::{Http1, bump};
+use super::{Http1, bump, tag};
 use crate::message::Response;
 use crate::service::Service;
 use crate::stream::Streams;
@@ -32,6 +32,13 @@ impl<S: Service> Http1<S> {
             conn.read_deadline_ns = 0;
             self.drop_inbox(conn);
         }
+    }
+
+    /// The end by a reset, so that the peer cannot take what it got for the whole, or holds nothing of ours
+    /// when it reads nothing.
+    pub(super) fn cut(&self, conn: &mut Conn) {
+        conn.resets = conn.phase < Phase::Dying;
+        self.kill(conn);
     }
 
     /// The end without further words.
@@ -106,8 +113,9 @@ impl<S: Service> Http1<S> {
                 conn.phase = Phase::Linger;
                 conn.reading = Reading::Linger;
                 conn.read_deadline_ns = Self::after(shard, shard.limits().linger_time);
-                let how = ShutdownHow::Write;
-                shard.push(Op::Shutdown { sock: conn.sock, token: Token::NONE, how });
+                conn.shutting = true;
+                let token = self.token(tag::SHUTDOWN, conn.key);
+                shard.push(Op::Shutdown { sock: conn.sock, token, how: ShutdownHow::Write });
             } else {
                 self.kill(conn);
             }
@@ -118,12 +126,18 @@ impl<S: Service> Http1<S> {
         if conn.phase != Phase::Dying {
             return false;
         }
-        if conn.recv == Recv::Idle && !conn.sending {
+        if conn.recv == Recv::Idle && !conn.sending && !conn.shutting {
+            if std::mem::take(&mut conn.resets) {
+                shard.push(Op::Reset { sock: conn.sock, token: Token::NONE });
+            }
             shard.push(Op::Close { sock: conn.sock, token: Token::NONE });
             return true;
         }
         if !conn.cancelled {
             conn.cancelled = true;
+            if std::mem::take(&mut conn.resets) {
+                shard.push(Op::Reset { sock: conn.sock, token: Token::NONE });
+            }
             shard.push(Op::CancelSock { sock: conn.sock, token: Token::NONE });
         }
         false
@@ -149,7 +163,7 @@ impl<S: Service> Http1<S> {
         if due(conn.write_deadline_ns) {
             bump(&self.stats.timeouts_write);
             tracing::debug!(shard = shard.id().0, "a peer did not read its answer in time");
-            return self.kill(conn);
+            return self.cut(conn);
         }
         if let Some(exchange) = &conn.exchange
             && due(exchange.deadline_ns)

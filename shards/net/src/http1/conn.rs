@@ -102,6 +102,10 @@ pub(super) struct Conn {
     pub(super) eof: bool,
     /// The peer may still be sending: our side is shut first, the socket closed later.
     pub(super) lingers: bool,
+    /// Ends with a reset: the peer reads nothing, or must see that its answer was cut.
+    pub(super) resets: bool,
+    /// Our side is being shut.
+    pub(super) shutting: bool,
     /// The cancel of everything was pushed.
     pub(super) cancelled: bool,
     /// An idle connection that is to be closed if nothing has come.
@@ -133,6 +137,8 @@ impl Conn {
             waiting: false,
             eof: false,
             lingers: false,
+            resets: false,
+            shutting: false,
             cancelled: false,
             retiring: false,
             read_deadline_ns: 0,

@@ -11,8 +11,8 @@
 //! 3. Every state of a connection has a deadline or an operation under way that ends by itself.
 //! 4. What a connection cannot use now it keeps under a bound, and stops receiving.
 //!
-//! Reading order: [`conn`] the slot; [`accept`]; [`input`] from bytes to calls; [`answer`] from responses to
-//! sends; [`close`] deadlines and the way out.
+//! Reading order: `conn` the slot; `accept`; `input` from bytes to calls; `answer` from responses to sends;
+//! `close` deadlines and the way out.
 //!
 //! Not here: the grammar (`proto-h1`), the application (`http`).
 
@@ -46,6 +46,7 @@ mod tag {
     pub(super) const TIMER: u8 = 4;
     pub(super) const ACCEPT_TIMER: u8 = 5;
     pub(super) const DRAIN_TIMER: u8 = 6;
+    pub(super) const SHUTDOWN: u8 = 7;
 }
 
 /// Settings that are no limits.
@@ -404,6 +405,7 @@ impl<S: Service> Driver for Http1<S> {
                 _ => unreachable!("a send gives its bytes back"),
             }),
             tag::ACCEPT => self.accepted(shard, &event),
+            tag::SHUTDOWN => self.with(shard, index, |conn| conn.shutting = false),
             other => unreachable!("no operation has the tag {other}"),
         }
     }
