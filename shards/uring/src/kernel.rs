@@ -32,7 +32,10 @@ use crate::ring::Ring;
 const BYTES_MAX: usize = 0x7fff_f000;
 
 /// The address that dissolves a connection.
+#[allow(clippy::cast_possible_truncation)] // AF_UNSPEC is 0
 static NOWHERE: libc::sockaddr = libc::sockaddr { sa_family: libc::AF_UNSPEC as u16, sa_data: [0; 14] };
+#[allow(clippy::cast_possible_truncation)] // 16
+const NOWHERE_LEN: libc::socklen_t = size_of::<libc::sockaddr>() as libc::socklen_t;
 
 /// Places that arming may take: a queued accept and its cancel.
 const ARM_PLACES: usize = 2;
@@ -519,8 +522,8 @@ impl Ring {
             Op::Reset { sock, token } => {
                 // connect(2): an address of family AF_UNSPEC dissolves the association, which for TCP drops
                 // both queues and sends a reset. The kernel copies the address while it takes the entry.
-                let (addr, len) = (&raw const NOWHERE, size_of_val(&NOWHERE) as libc::socklen_t);
-                let connect = opcode::Connect::new(fd(sock), addr, len).build().flags(file);
+                let connect = opcode::Connect::new(fd(sock), &raw const NOWHERE, NOWHERE_LEN);
+                let connect = connect.build().flags(file);
                 self.plain(connect, token);
             }
             Op::Close { sock, token } => {
