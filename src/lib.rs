@@ -48,3 +48,8 @@ pub use corelane_http::{
 pub use corelane_net::{Body, BodyError, BodySender, BodyStream, Disconnected, TcpStream, body_channel};
 pub use corelane_uring::Features as RingFeatures;
 pub use preflight::StartError;
+
+/// What the README shows compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -299,11 +299,12 @@ fn fit_rings(
     host: &Host,
 ) -> Option<String> {
     let limit = host.memlock.filter(|_| host.release >= RELEASE_CHARGED)?;
-    // Twice: a hot restart has the rings of both processes at once.
+    // Twice: a hot restart has the rings of both processes at once, and even after a cold one the kernel takes
+    // a moment to give back those of the first.
     let needed = |limits: &Limits| ring_bytes(limits) * shards.max(1) as u64;
     let wanted = needed(limits);
     let names = ["submission_entries", "completion_entries", "recv_buffers"];
-    if wanted <= limit || !names.iter().all(|name| is_default(name)) {
+    if 2 * wanted <= limit || !names.iter().all(|name| is_default(name)) {
         return None;
     }
     let mut small = limits.clone();

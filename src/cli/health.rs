@@ -35,10 +35,7 @@ pub(crate) fn run(config: &Config, url: Option<&str>) -> Result<Exit, CannotRun>
     };
     let Target { authority, path } = &target;
     match ask(&target) {
-        Ok(200) => {
-            print(format_args!("healthy: http://{authority}{path} answers 200\n"));
-            Ok(Exit::Done)
-        }
+        Ok(200) => Ok(print(format_args!("healthy: http://{authority}{path} answers 200\n"))),
         Ok(status) => {
             tell(format_args!("corelane: not healthy: http://{authority}{path} answers {status}"));
             Ok(Exit::Failed)

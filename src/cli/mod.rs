@@ -21,7 +21,9 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
-use corelane::config::{Config, Flag, Key, Layers, Settings, keys};
+use corelane::config::{CONFIG_ENV, Config, Flag, Key, Layers, Settings, keys};
+
+use serve::WITHOUT_ENV;
 
 /// How the program ends.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -69,8 +71,7 @@ fn run(matches: &ArgMatches) -> Result<Exit, CannotRun> {
         return health::run(&config, matches.get_one("url").map(String::as_str));
     }
     if matches.get_flag("print-config") {
-        print(format_args!("{}", config.to_toml()));
-        return Ok(Exit::Done);
+        return Ok(print(format_args!("{}", config.to_toml())));
     }
     if matches.get_flag("check") { serve::check(&config) } else { serve::run(&config) }
 }
@@ -88,18 +89,22 @@ A setting comes from the defaults, then the file, then the environment, then fla
 
 const AFTER_HELP: &str = "See all of it, with the environment and exit codes, with --help.";
 
-const AFTER_LONG_HELP: &str = "\
-Environment:
-  CORELANE_LISTEN, CORELANE_CPUS, CORELANE_PIN, CORELANE_LOG, CORELANE_LOG_FORMAT
-                         As the keys of the file; CORELANE_PIN is true or false
-  CORELANE_CONFIG        As --config
-  CORELANE_RING_WITHOUT  Ring features to leave off, by commas, to walk the paths of old kernels
-  NO_COLOR               No colours, whatever the terminal can do
-
-Exit codes:
-  0  done
-  1  ran, and failed
-  2  could not run: the command line, the configuration or the host; standard error says what to do";
+/// The end of `--help`, with the variables of the keys.
+fn after_long_help() -> String {
+    let keys: String = keys::all()
+        .filter_map(|key| Some(format!("  {:22} The key {} of the file\n", key.env?, key.name)))
+        .collect();
+    format!(
+        "Environment:\n{keys}\
+         \x20 {CONFIG_ENV:22} As --config\n\
+         \x20 {WITHOUT_ENV:22} Ring features to leave off, by commas, to walk the paths of old kernels\n\
+         \x20 NO_COLOR               No colours, whatever the terminal can do\n\n\
+         Exit codes:\n\
+         \x20 0  done\n\
+         \x20 1  ran, and failed\n\
+         \x20 2  could not run: the command line, the configuration or the host; standard error says why"
+    )
+}
 
 fn command() -> Command {
     let health = Command::new("health")
@@ -122,7 +127,7 @@ fn command() -> Command {
         .about(ABOUT)
         .long_about(LONG_ABOUT)
         .after_help(AFTER_HELP)
-        .after_long_help(AFTER_LONG_HELP)
+        .after_long_help(after_long_help())
         .args_conflicts_with_subcommands(true)
         .max_term_width(100)
         .args(keys::all().filter_map(flag_of))
@@ -164,8 +169,9 @@ fn flag_of(key: &'static Key) -> Option<Arg> {
         Flag::Value { .. } => format!(" [default: {}]", key.write(&Settings::default()).trim_matches('"')),
         Flag::Off { .. } => String::new(),
     };
-    let more = if key.more.is_empty() { String::new() } else { format!(".\n{}", key.more) };
-    Some(arg.help(format!("{help}{default}")).long_help(format!("{help}{more}{default}")))
+    let more = if key.more.is_empty() { String::new() } else { format!("\n{}", key.more) };
+    let help = format!("{help}{default}");
+    Some(arg.long_help(format!("{help}{more}")).help(help))
 }
 
 fn config_arg() -> Arg {
@@ -194,10 +200,16 @@ fn load(matches: &ArgMatches) -> Result<Config, CannotRun> {
     })?)
 }
 
-/// A line to standard output, at once. Rule 1.
-pub(crate) fn print(text: fmt::Arguments<'_>) {
+/// Text to standard output, at once: what the program was asked for. Rule 1; a full disk is an error.
+pub(crate) fn print(text: fmt::Arguments<'_>) -> Exit {
     let mut out = std::io::stdout().lock();
-    drop(out.write_fmt(text).and_then(|()| out.flush()));
+    match out.write_fmt(text).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            tell(format_args!("corelane: standard output: {error}"));
+            Exit::Failed
+        }
+        _ => Exit::Done,
+    }
 }
 
 /// A line to standard error. Rule 1.

@@ -10,7 +10,7 @@ use corelane::{RingFeatures, Server, node};
 use super::{CannotRun, Exit, logging, print, tell};
 
 /// The variable with the ring features to leave off.
-const WITHOUT_ENV: &str = "CORELANE_RING_WITHOUT";
+pub(super) const WITHOUT_ENV: &str = "CORELANE_RING_WITHOUT";
 
 /// Settings that fit this host.
 struct Fitted {
@@ -73,7 +73,11 @@ pub(crate) fn run(config: &Config) -> Result<Exit, CannotRun> {
     for note in &notes {
         say(&format!("note: {note}"));
     }
-    print(format_args!("listening on http://{}\n", running.addr()));
+    if json {
+        tracing::info!("listening on http://{}", running.addr());
+    }
+    // Whoever started it may not read this; the node serves all the same.
+    let _ = print(format_args!("listening on http://{}\n", running.addr()));
     let outcome = running.wait();
     log.end();
     match outcome {
@@ -113,8 +117,7 @@ pub(crate) fn check(config: &Config) -> Result<Exit, CannotRun> {
     for note in notes {
         text.push_str(&format!("note: {note}\n"));
     }
-    print(format_args!("{text}ok: it would start\n"));
-    Ok(Exit::Done)
+    Ok(print(format_args!("{text}ok: it would start\n")))
 }
 
 /// For the life of the process, which is that of the node.

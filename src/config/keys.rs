@@ -137,7 +137,7 @@ static TOP: &[Key] = &[
         log_format: Word,
         "log_format",
         "How log lines are written: text or json",
-        "The log goes to standard error. With json, so does everything that is said there while it runs.",
+        "With json, everything that is said on standard error while it runs is.",
         Some(Flag::Value { long: "log-format", value: "FORMAT" }),
         Some("CORELANE_LOG_FORMAT")
     ),

@@ -66,13 +66,16 @@ impl Default for Settings {
     }
 }
 
+/// An environment: the value of a variable.
+pub type Env<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+
 /// What was given to a start, besides its defaults.
 #[derive(Default)]
 pub struct Layers<'a> {
     /// The file that a flag names; it wins over `CORELANE_CONFIG`.
     pub file: Option<PathBuf>,
-    /// The environment: the value of a variable.
-    pub env: Option<&'a dyn Fn(&str) -> Option<OsString>>,
+    /// The environment; none is an empty one.
+    pub env: Option<Env<'a>>,
     /// Flags of single keys, with their values.
     pub flags: Vec<(&'static Key, String)>,
     /// `--limit NAME=VALUE`, as given.
