@@ -21,7 +21,7 @@ fn help_is_short_with_one_dash_and_long_with_two() {
         {
             assert_eq!(help.out.matches(&format!("  {flag}")).count(), 1, "{flag} in {}", help.out);
         }
-        assert!(help.out.lines().all(|line| line.chars().count() <= 110), "{}", help.out);
+        assert!(help.out.lines().all(|line| line.chars().count() <= 100), "{}", help.out);
         assert!(help.out.contains("[default: 0.0.0.0:8080]"), "{}", help.out);
     }
     assert!(short.out.lines().count() <= 30, "{}", short.out);
@@ -166,6 +166,7 @@ fn health_tells_a_node_that_answers_from_one_that_does_not() {
     assert_eq!((gone.code, gone.out.as_str()), (Some(1), ""));
     assert!(gone.err.contains("Connection refused"), "{}", gone.err);
     run_with(&["health", "--url", "ftp://127.0.0.1"]).refusal();
+    run(corelane(&["health"]).env("CORELANE_LISTEN", "here")).refusal();
 }
 
 #[test]
@@ -221,6 +222,17 @@ fn masked_ring_features_are_left_off_and_said() {
     let said = node.said();
     assert!(said.contains("multishot_recv: masked") && said.contains("ring_fd: masked"), "{said}");
     assert!(node.get("/health").starts_with("HTTP/1.1 200"));
+}
+
+#[test]
+fn a_list_of_cpus_is_that_many_shards() {
+    let mut node = Node::start(&["--no-pin", "--cpus", "0-2", "--limit", "connections_max=64"]);
+    let said = node.said();
+    assert_eq!(said.matches("not pinned; ring: ").count(), 3, "{said}");
+    for _ in 0..20 {
+        assert!(node.get("/health").starts_with("HTTP/1.1 200"));
+    }
+    assert_eq!(node.stop().0, Some(0));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use corelane::config::Config;
 
 use super::{CannotRun, Exit, print, tell};
 
-/// For all of it: connecting, asking and the answer.
+/// For connecting, asking and the answer; looking up a name has the time limits of the system's resolver.
 const TIME: Duration = Duration::from_secs(2);
 
 /// Bytes of an answer that are read in search of its first line.
@@ -24,25 +24,28 @@ struct Target {
     path: String,
 }
 
-/// Asks the node at `url`, or the one that `config` would start.
-pub(crate) fn run(config: &Config, url: Option<&str>) -> Result<Exit, CannotRun> {
-    let target = match url {
-        Some(url) => parse(url)?,
-        None => {
-            let authority = reachable(config.settings().listen).to_string();
-            Target { authority, path: "/health".to_owned() }
-        }
-    };
-    let Target { authority, path } = &target;
-    match ask(&target) {
-        Ok(200) => Ok(print(format_args!("healthy: http://{authority}{path} answers 200\n"))),
+/// Asks the node that `config` would start.
+pub(crate) fn ask_node(config: &Config) -> Exit {
+    let authority = reachable(config.settings().listen).to_string();
+    tell_health(&Target { authority, path: "/health".to_owned() })
+}
+
+/// Asks the node at `url`.
+pub(crate) fn ask_url(url: &str) -> Result<Exit, CannotRun> {
+    Ok(tell_health(&parse(url)?))
+}
+
+fn tell_health(target: &Target) -> Exit {
+    let Target { authority, path } = target;
+    match ask(target) {
+        Ok(200) => print(format_args!("healthy: http://{authority}{path} answers 200\n")),
         Ok(status) => {
             tell(format_args!("corelane: not healthy: http://{authority}{path} answers {status}"));
-            Ok(Exit::Failed)
+            Exit::Failed
         }
         Err(error) => {
             tell(format_args!("corelane: not healthy: http://{authority}{path}: {error}"));
-            Ok(Exit::Failed)
+            Exit::Failed
         }
     }
 }

@@ -65,11 +65,13 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn run(matches: &ArgMatches) -> Result<Exit, CannotRun> {
-    let config = load(matches)?;
     if let Some(("health", matches)) = matches.subcommand() {
-        let config = load(matches)?;
-        return health::run(&config, matches.get_one("url").map(String::as_str));
+        return match matches.get_one::<String>("url") {
+            Some(url) => health::ask_url(url),
+            None => Ok(health::ask_node(&load(matches)?)),
+        };
     }
+    let config = load(matches)?;
     if matches.get_flag("print-config") {
         return Ok(print(format_args!("{}", config.to_toml())));
     }
@@ -81,11 +83,13 @@ const ABOUT: &str = "A thread-per-core io_uring server";
 const LONG_ABOUT: &str = "\
 A thread-per-core io_uring server.
 
-Without arguments it serves GET /health, GET /plaintext, GET /json and POST /echo on port 8080. Once it
-accepts connections it prints `listening on http://ADDR:PORT` to standard output; everything else it has to
-say goes to standard error. SIGTERM or Ctrl-C lets it finish what it has begun; a second one ends it at once.
+Without arguments it serves GET /health, GET /plaintext, GET /json and POST /echo
+on port 8080. Once it accepts connections it prints `listening on http://ADDR:PORT`
+to standard output; everything else it has to say goes to standard error. SIGTERM
+or Ctrl-C lets it finish what it has begun; a second one ends it at once.
 
-A setting comes from the defaults, then the file, then the environment, then flags; the last one wins.";
+A setting comes from the defaults, then the file, then the environment, then flags;
+the last one wins.";
 
 const AFTER_HELP: &str = "See all of it, with the environment and exit codes, with --help.";
 
@@ -110,9 +114,11 @@ fn command() -> Command {
     let health = Command::new("health")
         .about("Ask a running node for GET /health: exit 0 if it answers 200, else 1")
         .long_about(
-            "Ask a running node for GET /health: exit 0 if it answers 200 within two seconds, else 1.\n\n\
-             For the health checks of containers and supervisors. Without --url it asks the address the node \
-             would listen on by the same file, environment and flags; a wildcard address by loopback.",
+            "Ask a running node for GET /health: exit 0 if it answers 200 within two seconds,\n\
+             else 1.\n\n\
+             For the health checks of containers and supervisors. Without --url it asks the\n\
+             address the node would listen on by the same file, environment and flags; a\n\
+             wildcard address by loopback.",
         )
         .args(keys::find("listen").and_then(flag_of).map(|arg| arg.conflicts_with("url")))
         .arg(config_arg())
@@ -129,7 +135,6 @@ fn command() -> Command {
         .after_help(AFTER_HELP)
         .after_long_help(after_long_help())
         .args_conflicts_with_subcommands(true)
-        .max_term_width(100)
         .args(keys::all().filter_map(flag_of))
         .arg(
             Arg::new("limit")
