@@ -8,7 +8,7 @@ mod program;
 
 use std::process::Stdio;
 
-use program::{Node, corelane, run, run_with};
+use program::{Guarded, Node, corelane, run, run_with};
 use sonic_rs::JsonValueTrait;
 
 #[test]
@@ -183,7 +183,7 @@ fn a_node_whose_standard_output_is_closed_serves_and_logs_json() {
     drop(reader);
     let (log, err) = std::io::pipe().unwrap();
     let mut command = corelane(&["--listen", "127.0.0.1:0", "--no-pin", "--log-format", "json"]);
-    let mut child = command.stdout(writer).stderr(err).spawn().unwrap();
+    let mut child = Guarded(command.stdout(writer).stderr(err).spawn().unwrap());
     drop(command); // It holds the other end of the log.
     let mut lines = std::io::BufRead::lines(std::io::BufReader::new(log));
     let mut addr = None;
@@ -195,12 +195,12 @@ fn a_node_whose_standard_output_is_closed_serves_and_logs_json() {
         addr = message.strip_prefix("listening on http://").map(|addr| addr.parse().unwrap());
     }
     assert!(program::get(addr.unwrap(), "/health").starts_with("HTTP/1.1 200"));
-    program::signal(child.id(), "TERM");
+    program::signal(child.0.id(), "TERM");
     for line in lines {
         let line = line.unwrap();
         sonic_rs::from_str::<sonic_rs::Value>(&line).unwrap_or_else(|error| panic!("{line}: {error}"));
     }
-    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(child.0.wait().unwrap().code(), Some(0));
 }
 
 #[test]

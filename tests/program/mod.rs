@@ -184,6 +184,16 @@ impl Drop for Node {
     }
 }
 
+/// A process that does not outlive its test.
+pub(crate) struct Guarded(pub(crate) Child);
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
 /// The answer to `GET path`, all of it.
 #[track_caller]
 pub(crate) fn get(addr: SocketAddr, path: &str) -> String {
