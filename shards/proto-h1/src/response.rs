@@ -248,6 +248,30 @@ fn check_value(value: &[u8]) -> Result<(), BadHeader> {
     if plain || value.iter().all(|&b| is_value_byte(b)) { Ok(()) } else { Err(BadHeader::Value) }
 }
 
+/// Heads up to this many bytes are put together on the stack and handed over in one piece.
+const SCRATCH: usize = 256;
+
+/// Room for a head: constant pieces become plain stores, and the sink is asked once.
+struct Scratch {
+    bytes: [u8; SCRATCH],
+    len: usize,
+}
+
+impl Scratch {
+    #[inline]
+    fn put(&mut self, bytes: &[u8]) {
+        self.bytes[self.len..self.len + bytes.len()].copy_from_slice(bytes);
+        self.len += bytes.len();
+    }
+}
+
+impl Sink for Scratch {
+    #[inline]
+    fn put(&mut self, bytes: &[u8]) {
+        Scratch::put(self, bytes);
+    }
+}
+
 /// Writes a head that passed [`check_head`].
 #[inline]
 pub(crate) fn write_head<S: Sink>(
@@ -256,13 +280,29 @@ pub(crate) fn write_head<S: Sink>(
     framing: Framing,
     date: Option<&[u8; 29]>,
 ) {
+    // Everything else of a head without fields of its own is below 200 bytes: see the test.
+    let variable = head.server.map_or(0, str::len) + head.content_type.map_or(0, str::len);
+    if head.headers.is_empty() && variable <= VARIABLE_MAX {
+        let mut scratch = Scratch { bytes: [0; SCRATCH], len: 0 };
+        write_pieces(&mut scratch, head, framing, date);
+        out.put(&scratch.bytes[..scratch.len]);
+    } else {
+        write_pieces(out, head, framing, date);
+    }
+}
+
+/// Bytes of `Server` and `Content-Type` together that surely fit the scratch.
+const VARIABLE_MAX: usize = 48;
+
+#[inline]
+fn write_pieces<S: Sink>(out: &mut S, head: &ResponseHead<'_>, framing: Framing, date: Option<&[u8; 29]>) {
     put_status_line(out, head.status);
     if let Some(date) = date {
         // RFC 9110, 6.6.1: "An origin server with a clock MUST generate a Date header field in all 2xx ..., 3xx ...,
         // and 4xx (Client Error) responses"
-        let mut line = *b"Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
-        line[6..35].copy_from_slice(date);
-        out.put(&line);
+        out.put(b"Date: ");
+        out.put(date);
+        out.put(b"\r\n");
     }
     if let Some(server) = head.server {
         put_field(out, b"Server: ", server.as_bytes());
@@ -336,6 +376,22 @@ pub(crate) fn write_reject<S: Sink>(out: &mut S, reject: &Reject, date: &[u8; 29
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_longest_head_without_fields_fits_the_scratch() {
+        let text = "x".repeat(VARIABLE_MAX / 2);
+        for &(status, _) in STATUSES.iter().chain(&[(999, "")]) {
+            for (close, chunked) in [(true, false), (false, true), (true, true), (false, false)] {
+                let head =
+                    ResponseHead { status, headers: &[], content_type: Some(&text), server: Some(&text) };
+                let framing = Framing { length: Some(u64::MAX), chunked, close, keep_alive: true };
+                let mut out = Vec::new();
+                write_head(&mut out, &head, framing, Some(&[b'd'; 29]));
+                assert!(out.ends_with(b"\r\n\r\n"));
+                assert!(out.len() <= SCRATCH, "{} bytes", out.len());
+            }
+        }
+    }
 
     #[test]
     fn every_registered_status_has_a_line_with_its_code_and_phrase() {

@@ -9,7 +9,7 @@ use corelane_exec::Shard;
 use corelane_pools::Chain;
 use corelane_proto_h1::{self as h1, Sink};
 
-use super::conn::{Conn, Exchange, Phase, Streaming};
+use super::conn::{Conn, Exchange, NEVER, Phase, Streaming};
 use super::{Http1, add, bump, tag};
 use crate::body::Piece;
 use crate::errno;
@@ -213,7 +213,7 @@ impl<S: Service> Http1<S> {
                 self.end_exchange(conn);
                 conn.takeover = Some(takeover);
                 conn.phase = Phase::HandOver;
-                conn.read_deadline_ns = 0;
+                conn.read_deadline_ns = NEVER;
             }
             Err(bad) => self.bad_head(shard, conn, bad),
         }
@@ -300,7 +300,7 @@ impl<S: Service> Http1<S> {
     pub(super) fn sent(&self, shard: &Shard, conn: &mut Conn, result: i32, mut data: Chain) {
         conn.sending = false;
         conn.in_flight = 0;
-        conn.write_deadline_ns = 0;
+        conn.write_deadline_ns = NEVER;
         let Ok(sent) = usize::try_from(result) else {
             if result == -errno::EAGAIN || result == -errno::EINTR {
                 let deadline = Self::after(shard, shard.limits().write_time);

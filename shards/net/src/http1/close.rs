@@ -15,7 +15,7 @@ use corelane_base::{Op, ShutdownHow, Token};
 use corelane_exec::Shard;
 use corelane_proto_h1 as h1;
 
-use super::conn::{Conn, Phase, Reading, Recv};
+use super::conn::{Conn, NEVER, Phase, Reading, Recv};
 use super::{Http1, bump, tag};
 use crate::message::Response;
 use crate::service::Service;
@@ -29,7 +29,7 @@ impl<S: Service> Http1<S> {
                 conn.lingers = true;
             }
             conn.phase = Phase::Flush;
-            conn.read_deadline_ns = 0;
+            conn.read_deadline_ns = NEVER;
             self.drop_inbox(conn);
         }
     }
@@ -47,8 +47,8 @@ impl<S: Service> Http1<S> {
             return;
         }
         conn.phase = Phase::Dying;
-        conn.read_deadline_ns = 0;
-        conn.write_deadline_ns = 0;
+        conn.read_deadline_ns = NEVER;
+        conn.write_deadline_ns = NEVER;
         self.drop_inbox(conn);
         drop(conn.output.take());
         conn.takeover = None;
@@ -57,7 +57,7 @@ impl<S: Service> Http1<S> {
                 bump(&self.stats.cancelled);
                 task.cancel();
             }
-            exchange.deadline_ns = 0;
+            exchange.deadline_ns = NEVER;
         }
     }
 
@@ -69,7 +69,7 @@ impl<S: Service> Http1<S> {
 
     /// Closes an idle connection unless a request turns up first.
     pub(super) fn retire(&self, conn: &mut Conn) {
-        conn.read_deadline_ns = 0;
+        conn.read_deadline_ns = NEVER;
         match conn.recv {
             Recv::Armed => conn.retiring = true, // `settle` cancels it; then comes the last look
             Recv::Idle => self.kill(conn),
@@ -90,7 +90,7 @@ impl<S: Service> Http1<S> {
                         if let Some(feed) = exchange.feed.take() {
                             feed.break_off();
                         }
-                        if exchange.deadline_ns != 0 {
+                        if exchange.deadline_ns != NEVER {
                             let end = Self::after(shard, shard.limits().half_close_time);
                             exchange.deadline_ns = exchange.deadline_ns.min(end);
                         }
@@ -159,7 +159,7 @@ impl<S: Service> Http1<S> {
     /// A timer of this connection fired; which deadline was it?
     pub(super) fn deadline(&self, shard: &Shard, conn: &mut Conn) {
         let now = shard.now().mono_ns;
-        let due = |at: u64| at != 0 && at <= now;
+        let due = |at: u64| at <= now;
         if due(conn.write_deadline_ns) {
             bump(&self.stats.timeouts_write);
             tracing::debug!(shard = shard.id().0, "a peer did not read its answer in time");
@@ -182,7 +182,7 @@ impl<S: Service> Http1<S> {
         bump(&self.stats.timeouts_handler);
         tracing::warn!(shard = shard.id().0, "a handler missed its deadline: cancelled, answered 503");
         if let Some(exchange) = &mut conn.exchange {
-            exchange.deadline_ns = 0;
+            exchange.deadline_ns = NEVER;
             if let Some(task) = exchange.task.take() {
                 task.cancel();
             }
@@ -193,7 +193,7 @@ impl<S: Service> Http1<S> {
     }
 
     fn read_late(&self, shard: &Shard, conn: &mut Conn) {
-        conn.read_deadline_ns = 0;
+        conn.read_deadline_ns = NEVER;
         match conn.reading {
             Reading::Linger => self.kill(conn),
             Reading::Idle => {

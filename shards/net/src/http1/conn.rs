@@ -11,6 +11,9 @@ use crate::message::Takeover;
 use crate::notice::Key;
 use crate::output::Output;
 
+/// A deadline that does not come.
+pub(super) const NEVER: u64 = u64::MAX;
+
 /// Where a connection is in its life. Goes only downward in this list.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) enum Phase {
@@ -59,13 +62,18 @@ pub(super) struct Streaming {
 }
 
 /// A request that is not answered within the call. Allocated for these only.
-#[derive(Default)]
 pub(super) struct Exchange {
     pub(super) feed: Option<BodyFeed>,
     pub(super) task: Option<Task<()>>,
     pub(super) streaming: Option<Streaming>,
-    /// Monotonic nanoseconds; 0 is none.
+    /// Monotonic nanoseconds, or [`NEVER`].
     pub(super) deadline_ns: u64,
+}
+
+impl Default for Exchange {
+    fn default() -> Exchange {
+        Exchange { feed: None, task: None, streaming: None, deadline_ns: NEVER }
+    }
 }
 
 /// Input that could not be used where it lay.
@@ -141,10 +149,10 @@ impl Conn {
             shutting: false,
             cancelled: false,
             retiring: false,
-            read_deadline_ns: 0,
-            write_deadline_ns: 0,
+            read_deadline_ns: NEVER,
+            write_deadline_ns: NEVER,
             timer: None,
-            timer_ns: 0,
+            timer_ns: NEVER,
             in_flight: 0,
             inbox: None,
             exchange: None,
@@ -153,17 +161,11 @@ impl Conn {
         }
     }
 
-    /// The earliest of its deadlines; 0 is none.
+    /// The earliest of its deadlines, or [`NEVER`].
     #[inline]
     pub(super) fn next_deadline_ns(&self) -> u64 {
-        let mut next = u64::MAX;
-        let handler = self.exchange.as_ref().map_or(0, |e| e.deadline_ns);
-        for at in [self.read_deadline_ns, self.write_deadline_ns, handler] {
-            if at != 0 && at < next {
-                next = at;
-            }
-        }
-        if next == u64::MAX { 0 } else { next }
+        let handler = self.exchange.as_ref().map_or(NEVER, |e| e.deadline_ns);
+        self.read_deadline_ns.min(self.write_deadline_ns).min(handler)
     }
 
     pub(super) fn unread_len(&self) -> usize {

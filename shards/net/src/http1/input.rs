@@ -10,7 +10,7 @@ use std::rc::Rc;
 use corelane_exec::{Data, Event, Shard, spawn};
 use corelane_proto_h1 as h1;
 
-use super::conn::{Conn, Exchange, Inbox, Phase, Reading, Recv};
+use super::conn::{Conn, Exchange, Inbox, NEVER, Phase, Reading, Recv};
 use super::{Drain, Http1, add, bump, tag};
 use crate::body::BodyFeed;
 use crate::errno;
@@ -195,7 +195,7 @@ impl<S: Service> Http1<S> {
         } else {
             // The request is here; its handler has its own deadline.
             conn.reading = Reading::Idle;
-            conn.read_deadline_ns = 0;
+            conn.read_deadline_ns = NEVER;
         }
     }
 
@@ -278,7 +278,7 @@ impl<S: Service> Http1<S> {
             if let Some(task) = exchange.task.take() {
                 task.detach(); // it is the one that runs now
             }
-            exchange.deadline_ns = 0;
+            exchange.deadline_ns = NEVER;
             match outcome {
                 Some(response) => self.answer(&shard, conn, response),
                 None => self.panicked(&shard, conn),

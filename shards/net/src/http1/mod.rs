@@ -36,7 +36,7 @@ use corelane_proto_h1 as h1;
 
 use crate::notice::{Key, Notices};
 use crate::service::Service;
-use conn::{Conn, Phase, Recv};
+use conn::{Conn, NEVER, Phase, Recv};
 
 /// What of a driver's operations a token stands for.
 mod tag {
@@ -278,6 +278,26 @@ impl<S: Service> Http1<S> {
     /// Brings operations, lists and timers in line with a connection's state. True when its slot is free.
     #[inline]
     fn settle(&self, shard: &Shard, conn: &mut Conn) -> bool {
+        // Nearly always: open, nothing waits in between, and the receive stays armed.
+        if conn.phase == Phase::Open
+            && conn.recv == Recv::Armed
+            && conn.exchange.is_none()
+            && conn.inbox.is_none()
+            && !(conn.eof | conn.retiring | conn.output.failed() | conn.h1.must_close())
+            && conn.output.len() + conn.in_flight <= shard.limits().output_high_water as usize
+        {
+            if !(conn.dirty | conn.sending) && !conn.output.is_empty() {
+                conn.dirty = true;
+                self.dirty.borrow_mut().push(conn.key.index);
+            }
+            self.settle_timer(shard, conn);
+            return false;
+        }
+        self.settle_unusual(shard, conn)
+    }
+
+    #[inline(never)]
+    fn settle_unusual(&self, shard: &Shard, conn: &mut Conn) -> bool {
         if conn.phase == Phase::Open && conn.h1.must_close() && conn.exchange.is_none() {
             self.end_input(conn);
         }
@@ -344,17 +364,22 @@ impl<S: Service> Http1<S> {
         }
     }
 
+    /// Makes sure that a timer fires at the earliest deadline, or before: one that fires early is set again.
     #[inline]
     fn settle_timer(&self, shard: &Shard, conn: &mut Conn) {
         let next = conn.next_deadline_ns();
-        if next == 0 || (conn.timer.is_some() && conn.timer_ns <= next) {
-            return;
+        if next < conn.timer_ns {
+            self.set_timer(shard, conn, next);
         }
+    }
+
+    #[cold]
+    fn set_timer(&self, shard: &Shard, conn: &mut Conn, at_ns: u64) {
         if let Some(old) = conn.timer.take() {
             shard.cancel_timer(old);
         }
-        conn.timer_ns = next;
-        conn.timer = Some(shard.timer_for(next, self.token(tag::TIMER, conn.key)));
+        conn.timer_ns = at_ns;
+        conn.timer = Some(shard.timer_for(at_ns, self.token(tag::TIMER, conn.key)));
     }
 
     /// A slot was freed.
@@ -414,6 +439,7 @@ impl<S: Service> Driver for Http1<S> {
         match token.tag() {
             tag::TIMER => self.with(shard, token.index(), |conn| {
                 conn.timer = None;
+                conn.timer_ns = NEVER;
                 self.deadline(shard, conn);
             }),
             tag::ACCEPT_TIMER => self.retry_accept(shard, token.index()),
