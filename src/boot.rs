@@ -59,6 +59,7 @@ struct Started {
 pub struct Server {
     listen: SocketAddr,
     limits: Limits,
+    limits_given: bool,
     cpus: Option<Vec<usize>>,
     pin: bool,
     without: Features,
@@ -74,6 +75,7 @@ impl Server {
         Server {
             listen: addr,
             limits: Limits::default(),
+            limits_given: false,
             cpus: None,
             pin: true,
             without: Features::NONE,
@@ -83,10 +85,12 @@ impl Server {
         }
     }
 
-    /// With these maxima.
+    /// With these maxima. What is given is taken as it is; the defaults are lowered to what the limits of open
+    /// files and of locked memory allow.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Server {
         self.limits = limits;
+        self.limits_given = true;
         self
     }
 
@@ -202,8 +206,15 @@ impl Server {
         }))
     }
 
-    fn launch(self, app: AppStart) -> Result<Running, StartError> {
-        let cpus = self.demand().check(&Host::this()?)?;
+    fn launch(mut self, app: AppStart) -> Result<Running, StartError> {
+        let host = Host::this()?;
+        if !self.limits_given {
+            let shards = self.cpus.as_ref().map_or(1, Vec::len);
+            for said in preflight::fit(&mut self.limits, &|_| true, shards, self.without, &host) {
+                tracing::warn!("{said}");
+            }
+        }
+        let cpus = self.demand().check(&host)?;
         let options = preflight::listen_options(&self.limits);
         let listen_error = |error| StartError::Listen { addr: self.listen, error };
         let mut addr = self.listen;
@@ -266,20 +277,29 @@ enum ShardEvent {
     Drain,
 }
 
+/// Time for the log's own thread to write where a shard panicked, before the process ends.
+const LAST_WORDS: Duration = Duration::from_millis(200);
+
 fn shard_thread(plan: Plan) {
     let (info, events) = (plan.info, plan.events.clone());
-    let run = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| shard_main(plan)));
+    let serving = Cell::new(false);
+    let run = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| shard_main(plan, &serving)));
     let outcome = run.unwrap_or_else(|_| {
+        if !serving.get() {
+            // The application's own set-up: nothing is served yet, so this is a failed start.
+            return Err(StartError::Panicked(info.id));
+        }
         // A panic of a handler never gets here: this one is ours. A node with a shard missing would accept
         // what it cannot serve, so the process ends, and its supervisor starts a whole one.
         tracing::error!(shard = info.id.0, "a shard panicked: the process ends");
         eprintln!("corelane: shard {} panicked; ending the process", info.id.0);
+        std::thread::sleep(LAST_WORDS);
         std::process::abort();
     });
     drop(events.send(ShardEvent::Ended(info.id, outcome)));
 }
 
-fn shard_main(plan: Plan) -> Result<(), StartError> {
+fn shard_main(plan: Plan, serving: &Cell<bool>) -> Result<(), StartError> {
     let Plan { info, server, listener, app, blocking, events } = plan;
     if let Some(cpu) = info.cpu {
         corelane_sys::cpu::pin_current_thread(cpu)
@@ -328,6 +348,7 @@ fn shard_main(plan: Plan) -> Result<(), StartError> {
         turn(&mut runtime)?;
     };
     result.map_err(StartError::Hook)?;
+    serving.set(true);
     runtime.within(|shard| listen(shard));
 
     let drains = Rc::new(Drains::new(parts));
@@ -388,6 +409,11 @@ thread_local! {
 fn drain_here(shard: &Shard) {
     if let Some(drains) = DRAINS.take() {
         drains.begin(shard);
+        // The loop must turn when the time is over, whatever else happens.
+        let time = drains.deadline(shard);
+        if let Ok(task) = corelane_exec::spawn(corelane_exec::sleep(time)) {
+            task.detach();
+        }
         DRAINS.set(Some(drains));
         DRAINING.set(true);
     }
@@ -435,15 +461,25 @@ impl Running {
         signals: bool,
     ) -> Result<Running, StartError> {
         let mut shards = Vec::new();
-        while shards.len() < threads.len() {
+        let (mut failed, mut ended) = (None, 0);
+        while shards.len() + ended < threads.len() {
             match from_shards.recv() {
                 Ok(ShardEvent::Ready { handle, info, granted, lacking }) => {
                     shards.push((info, handle, granted, lacking));
                 }
-                Ok(ShardEvent::Ended(_, Err(error))) => return Err(error),
-                Ok(ShardEvent::Ended(id, Ok(()))) => return Err(StartError::Panicked(id)),
+                Ok(ShardEvent::Ended(id, result)) => {
+                    ended += 1;
+                    failed = failed.or(Some(result.err().unwrap_or(StartError::Panicked(id))));
+                }
                 Ok(ShardEvent::Signal | ShardEvent::Drain) | Err(_) => {}
             }
+        }
+        if let Some(error) = failed {
+            // Rule 1: those that made it must not serve without the rest.
+            let mut rest = Running { addr, threads, shards, events, from_shards, draining: false };
+            rest.begin_drain();
+            drop(rest.wait_for(ended));
+            return Err(error);
         }
         shards.sort_by_key(|(info, ..)| info.id);
         if signals {
@@ -489,9 +525,14 @@ impl Running {
     ///
     /// # Errors
     /// When a shard ended by itself.
-    pub fn wait(mut self) -> Result<(), StartError> {
+    pub fn wait(self) -> Result<(), StartError> {
+        self.wait_for(0)
+    }
+
+    /// Waits for all threads but those whose end was already told.
+    fn wait_for(mut self, ended: usize) -> Result<(), StartError> {
         let mut outcome = Ok(());
-        let mut left = self.threads.len();
+        let mut left = self.threads.len() - ended;
         while left > 0 {
             match self.from_shards.recv() {
                 Ok(ShardEvent::Signal | ShardEvent::Drain) if self.draining => {

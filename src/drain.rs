@@ -5,7 +5,7 @@
 //! 2. A shard cancels its accepts, takes what its listen queues still hold, then closes the listeners.
 //! 3. Every answer from now on says `Connection: close`. Idle connections may bring one more request for
 //!    `Limits::drain_idle`, then are closed after a last look for bytes.
-//! 4. Requests under way are finished; whatever is left after `Limits::drain_time` is cut.
+//! 4. Requests and plain streams under way are finished; what is left after `Limits::drain_time` is cut.
 //! 5. With no connection left the drain hooks run, then the shard's thread ends. When all have, so does the
 //!    process, with exit code 0.
 //!
@@ -13,6 +13,7 @@
 //!
 //! Not here: the connections' part of it (`corelane_net::http1`).
 
+use std::cell::Cell;
 use std::rc::Rc;
 
 use corelane_base::ListenerId;
@@ -23,17 +24,21 @@ use corelane_net::stream::Streams;
 /// What of a shard must end before its thread may.
 pub(crate) struct Drains {
     parts: Vec<Rc<dyn Draining>>,
+    /// When plain streams are cut, monotonic nanoseconds.
+    deadline_ns: Cell<u64>,
 }
 
 impl Drains {
     pub(crate) fn new(parts: Vec<Rc<dyn Draining>>) -> Drains {
-        Drains { parts }
+        Drains { parts, deadline_ns: Cell::new(u64::MAX) }
     }
 
     pub(crate) fn begin(&self, shard: &Shard) {
         for part in &self.parts {
             part.drain(shard);
         }
+        let time = u64::try_from(shard.limits().drain_time.as_nanos()).unwrap_or(u64::MAX);
+        self.deadline_ns.set(shard.now().mono_ns.saturating_add(time));
         Streams::of(shard).drain(shard);
     }
 
@@ -44,7 +49,17 @@ impl Drains {
         closed
     }
 
+    /// Nothing is left, or the time is over.
     pub(crate) fn is_over(&self, shard: &Shard) -> bool {
-        self.parts.iter().all(|part| part.is_drained()) && Streams::of(shard).is_drained()
+        let streams = Streams::of(shard);
+        let served = !streams.is_listening() || streams.is_empty();
+        self.parts.iter().all(|part| part.is_drained())
+            && streams.is_drained()
+            && (served || shard.now().mono_ns >= self.deadline_ns.get())
+    }
+
+    /// When to look again at the latest.
+    pub(crate) fn deadline(&self, shard: &Shard) -> std::time::Duration {
+        std::time::Duration::from_nanos(self.deadline_ns.get().saturating_sub(shard.now().mono_ns))
     }
 }

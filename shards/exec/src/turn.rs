@@ -44,7 +44,13 @@ pub struct Runtime<K: Kernel<Bytes = Chain>> {
     shard: Rc<Shard>,
     drivers: Vec<Rc<dyn Driver>>,
     due: Vec<Target>,
+    trimmed_ns: u64,
 }
+
+/// How often, at most, an idle shard gives back pool memory that nobody needed, and how many slots of a tier
+/// at a time (a large slot costs about 30 us).
+const TRIM_NS: u64 = 1_000_000_000;
+const TRIM_SLOTS: u32 = 8;
 
 impl<K: Kernel<Bytes = Chain>> std::fmt::Debug for Runtime<K> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -63,7 +69,7 @@ impl<K: Kernel<Bytes = Chain>> Runtime<K> {
     ) -> Runtime<K> {
         let clock = kernel.clock();
         let shard = Shard::new(id, Rc::new(limits), pools, clock, kernel.unpark(), blocking);
-        Runtime { kernel, shard, drivers: Vec::new(), due: Vec::new() }
+        Runtime { kernel, shard, drivers: Vec::new(), due: Vec::new(), trimmed_ns: clock.mono_ns }
     }
 
     /// The shard.
@@ -246,6 +252,10 @@ impl<K: Kernel<Bytes = Chain>> Runtime<K> {
                 }
                 std::hint::spin_loop();
             }
+        }
+        if now.saturating_sub(self.trimmed_ns) >= TRIM_NS {
+            self.trimmed_ns = now;
+            shard.pools().trim(TRIM_SLOTS);
         }
         let wait = next.map(|at| at.saturating_sub(now));
         shard.remote.sleeping.store(true, Ordering::SeqCst);

@@ -277,6 +277,11 @@ impl Streams {
         closed
     }
 
+    /// Whether it has, or had, a listener.
+    pub fn is_listening(&self) -> bool {
+        !self.acceptors.borrow().is_empty()
+    }
+
     /// Whether every listener is done.
     pub fn is_drained(&self) -> bool {
         self.acceptors.borrow().iter().all(|a| a.done && !a.under_way)

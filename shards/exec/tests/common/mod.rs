@@ -1,0 +1,246 @@
+//! A shard on the simulator, and the ways tests drive it.
+#![allow(dead_code, clippy::unwrap_used, unreachable_pub, missing_docs)]
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use corelane_base::{BufferId, Clock, Completion, Kernel, KernelStats, Limits, Op, ShardId, Unpark, Wait};
+use corelane_exec::{BlockingPool, Runtime, Shard};
+use corelane_pools::{Chain, PoolConfig, Pools};
+use corelane_sim::{Sim, SimConfig, SimKernel, World};
+
+pub fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+pub fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+pub fn pools() -> Pools {
+    Pools::new(&PoolConfig { guard: false, poison: true, ..PoolConfig::default() }).unwrap()
+}
+
+/// A shard, its kernel and the world around it.
+pub struct Bench<K: Kernel<Bytes = Chain> = SimKernel> {
+    pub rt: Runtime<K>,
+    pub world: World,
+}
+
+impl Bench {
+    pub fn new() -> Bench {
+        Bench::of(Limits::default())
+    }
+
+    pub fn of(limits: Limits) -> Bench {
+        Bench::on(SimConfig::of(&limits), limits)
+    }
+
+    pub fn on(config: SimConfig, limits: Limits) -> Bench {
+        let (kernel, world) = Sim::new(config);
+        Bench { rt: Runtime::new(ShardId(0), limits, pools(), kernel, None), world }
+    }
+
+    /// With threads for what must block.
+    pub fn blocking(pool: &Arc<BlockingPool>) -> Bench {
+        let (kernel, world) = Sim::new(SimConfig::default());
+        let pool = Some(Arc::clone(pool));
+        Bench { rt: Runtime::new(ShardId(0), Limits::default(), pools(), kernel, pool), world }
+    }
+}
+
+impl Bench<Watched> {
+    /// On a kernel that says when it sleeps and is rung.
+    pub fn watched(config: SimConfig, limits: Limits) -> (Bench<Watched>, Watch) {
+        let (sim, world) = Sim::new(config);
+        let watch = Watch::default();
+        let bell = Arc::new(Bell { rings: Arc::clone(&watch.rings), sim: sim.unpark() });
+        let kernel = Watched { sim, bell, watch: watch.clone() };
+        (Bench { rt: Runtime::new(ShardId(0), limits, pools(), kernel, None), world }, watch)
+    }
+}
+
+impl<K: Kernel<Bytes = Chain>> Bench<K> {
+    pub fn shard(&self) -> &Rc<Shard> {
+        self.rt.shard()
+    }
+
+    pub fn turn(&mut self) {
+        self.rt.turn(true).unwrap();
+    }
+
+    pub fn turns(&mut self, count: usize) {
+        for _ in 0..count {
+            self.turn();
+        }
+    }
+
+    /// Starts a task and leaves it to itself.
+    pub fn spawn(&mut self, future: impl Future<Output = ()> + 'static) {
+        self.rt.within(|shard| shard.spawn(future)).unwrap().detach();
+    }
+
+    /// Turns until `future` is done.
+    pub fn run<T: 'static>(&mut self, future: impl Future<Output = T> + 'static) -> T {
+        let out = Rc::new(RefCell::new(None));
+        let into = Rc::clone(&out);
+        self.spawn(async move {
+            let value = future.await;
+            *into.borrow_mut() = Some(value);
+        });
+        for _ in 0..200_000 {
+            self.turn();
+            if let Some(value) = out.borrow_mut().take() {
+                return value;
+            }
+        }
+        panic!("the future does not come to an end:\n{}", self.world.log());
+    }
+
+    /// Turns until `done`, with pauses in which other threads get on. Fails after some 30 seconds.
+    pub fn until(&mut self, mut done: impl FnMut() -> bool) {
+        for _ in 0..300_000 {
+            self.turn();
+            if done() {
+                return;
+            }
+            std::thread::sleep(Duration::from_micros(100));
+        }
+        panic!("it does not happen:\n{}", self.world.log());
+    }
+
+    /// As [`Bench::run`], where threads take part.
+    pub fn run_with_threads<T: 'static>(&mut self, future: impl Future<Output = T> + 'static) -> T {
+        let out = Rc::new(RefCell::new(None));
+        let into = Rc::clone(&out);
+        self.spawn(async move {
+            let value = future.await;
+            *into.borrow_mut() = Some(value);
+        });
+        let seen = Rc::clone(&out);
+        self.until(|| seen.borrow().is_some());
+        out.take().unwrap()
+    }
+
+    /// Turns until nothing is left to do at this time.
+    pub fn settle(&mut self) {
+        let mut quiet = 0;
+        for _ in 0..50_000 {
+            let before = self.progress();
+            self.turn();
+            quiet = if before == self.progress() && self.world.is_idle() { quiet + 1 } else { 0 };
+            if quiet > 3 {
+                return;
+            }
+        }
+        panic!("the shard does not come to rest:\n{}", self.world.log());
+    }
+
+    fn progress(&self) -> (u64, u64) {
+        let stats = &self.rt.shard().stats;
+        (stats.completions.get(), stats.tasks_polled.get())
+    }
+}
+
+/// What a [`Watched`] kernel saw, and what it calls.
+#[derive(Clone, Default)]
+pub struct Watch {
+    pub rings: Arc<AtomicU64>,
+    /// Lengths of the sleeps asked for.
+    pub sleeps: Rc<RefCell<Vec<Option<u64>>>>,
+    on_sleep: Hook,
+    on_clock: Hook,
+}
+
+type Hook = Rc<RefCell<Option<Box<dyn FnOnce()>>>>;
+
+impl Watch {
+    pub fn rings(&self) -> u64 {
+        self.rings.load(Ordering::SeqCst)
+    }
+
+    /// Runs once, when the shard has fallen asleep: only a ring ends that sleep before its time.
+    pub fn at_sleep(&self, action: impl FnOnce() + 'static) {
+        *self.on_sleep.borrow_mut() = Some(Box::new(action));
+    }
+
+    /// Runs once, at the next reading of the clock.
+    pub fn at_clock(&self, action: impl FnOnce() + 'static) {
+        *self.on_clock.borrow_mut() = Some(Box::new(action));
+    }
+}
+
+fn call(hook: &Hook) {
+    let action = hook.borrow_mut().take();
+    if let Some(action) = action {
+        action();
+    }
+}
+
+struct Bell {
+    rings: Arc<AtomicU64>,
+    sim: Arc<dyn Unpark>,
+}
+
+impl Unpark for Bell {
+    fn unpark(&self) {
+        self.rings.fetch_add(1, Ordering::SeqCst);
+        self.sim.unpark();
+    }
+}
+
+/// The simulated kernel with somebody who looks on.
+pub struct Watched {
+    sim: SimKernel,
+    bell: Arc<Bell>,
+    watch: Watch,
+}
+
+impl Kernel for Watched {
+    type Bytes = Chain;
+
+    fn push(&mut self, op: Op<Chain>) -> Result<(), Op<Chain>> {
+        self.sim.push(op)
+    }
+
+    fn needs_enter(&self) -> bool {
+        self.sim.needs_enter()
+    }
+
+    fn enter(&mut self, wait: Wait) -> std::io::Result<()> {
+        if let Wait::Until(limit) = wait {
+            self.watch.sleeps.borrow_mut().push(limit);
+            call(&self.watch.on_sleep);
+        }
+        self.sim.enter(wait)
+    }
+
+    fn pop(&mut self) -> Option<Completion<Chain>> {
+        self.sim.pop()
+    }
+
+    fn received(&self, buffer: BufferId, len: u32) -> &[u8] {
+        self.sim.received(buffer, len)
+    }
+
+    fn recycle(&mut self, buffer: BufferId) {
+        self.sim.recycle(buffer);
+    }
+
+    fn clock(&mut self) -> Clock {
+        call(&self.watch.on_clock);
+        self.sim.clock()
+    }
+
+    fn unpark(&self) -> Arc<dyn Unpark> {
+        Arc::clone(&self.bell) as Arc<dyn Unpark>
+    }
+
+    fn stats(&self) -> KernelStats {
+        self.sim.stats()
+    }
+}
