@@ -546,7 +546,7 @@ impl Connection {
         if self.flags & flag::CONNECT != 0 && status < 300 {
             return Err(BadHeader::Status);
         }
-        let own_date = check_head(head)?;
+        let asked = check_head(head)?;
         let (length, mode) = self.body_mode(status, length);
         // RFC 9112, 9.6: "SHOULD send the "close" connection option" when it will close after this answer.
         if mode == BodyMode::UntilClose || self.will_abandon_body(status) {
@@ -558,8 +558,9 @@ impl Connection {
             chunked: mode == BodyMode::Chunked,
             close,
             keep_alive: !close && self.flags & flag::HTTP10 != 0,
+            upgrade: asked.upgrade,
         };
-        write_head(out, head, framing, if own_date { None } else { Some(date) });
+        write_head(out, head, framing, if asked.own_date { None } else { Some(date) });
         self.flags |= flag::STARTED;
         Ok(mode)
     }

@@ -205,14 +205,25 @@ pub(crate) struct Framing {
     pub(crate) close: bool,
     /// `Connection: keep-alive`, which only HTTP/1.0 clients need.
     pub(crate) keep_alive: bool,
+    /// `Connection: upgrade`, because the head names one.
+    pub(crate) upgrade: bool,
 }
 
-/// Checks the fields of an answer; tells whether the application brings its own `Date`.
+/// What the fields of an answer ask of the rest of its head.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Asked {
+    /// The application brings its own `Date`.
+    pub(crate) own_date: bool,
+    /// It names an upgrade: `Connection` must say so.
+    pub(crate) upgrade: bool,
+}
+
+/// Checks the fields of an answer.
 #[inline]
-pub(crate) fn check_head(head: &ResponseHead<'_>) -> Result<bool, BadHeader> {
-    let mut own_date = false;
+pub(crate) fn check_head(head: &ResponseHead<'_>) -> Result<Asked, BadHeader> {
+    let mut asked = Asked::default();
     for (name, value) in head.headers {
-        check_field(name, value, &mut own_date)?;
+        check_field(name, value, &mut asked)?;
     }
     if let Some(content_type) = head.content_type {
         check_value(content_type.as_bytes())?;
@@ -220,15 +231,16 @@ pub(crate) fn check_head(head: &ResponseHead<'_>) -> Result<bool, BadHeader> {
     if let Some(server) = head.server {
         check_value(server.as_bytes())?;
     }
-    Ok(own_date)
+    Ok(asked)
 }
 
-fn check_field(name: &str, value: &[u8], own_date: &mut bool) -> Result<(), BadHeader> {
+fn check_field(name: &str, value: &[u8], asked: &mut Asked) -> Result<(), BadHeader> {
     if !is_token(name.as_bytes()) {
         return Err(BadHeader::Name);
     }
     match name.len() {
-        4 if name.eq_ignore_ascii_case("date") => *own_date = true,
+        4 if name.eq_ignore_ascii_case("date") => asked.own_date = true,
+        7 if name.eq_ignore_ascii_case("upgrade") => asked.upgrade = true,
         10 if name.eq_ignore_ascii_case("connection") => return Err(BadHeader::Framing),
         14 if name.eq_ignore_ascii_case("content-length") => return Err(BadHeader::Framing),
         17 if name.eq_ignore_ascii_case("transfer-encoding") => return Err(BadHeader::Framing),
@@ -314,7 +326,11 @@ fn write_pieces<S: Sink>(out: &mut S, head: &ResponseHead<'_>, framing: Framing,
         out.put(name.as_bytes());
         put_field(out, b": ", value);
     }
-    if framing.close {
+    if framing.upgrade {
+        // RFC 9110, 7.8: "A sender of Upgrade MUST also send an "Upgrade" connection option in the Connection
+        // header field"
+        out.put(if framing.close { b"Connection: close, upgrade\r\n" } else { b"Connection: upgrade\r\n" });
+    } else if framing.close {
         out.put(b"Connection: close\r\n");
     } else if framing.keep_alive {
         out.put(b"Connection: keep-alive\r\n");
@@ -366,7 +382,12 @@ pub(crate) fn write_reject<S: Sink>(out: &mut S, reject: &Reject, date: &[u8; 29
     let head =
         ResponseHead { status: reject.status, content_type: Some("text/plain"), ..ResponseHead::default() };
     let length = Some(text.len() as u64 + 1);
-    write_head(out, &head, Framing { length, chunked: false, close: true, keep_alive: false }, Some(date));
+    write_head(
+        out,
+        &head,
+        Framing { length, chunked: false, close: true, keep_alive: false, upgrade: false },
+        Some(date),
+    );
     if !is_head {
         out.put(text.as_bytes());
         out.put(b"\n");
@@ -384,7 +405,8 @@ mod tests {
             for (close, chunked) in [(true, false), (false, true), (true, true), (false, false)] {
                 let head =
                     ResponseHead { status, headers: &[], content_type: Some(&text), server: Some(&text) };
-                let framing = Framing { length: Some(u64::MAX), chunked, close, keep_alive: true };
+                let framing =
+                    Framing { length: Some(u64::MAX), chunked, close, keep_alive: true, upgrade: true };
                 let mut out = Vec::new();
                 write_head(&mut out, &head, framing, Some(&[b'd'; 29]));
                 assert!(out.ends_with(b"\r\n\r\n"));

@@ -89,6 +89,17 @@ fn each_answer_has_the_one_framing_its_request_and_status_allow() {
 }
 
 #[test]
+fn an_answer_that_names_an_upgrade_says_so_in_connection() {
+    let fields: &[(&str, &[u8])] = &[("Upgrade", b"websocket")];
+    let head = ResponseHead { status: 426, headers: fields, ..ResponseHead::default() };
+    let (_, kept) = answer("GET / HTTP/1.1\r\nHost: t\r\n\r\n", &head, BodyLength::None);
+    assert!(kept.contains("\r\nConnection: upgrade\r\n"), "{kept}");
+    let closing = "GET / HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n";
+    let (_, closed) = answer(closing, &head, BodyLength::None);
+    assert!(closed.contains("\r\nConnection: close, upgrade\r\n"), "{closed}");
+}
+
+#[test]
 fn a_bad_head_leaves_nothing_in_the_sink_and_another_may_follow() {
     let bad_value = |value| ResponseHead { headers: value, ..ResponseHead::default() };
     let cases: &[(ResponseHead<'_>, BadHeader)] = &[
