@@ -62,6 +62,8 @@ pub(crate) struct Wheel {
     entries: Vec<Entry>,
     free: u32,
     len: u32,
+    /// Sleeps that hold a timer: what `timers_max` bounds.
+    sleeps: u32,
 }
 
 impl Wheel {
@@ -73,6 +75,7 @@ impl Wheel {
             entries: Vec::new(),
             free: NIL,
             len: 0,
+            sleeps: 0,
         }
     }
 
@@ -266,8 +269,8 @@ impl Wheel {
 
 /// Waits for a time. Rounded up to the next millisecond; never early.
 ///
-/// Holds one of the shard's `timers_max` timers from its first poll on. With all in use it completes at
-/// once and counts `timers_refused`: an early wake is safer than a wait without end.
+/// Holds one of the shard's `timers_max` timers from its first poll to its end. With all in use it completes
+/// at once and counts `timers_refused`: an early wake is safer than a wait without end.
 #[must_use = "a sleep does nothing until it is awaited"]
 pub struct Sleep {
     shard: Rc<Shard>,
@@ -294,35 +297,40 @@ impl Future for Sleep {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         if self.shard.now().mono_ns >= self.deadline_ns {
+            self.let_go();
             return Poll::Ready(());
         }
         let shard = Rc::clone(&self.shard);
         let mut wheel = shard.timers.borrow_mut();
-        match self.key {
-            Some(key) => {
-                if wheel.set_waker(key, cx.waker()) {
-                    Poll::Pending
-                } else {
-                    Poll::Ready(())
-                }
-            }
-            None => {
-                if wheel.len() >= shard.timers_max() {
-                    bump(&shard.stats.timers_refused);
-                    return Poll::Ready(());
-                }
-                self.key = Some(wheel.insert(self.deadline_ns, Target::Wake(cx.waker().clone())));
-                Poll::Pending
-            }
+        if let Some(key) = self.key {
+            let live = wheel.set_waker(key, cx.waker());
+            assert!(live, "a timer fired before its time");
+            return Poll::Pending;
+        }
+        if wheel.sleeps >= shard.limits.timers_max {
+            bump(&shard.stats.timers_refused);
+            return Poll::Ready(());
+        }
+        wheel.sleeps += 1;
+        self.key = Some(wheel.insert(self.deadline_ns, Target::Wake(cx.waker().clone())));
+        Poll::Pending
+    }
+}
+
+impl Sleep {
+    /// Gives the timer back.
+    fn let_go(&mut self) {
+        if let Some(key) = self.key.take() {
+            let mut wheel = self.shard.timers.borrow_mut();
+            wheel.cancel(key);
+            wheel.sleeps -= 1;
         }
     }
 }
 
 impl Drop for Sleep {
     fn drop(&mut self) {
-        if let Some(key) = self.key {
-            self.shard.timers.borrow_mut().cancel(key);
-        }
+        self.let_go();
     }
 }
 
@@ -366,9 +374,9 @@ impl Shard {
         self.timers.borrow_mut().cancel(key)
     }
 
-    pub(crate) fn timers_max(&self) -> u32 {
-        // Connections and listeners have one timer each beside the counted ones.
-        self.limits.timers_max.saturating_add(self.limits.connections_max).saturating_add(16)
+    /// Timers set: those of sleeps and of drivers.
+    pub fn timers_set(&self) -> usize {
+        self.timers.borrow().len() as usize
     }
 
     /// The error of a full timer table.

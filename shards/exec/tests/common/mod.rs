@@ -1,15 +1,17 @@
 //! A shard on the simulator, and the ways tests drive it.
 #![allow(dead_code, clippy::unwrap_used, unreachable_pub, missing_docs)]
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use corelane_base::{BufferId, Clock, Completion, Kernel, KernelStats, Limits, Op, ShardId, Unpark, Wait};
-use corelane_exec::{BlockingPool, Runtime, Shard};
+use corelane_base::{
+    BufferId, Clock, Completion, Kernel, KernelStats, Limits, Op, ShardId, Token, Unpark, Wait,
+};
+use corelane_exec::{BlockingPool, Driver, Event, Runtime, Shard};
 use corelane_pools::{Chain, PoolConfig, Pools};
 use corelane_sim::{Sim, SimConfig, SimKernel, World};
 
@@ -146,12 +148,39 @@ impl<K: Kernel<Bytes = Chain>> Bench<K> {
     }
 }
 
+/// A driver that writes down what it is told.
+#[derive(Default)]
+pub struct Recorder {
+    /// Token and time of each timer that fired.
+    pub timers: RefCell<Vec<(Token, u64)>>,
+    /// Token and result of each completion.
+    pub completions: RefCell<Vec<(Token, i32)>>,
+    pub flushes: Cell<u64>,
+    /// What `flush` answers.
+    pub again: Cell<bool>,
+}
+
+impl Driver for Recorder {
+    fn complete(&self, _shard: &Shard, event: Event<'_>) {
+        self.completions.borrow_mut().push((event.token, event.result));
+    }
+
+    fn timer(&self, shard: &Shard, token: Token) {
+        self.timers.borrow_mut().push((token, shard.now().mono_ns));
+    }
+
+    fn flush(&self, _shard: &Shard) -> bool {
+        self.flushes.set(self.flushes.get() + 1);
+        self.again.get()
+    }
+}
+
 /// What a [`Watched`] kernel saw, and what it calls.
 #[derive(Clone, Default)]
 pub struct Watch {
-    pub rings: Arc<AtomicU64>,
+    rings: Arc<AtomicU64>,
     /// Lengths of the sleeps asked for.
-    pub sleeps: Rc<RefCell<Vec<Option<u64>>>>,
+    pub lengths: Rc<RefCell<Vec<Option<u64>>>>,
     on_sleep: Hook,
     on_clock: Hook,
 }
@@ -161,6 +190,11 @@ type Hook = Rc<RefCell<Option<Box<dyn FnOnce()>>>>;
 impl Watch {
     pub fn rings(&self) -> u64 {
         self.rings.load(Ordering::SeqCst)
+    }
+
+    /// How often the shard slept.
+    pub fn sleeps(&self) -> usize {
+        self.lengths.borrow().len()
     }
 
     /// Runs once, when the shard has fallen asleep: only a ring ends that sleep before its time.
@@ -213,7 +247,7 @@ impl Kernel for Watched {
 
     fn enter(&mut self, wait: Wait) -> std::io::Result<()> {
         if let Wait::Until(limit) = wait {
-            self.watch.sleeps.borrow_mut().push(limit);
+            self.watch.lengths.borrow_mut().push(limit);
             call(&self.watch.on_sleep);
         }
         self.sim.enter(wait)
