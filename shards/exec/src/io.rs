@@ -57,7 +57,7 @@ enum Slot {
     /// on is kept until then.
     Abandoned {
         closes: bool,
-        _keep: Option<Rc<dyn Any>>,
+        keep: Option<Rc<dyn Any>>,
     },
 }
 
@@ -89,6 +89,15 @@ impl IoSlots {
         }
         slot.1 = Slot::Waiting { waker: None, keep };
         Token::new(0, 0, slot.0, index)
+    }
+
+    /// Takes out what the operations keep: when the shard ends, no completion will.
+    pub(crate) fn take_kept(&mut self) -> Vec<Rc<dyn Any>> {
+        let kept = self.slots.iter_mut().filter_map(|(_, slot)| match slot {
+            Slot::Waiting { keep, .. } | Slot::Abandoned { keep, .. } => keep.take(),
+            Slot::Free { .. } | Slot::Done(_) => None,
+        });
+        kept.collect()
     }
 
     fn release(&mut self, index: u32) {
@@ -214,7 +223,7 @@ impl Drop for IoFuture {
         let slot = &mut io.slots[index as usize].1;
         match slot {
             Slot::Waiting { keep, .. } => {
-                *slot = Slot::Abandoned { closes: self.closes, _keep: keep.take() };
+                *slot = Slot::Abandoned { closes: self.closes, keep: keep.take() };
             }
             Slot::Done(done) => {
                 let close = (self.closes).then(|| u32::try_from(done.result).ok()).flatten();

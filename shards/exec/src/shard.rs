@@ -153,9 +153,12 @@ impl Shard {
         made
     }
 
+    /// Lets go of what may hold the shard: its locals, and the files that operations under way keep open.
     pub(crate) fn drop_locals(&self) {
         let locals = std::mem::take(&mut *self.locals.borrow_mut());
         drop(locals);
+        let kept = self.io.borrow_mut().take_kept();
+        drop(kept);
     }
 
     /// Makes the present turn the last one of [`Runtime::run`](crate::Runtime::run).
