@@ -20,7 +20,8 @@ use corelane_base::{Op, Sock, Token};
 
 use crate::shard::{Shard, current};
 
-/// Bytes of one read or write operation; longer ones are done in pieces.
+/// Bytes of one read operation; longer reads are done in pieces. A write is one operation, gone on with
+/// where the kernel took less.
 pub const FILE_IO_MAX: usize = 1 << 20;
 
 const O_RDONLY: i32 = 0;
@@ -149,7 +150,8 @@ impl File {
         Some(Rc::clone(&self.0) as Rc<dyn Any>)
     }
 
-    /// Reads up to `len` bytes at `offset`: fewer only at the end of the file. Allocates `len` bytes.
+    /// Reads up to `len` bytes at `offset`: fewer only at the end of the file. Allocates `len` bytes. A read
+    /// that meets the end costs one operation more, to be sure of it.
     ///
     /// # Errors
     /// As pread(2).
@@ -173,7 +175,8 @@ impl File {
             } else {
                 all.extend_from_slice(&data);
             }
-            if got < want {
+            // Less than asked for is not yet the end (read(2)): only nothing is.
+            if got == 0 {
                 break;
             }
         }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use corelane_base::{
     BufferId, Clock, Completion, Kernel, KernelStats, Limits, Op, ShardId, Token, Unpark, Wait,
 };
-use corelane_exec::{BlockingPool, Driver, Event, Runtime, Shard};
+use corelane_exec::{BlockingPool, Driver, Event, Runtime, Shard, Task};
 use corelane_pools::{Chain, PoolConfig, Pools};
 use corelane_sim::{Sim, SimConfig, SimKernel, World};
 
@@ -86,21 +86,37 @@ impl<K: Kernel<Bytes = Chain>> Bench<K> {
         self.rt.within(|shard| shard.spawn(future)).unwrap().detach();
     }
 
-    /// Turns until `future` is done.
-    pub fn run<T: 'static>(&mut self, future: impl Future<Output = T> + 'static) -> T {
+    fn start<T: 'static>(
+        &mut self,
+        future: impl Future<Output = T> + 'static,
+    ) -> (Task<()>, Rc<RefCell<Option<T>>>) {
         let out = Rc::new(RefCell::new(None));
         let into = Rc::clone(&out);
-        self.spawn(async move {
-            let value = future.await;
-            *into.borrow_mut() = Some(value);
+        let task = self.rt.within(|shard| {
+            shard.spawn(async move {
+                let value = future.await;
+                *into.borrow_mut() = Some(value);
+            })
         });
+        (task.unwrap(), out)
+    }
+
+    /// Turns until `future` is done.
+    pub fn run<T: 'static>(&mut self, future: impl Future<Output = T> + 'static) -> T {
+        let (task, out) = self.start(future);
         for _ in 0..200_000 {
             self.turn();
-            if let Some(value) = out.borrow_mut().take() {
-                return value;
+            if task.is_finished() {
+                return out.take().expect("the future panicked");
             }
         }
-        panic!("the future does not come to an end:\n{}", self.world.log());
+        self.stuck("the future does not come to an end");
+    }
+
+    fn stuck(&self, what: &str) -> ! {
+        let log = self.world.log();
+        let lines: Vec<&str> = log.lines().collect();
+        panic!("{what}; the last events:\n{}", lines[lines.len().saturating_sub(40)..].join("\n"));
     }
 
     /// Turns until `done`, with pauses in which other threads get on. Fails after some 30 seconds.
@@ -112,20 +128,14 @@ impl<K: Kernel<Bytes = Chain>> Bench<K> {
             }
             std::thread::sleep(Duration::from_micros(100));
         }
-        panic!("it does not happen:\n{}", self.world.log());
+        self.stuck("it does not happen");
     }
 
     /// As [`Bench::run`], where threads take part.
     pub fn run_with_threads<T: 'static>(&mut self, future: impl Future<Output = T> + 'static) -> T {
-        let out = Rc::new(RefCell::new(None));
-        let into = Rc::clone(&out);
-        self.spawn(async move {
-            let value = future.await;
-            *into.borrow_mut() = Some(value);
-        });
-        let seen = Rc::clone(&out);
-        self.until(|| seen.borrow().is_some());
-        out.take().unwrap()
+        let (task, out) = self.start(future);
+        self.until(|| task.is_finished());
+        out.take().expect("the future panicked")
     }
 
     /// Turns until nothing is left to do at this time.
@@ -139,7 +149,7 @@ impl<K: Kernel<Bytes = Chain>> Bench<K> {
                 return;
             }
         }
-        panic!("the shard does not come to rest:\n{}", self.world.log());
+        self.stuck("the shard does not come to rest");
     }
 
     fn progress(&self) -> (u64, u64) {
