@@ -98,10 +98,10 @@ where
     let Some(pool) = current().blocking.clone() else { return Err(BlockingError::NoPool) };
     let (done, result) = oneshot::channel();
     pool.submit(Box::new(move || {
-        // A panic drops `done`, which the waiting side reads as `Panicked`.
-        if let Ok(value) = std::panic::catch_unwind(AssertUnwindSafe(job)) {
-            drop(done.send(value));
-        }
+        // A panic drops `done`, which the waiting side reads as `Panicked`. A value that nobody waits for is
+        // dropped within, too: its panic must not cost the thread.
+        let run = move || drop(done.send(job()));
+        drop(std::panic::catch_unwind(AssertUnwindSafe(run)));
     }))
     .map_err(BlockingError::Full)?;
     result.await.map_err(|_| BlockingError::Panicked)

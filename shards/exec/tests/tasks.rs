@@ -216,26 +216,44 @@ fn tasks_max_tasks_live_and_one_more_is_refused_until_one_ends() {
 }
 
 #[test]
-fn a_task_woken_from_a_foreign_thread_runs() {
+fn a_task_woken_from_a_foreign_thread_runs_on_its_own() {
     let mut b = Bench::new();
-    let said = Arc::new(AtomicBool::new(false));
-    let (from, seen) = (Arc::clone(&said), Arc::clone(&said));
-    let mut thread = None;
-    let task = poll_fn(move |cx| {
-        if seen.load(Ordering::SeqCst) {
-            return Poll::Ready(thread::current().id());
-        }
-        if thread.is_none() {
-            let (waker, said) = (cx.waker().clone(), Arc::clone(&from));
-            thread = Some(thread::spawn(move || {
-                said.store(true, Ordering::SeqCst);
-                waker.wake();
-            }));
-        }
-        Poll::Pending
+    let (trap, drops) = (Trap::default(), Drops::default());
+    let (wait, spy) = (trap.wait(), drops.spy());
+    b.spawn(async move {
+        let _spy = spy;
+        wait.await;
     });
-    assert_eq!(b.run_with_threads(task), thread::current().id(), "it runs on its shard's thread");
-    assert!(b.shard().stats.mailbox_taken.get() >= 1);
+    b.turn();
+    let waker = trap.waker();
+    thread::spawn(move || waker.wake()).join().unwrap();
+    assert_eq!(trap.polls.get(), 1, "not there and then");
+    b.turn();
+    assert_eq!(trap.polls.get(), 2);
+    assert_eq!(b.shard().stats.mailbox_taken.get(), 1);
+}
+
+#[test]
+fn a_value_made_on_another_thread_comes_in() {
+    let mut b = Bench::new();
+    for _ in 0..50 {
+        let said = Arc::new(AtomicBool::new(false));
+        let mut started = false;
+        b.run_with_threads(poll_fn(move |cx| {
+            if said.load(Ordering::SeqCst) {
+                return Poll::Ready(());
+            }
+            // The wake may come while this poll still runs.
+            if !std::mem::replace(&mut started, true) {
+                let (waker, said) = (cx.waker().clone(), Arc::clone(&said));
+                thread::spawn(move || {
+                    said.store(true, Ordering::SeqCst);
+                    waker.wake();
+                });
+            }
+            Poll::Pending
+        }));
+    }
 }
 
 #[test]
