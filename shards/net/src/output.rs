@@ -21,7 +21,15 @@ pub(crate) struct Output {
     chain: Chain,
     /// The pools could give no buffer: the answer is incomplete and the connection must end.
     failed: bool,
+    /// More answers are about to follow this one.
+    burst: bool,
 }
+
+/// Room for a head without fields of its own, with some to spare.
+const HEAD_ROOM: usize = 256;
+
+/// The buffer of a pipelined burst: some sixty small answers.
+const BURST_ROOM: usize = 16 << 10;
 
 impl Output {
     pub(crate) fn len(&self) -> usize {
@@ -64,11 +72,18 @@ impl Output {
         self.chain.push(chunk);
     }
 
-    /// Makes sure that `len` bytes can be written without another buffer, where there is none yet.
+    /// Whether more requests stand behind the one that is answered next.
     #[inline]
-    pub(crate) fn begin(&mut self, pools: &Pools, len: usize) {
+    pub(crate) fn expect_more(&mut self, burst: bool) {
+        self.burst = burst;
+    }
+
+    /// Takes a buffer for a head and `body_len` bytes behind it, so that a small answer is one piece; a larger
+    /// one for a burst. Does nothing where one is being filled.
+    #[inline]
+    pub(crate) fn begin(&mut self, pools: &Pools, body_len: usize) {
         if self.tail.is_none() {
-            match pools.get(len) {
+            match pools.get(if self.burst { BURST_ROOM } else { HEAD_ROOM + body_len }) {
                 Ok(buf) => self.tail = Some(buf),
                 Err(Full { .. }) => self.failed = true,
             }

@@ -61,6 +61,12 @@ impl<S: Service> Http1<S> {
             None => h1::BodyLength::Unknown,
         };
         let date = self.date(shard);
+        let copied = match &body {
+            ResponseBody::Static(bytes) if bytes.len() <= COPY_MAX => bytes.len(),
+            ResponseBody::Bytes(bytes) if bytes.len() <= COPY_MAX => bytes.len(),
+            _ => 0,
+        };
+        conn.output.begin(shard.pools(), copied);
         let mut out = conn.output.writer(shard.pools());
         let server = self.config.server;
         let written = if headers.is_empty() {

@@ -206,8 +206,7 @@ impl<S: Service> Http1<S> {
         if self.drain.get() != Drain::No {
             conn.h1.close_after_response();
         }
-        // A pipelined burst gets one large buffer for all its answers.
-        conn.output.begin(shard.pools(), if behind == 0 { 1 } else { 16 << 10 });
+        conn.output.expect_more(behind > 0);
         let mut feed: Option<BodyFeed> = None;
         let signal = match request.body {
             h1::BodyKind::None => None,

@@ -453,7 +453,8 @@ impl<S: Service> Driver for Http1<S> {
         let more = self.resume_waiting(shard);
         self.evict_inboxes(shard);
         self.flush_dirty(shard);
-        more
+        // What a service called just now did to a body must not wait for the next completion.
+        more || !self.notices.is_empty()
     }
 }
 
