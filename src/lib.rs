@@ -35,6 +35,8 @@ pub mod config;
 pub mod drain;
 pub mod node;
 pub mod preflight;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use boot::{Running, Server, ShardInfo};
 pub use corelane_base::{Full, LimitError, Limits, ShardId};
