@@ -152,9 +152,10 @@ impl<K: Kernel<Bytes = Chain>> Bench<K> {
         self.stuck("the shard does not come to rest");
     }
 
-    fn progress(&self) -> (u64, u64) {
+    /// What moves as long as something goes on; an operation given back by the kernel is tried every turn.
+    fn progress(&self) -> [u64; 3] {
         let stats = &self.rt.shard().stats;
-        (stats.completions.get(), stats.tasks_polled.get())
+        [stats.completions.get(), stats.tasks_polled.get(), stats.submission_full.get()]
     }
 }
 
@@ -193,6 +194,7 @@ pub struct Watch {
     pub lengths: Rc<RefCell<Vec<Option<u64>>>>,
     on_sleep: Hook,
     on_clock: Hook,
+    fails: Rc<Cell<bool>>,
 }
 
 type Hook = Rc<RefCell<Option<Box<dyn FnOnce()>>>>;
@@ -205,6 +207,11 @@ impl Watch {
     /// How often the shard slept.
     pub fn sleeps(&self) -> usize {
         self.lengths.borrow().len()
+    }
+
+    /// From now on the kernel refuses to be entered.
+    pub fn fail_enters(&self) {
+        self.fails.set(true);
     }
 
     /// Runs once, when the shard has fallen asleep: only a ring ends that sleep before its time.
@@ -256,6 +263,9 @@ impl Kernel for Watched {
     }
 
     fn enter(&mut self, wait: Wait) -> std::io::Result<()> {
+        if self.watch.fails.get() {
+            return Err(std::io::Error::other("this kernel is gone"));
+        }
         if let Wait::Until(limit) = wait {
             self.watch.lengths.borrow_mut().push(limit);
             call(&self.watch.on_sleep);
