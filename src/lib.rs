@@ -1,30 +1,304 @@
 //! Corelane: a thread-per-core io_uring server runtime for bare-metal Linux.
 //!
 //! One pinned thread per CPU owns a *shard*: its connections, timers, memory and state. Nothing on a shard
-//! blocks, locks or waits for another thread.
+//! blocks, locks or waits for another thread. A service is an [`App`] made once on each shard:
 //!
 //! ```no_run
-//! use corelane::{App, Server};
+//! use corelane::{App, Server, StartError};
+//! use std::cell::Cell;
 //!
-//! fn main() -> Result<(), corelane::StartError> {
-//!     Server::new("127.0.0.1:8080".parse().expect("an address"))
-//!         .serve(|_shard| App::new(()).get("/", |_| "hello"))
+//! fn main() -> Result<(), StartError> {
+//!     Server::new(([0, 0, 0, 0], 8080).into()).cpus(vec![0, 1]).serve(|shard| {
+//!         let hits = Cell::new(0_u64); // of this shard alone: no lock, no atomic
+//!         App::new(hits)
+//!             .get("/", |_| "hello\n")
+//!             .get("/hello/{name}", |request| request.param("name").map(|name| format!("hello, {name}\n")))
+//!             .get("/hits", move |request| {
+//!                 let hits = request.state();
+//!                 hits.set(hits.get() + 1);
+//!                 format!("request {} to shard {} of {}\n", hits.get(), shard.id.0, shard.shards)
+//!             })
+//!     })
 //! }
 //! ```
 //!
-//! # What runs where
-//! - A handler given to [`App::get`] and its like runs inside the shard's turn: it must not block, may not
-//!   wait, and allocates nothing on the way.
-//! - A handler given to [`App::get_async`] and its like is a task of the shard: it may await what this crate
-//!   offers ([`sleep`], [`TcpStream`], [`fs::File`], [`blocking()`], request and response bodies).
-//! - State made in the closure of [`Server::serve`] lives on one shard only and need not be `Send`.
+//! [`Server::serve`] returns once SIGTERM or SIGINT has drained the node ([`drain`] has the steps);
+//! [`Server::start`] returns a handle instead. All examples below run without sockets, by the module
+//! `corelane::testing` (cargo feature `testing`).
+//!
+//! # Two kinds of handlers
+//! - One given to [`App::get`] and its like runs **inside the shard's turn**, with the request borrowed from
+//!   the receive buffer. It answers at once: it may not wait and must not block. Nothing is allocated on its way.
+//! - One given to [`App::get_async`] and its like is a **task of the shard**. It owns its request and may await
+//!   what this crate offers: bodies, [`sleep`], [`TcpStream`], [`fs::File`], [`blocking()`], other tasks. It
+//!   costs a few allocations (head, body, future, task), and is cancelled when its client leaves or after
+//!   [`Limits::handler_time`].
+//!
+//! [`App::route_either`] decides by request: a cache answers a hit inline and a miss later.
+//!
+//! What a handler may return is listed at [`IntoResponse`]: text, bytes, [`Json`], [`Status`], [`Redirect`],
+//! `Option` (`None` is 404), `Result` of any two of them, or a whole [`Response`].
+//!
+//! ```
+//! use corelane::testing::TestServer;
+//! use corelane::{App, Json, Redirect, Reject, Request, Response, Status};
+//!
+//! fn search(request: &Request<'_, ()>) -> Result<Json<Vec<String>>, Reject> {
+//!     let word = request.query_param("q").ok_or(Reject::new(400, "q is missing"))?;
+//!     Ok(Json(vec![word.to_uppercase()]))
+//! }
+//!
+//! let server = TestServer::new(|_| {
+//!     App::new(())
+//!         .get("/users/{id}", |request| request.param("id").map(|id| format!("user {id}")))
+//!         .get("/files/{*path}", |request| request.param_raw("path").map(str::to_owned))
+//!         .get("/search", search)
+//!         .put("/users/{id}", |_| Status::NO_CONTENT)
+//!         .get("/old", |_| Redirect::permanent("/new"))
+//!         .get("/new", |_| Response::text("new").header("cache-control", &b"max-age=60"[..]))
+//!         .fallback(|_| (404, "no such page"))
+//! });
+//! assert_eq!(server.get("/users/a%20b").text(), "user a b");
+//! assert_eq!(server.get("/files/x/y.png").text(), "x/y.png");
+//! assert_eq!(server.get("/search?q=oak").json::<Vec<String>>(), ["OAK"]);
+//! assert_eq!(server.get("/search").status(), 400);
+//! assert_eq!(server.get("/old").header("location"), Some("/new"));
+//! assert_eq!(server.get("/nowhere").text(), "no such page");
+//! ```
+//!
+//! # State of a shard
+//! What the closure of [`Server::serve`] makes lives on one shard and need not be `Send`: a `Cell`, a `RefCell`
+//! or an `Rc` will do. Requests of one client may reach any shard, so this is for caches, counters and
+//! connections, not for facts that all shards must agree on. Hold no borrow of it across an `.await`: another
+//! task of the shard may want it meanwhile.
+//!
+//! ```
+//! use corelane::testing::TestServer;
+//! use corelane::{App, OwnedRequest, Reject};
+//! use std::cell::RefCell;
+//! use std::collections::HashMap;
+//!
+//! type Store = RefCell<HashMap<String, String>>;
+//!
+//! async fn put(mut request: OwnedRequest<Store>) -> Result<(), Reject> {
+//!     let value = request.text(64 << 10).await?; // 413 past 64 KiB, 400 where it is not text
+//!     let key = request.param("key").ok_or(Reject::new(400, "the key is not text"))?.into_owned();
+//!     request.state().borrow_mut().insert(key, value);
+//!     Ok(())
+//! }
+//!
+//! let server = TestServer::new(|_| {
+//!     App::new(Store::default())
+//!         .post_async("/{key}", put)
+//!         .get("/{key}", |request| request.state().borrow().get(&*request.param("key")?).cloned())
+//! });
+//! assert_eq!(server.get("/tree").status(), 404);
+//! assert_eq!(server.post("/tree", "oak").status(), 204);
+//! assert_eq!(server.get("/tree").text(), "oak");
+//! ```
+//!
+//! # Bodies
+//! A request's body is read by async handlers: whole by [`OwnedRequest::collect`], `text` and `json`, each with
+//! a maximum, or piece by piece by [`OwnedRequest::chunk`]. While too much lies unread the connection stops
+//! receiving, so memory stays bounded. A streamed answer is fed through [`body_channel`]: `send` waits while
+//! the client is slow and fails once it is gone.
+//!
+//! ```
+//! use corelane::testing::TestServer;
+//! use corelane::{App, OwnedRequest, Response, Status, body_channel, spawn};
+//!
+//! async fn upper(mut request: OwnedRequest<()>) -> Result<Response, Status> {
+//!     let (mut sender, stream) = body_channel(64 << 10); // bytes on their way at most
+//!     let pump = async move {
+//!         while let Ok(Some(piece)) = request.chunk().await {
+//!             if sender.send(piece.to_ascii_uppercase()).await.is_err() {
+//!                 return; // the client is gone
+//!             }
+//!         }
+//!         sender.finish(); // without it the answer is cut, so that the client can tell
+//!     };
+//!     spawn(pump).map_err(|_full| Status::SERVICE_UNAVAILABLE)?.detach();
+//!     Ok(Response::stream("text/plain", None, stream))
+//! }
+//!
+//! let server = TestServer::new(|_| App::new(()).post_async("/upper", upper));
+//! assert_eq!(server.post("/upper", "quiet").text(), "QUIET");
+//! ```
+//!
+//! # Middleware
+//! [`Middleware`] sees every request before its handler and every answer after it; [`Log`], [`Cors`] and
+//! [`SetHeader`] are there already.
+//!
+//! ```
+//! use corelane::testing::{TestRequest, TestServer};
+//! use corelane::{App, Middleware, Request, Response, SetHeader, Status};
+//!
+//! struct Token(&'static str);
+//!
+//! impl<S> Middleware<S> for Token {
+//!     fn before(&self, request: &Request<'_, S>) -> Option<Response> {
+//!         let known = request.header("authorization") == Some(self.0);
+//!         (!known).then(|| Response::status(401))
+//!     }
+//! }
+//!
+//! let server = TestServer::new(|_| {
+//!     App::new(())
+//!         .middleware(SetHeader::new("x-frame-options", "DENY"))
+//!         .middleware(Token("Bearer secret"))
+//!         .get("/", |_| Status::OK)
+//! });
+//! assert_eq!(server.get("/").status(), 401);
+//! assert_eq!(server.get("/").header("x-frame-options"), Some("DENY"));
+//! assert_eq!(server.send(&TestRequest::get("/").header("authorization", "Bearer secret")).status(), 200);
+//! ```
+//!
+//! # Timers, tasks and connections out
+//! [`spawn`] starts a task on the same shard, [`sleep`] waits, [`timeout`] bounds any future, and
+//! [`TcpStream::connect`] goes through the shard's own ring. A task that outlives its request is
+//! [detached](Task::detach); a dropped request drops what it awaits.
+//!
+//! ```
+//! use corelane::testing::TestServer;
+//! use corelane::{App, OwnedRequest, Reject, TcpStream, timeout};
+//! use std::net::SocketAddr;
+//! use std::time::Duration;
+//!
+//! const UPSTREAM: ([u8; 4], u16) = ([198, 51, 100, 7], 6379);
+//!
+//! async fn ping(_: OwnedRequest<()>) -> Result<Vec<u8>, Reject> {
+//!     let talk = async {
+//!         let stream = TcpStream::connect(SocketAddr::from(UPSTREAM)).await?;
+//!         stream.write_all("PING\r\n").await?;
+//!         stream.read().await
+//!     };
+//!     match timeout(Duration::from_secs(1), talk).await {
+//!         Ok(Ok(answer)) => Ok(answer.to_vec()),
+//!         Ok(Err(error)) => Err(Reject::new(502, error.to_string())),
+//!         Err(_elapsed) => Err(Reject::new(504, "upstream is slow")),
+//!     }
+//! }
+//!
+//! let server = TestServer::new(|_| App::new(()).get_async("/ping", ping));
+//! assert_eq!(server.get("/ping").status(), 502); // nobody is there
+//! server.serve(UPSTREAM.into(), |peer| {
+//!     if peer.received() == b"PING\r\n" {
+//!         peer.take();
+//!         peer.write(b"+PONG\r\n");
+//!     }
+//! });
+//! assert_eq!(server.get("/ping").text(), "+PONG\r\n");
+//! ```
+//!
+//! # Files, and what must block
+//! [`fs`] reads and writes through the ring. For what has no such way (directories, name look-ups, password
+//! hashes, a library that blocks) there is [`blocking()`]: a bounded pool of threads that all shards share.
+//!
+//! ```
+//! use corelane::testing::TestServer;
+//! use corelane::{App, OwnedRequest, Status, blocking, fs};
+//!
+//! async fn motd(_: OwnedRequest<()>) -> Result<Vec<u8>, Status> {
+//!     let file = fs::File::open("motd.txt").await.map_err(|_| Status::NOT_FOUND)?;
+//!     file.read_at(0, 4096).await.map_err(|_| Status::INTERNAL_SERVER_ERROR)
+//! }
+//!
+//! async fn sum(_: OwnedRequest<()>) -> Result<String, Status> {
+//!     let sum = blocking(|| (1..=1_000_000_u64).sum::<u64>()).await; // on another thread
+//!     sum.map(|sum| sum.to_string()).map_err(|_full| Status::SERVICE_UNAVAILABLE)
+//! }
+//!
+//! let server = TestServer::builder()
+//!     .world(|world| world.put_file("motd.txt", b"be kind"))
+//!     .start(|_| App::new(()).get_async("/motd", motd).get_async("/sum", sum));
+//! assert_eq!(server.get("/motd").body(), b"be kind");
+//! assert_eq!(server.get("/sum").text(), "500000500000");
+//! ```
+//!
+//! # Hooks
+//! A shard accepts only after its start hooks succeeded; one that fails ends the start with its error. Drain
+//! hooks run after the last answer.
+//!
+//! ```
+//! use corelane::testing::TestServer;
+//! use corelane::{App, fs};
+//! use std::cell::RefCell;
+//!
+//! let app = |_| {
+//!     App::new(RefCell::new(Vec::new()))
+//!         .on_start(|rules| async move {
+//!             *rules.borrow_mut() = fs::File::open("rules").await?.read_at(0, 1 << 20).await?;
+//!             Ok(())
+//!         })
+//!         .on_drain(|rules| async move { rules.borrow_mut().clear() })
+//!         .get("/", |request| request.state().borrow().clone())
+//! };
+//! let server = TestServer::builder().world(|world| world.put_file("rules", b"none")).start(app);
+//! assert_eq!(server.get("/").body(), b"none");
+//! server.drain();
+//! assert!(server.state().borrow().is_empty());
+//! assert!(TestServer::builder().try_start(app).is_err()); // there is no such file
+//! ```
+//!
+//! # Limits
+//! Whatever can grow has a maximum in [`Limits`], with a default and a stated behaviour at it: a refusal, a
+//! pause, a deadline. `docs/LIMITS.md` lists them with their counters. What one call may not have now is
+//! answered [`Full`]; nothing queues without end.
+//!
+//! ```
+//! use corelane::testing::TestServer;
+//! use corelane::{App, Limits};
+//! use std::time::Duration;
+//!
+//! let limits = Limits { head_time: Duration::from_secs(2), connections_max: 1_000, ..Limits::default() };
+//! // Server::new(addr).limits(limits), or here:
+//! let server = TestServer::builder().limits(limits).start(|_| App::new(()).get("/", |_| "hello"));
+//! assert!(server.request("GET / HT").starts_with(b"HTTP/1.1 408 ")); // half a head, two seconds long
+//! ```
+//!
+//! # Testing your service
+//! With the feature `testing` as a development dependency, `corelane::testing::TestServer` takes the closure
+//! that `Server::serve` gets and runs it as a whole shard on a simulated kernel: no sockets, no real time.
+//!
+//! ```
+//! use corelane::testing::{Faults, TestServer};
+//! use corelane::{App, OwnedRequest, sleep};
+//! use std::time::Duration;
+//!
+//! async fn report(_: OwnedRequest<()>) -> &'static str {
+//!     sleep(Duration::from_secs(20)).await;
+//!     "done"
+//! }
+//!
+//! fn app() -> App<()> {
+//!     App::new(()).get_async("/report", report)
+//! }
+//!
+//! let server = TestServer::new(|_| app());
+//! assert_eq!(server.get("/report").text(), "done"); // at once: the fake clock jumps
+//!
+//! let connection = server.connect(); // or step by step
+//! connection.write("GET /report HTTP/1.1\r\nHost: t\r\n\r\n");
+//! server.advance(Duration::from_secs(19));
+//! assert!(connection.read().is_empty());
+//! connection.reset(); // a client that leaves ends its handler
+//! assert_eq!(server.tasks(), 0);
+//!
+//! // Short reads, partial sends, late completions: no client may notice, whatever the seed.
+//! let server = TestServer::builder().faults(7, Faults::benign(0.1)).start(|_| app());
+//! assert_eq!(server.get("/report").text(), "done");
+//! ```
 //!
 //! # What does not work here
 //! Crates bound to another runtime's reactor (tokio's sockets and timers, and all that builds on them: reqwest,
 //! tonic, sqlx with its tokio feature) find no reactor on a shard and panic or hang. Either run them in a
 //! runtime of their own on another thread and talk to it by channels whose wakers work anywhere (the
 //! `futures` kind), or wrap single calls in [`blocking()`]. Plain futures, `async` channels and locks of the
-//! `futures` and `async-*` families work.
+//! `futures` and `async-*` families work. A future need not be `Send`, and none is ever moved to another
+//! thread.
+//!
+//! There is no TLS, no HTTP/2 and no HTTP client in this version, and no way from one shard to another but
+//! [`ShardHandle::send`].
 //!
 //! Not here: the node's own command line (the `corelane` binary).
 
@@ -38,14 +312,15 @@ pub mod preflight;
 #[cfg(feature = "testing")]
 pub mod testing;
 
-pub use boot::{Running, Server, ShardInfo};
+pub use boot::{Running, Server, ShardInfo, Stopper};
 pub use corelane_base::{Full, LimitError, Limits, ShardId};
 pub use corelane_exec::{
-    BlockingError, Elapsed, Shard, Sleep, Task, TaskError, blocking, fs, sleep, spawn, timeout,
+    BlockingError, Elapsed, Shard, ShardHandle, Sleep, Task, TaskError, blocking, fs, sleep, spawn, timeout,
 };
 pub use corelane_http::{
-    Answer, App, Cors, Html, IntoResponse, Json, Log, Method, Middleware, OwnedRequest, Redirect, Reject,
-    Request, Response, ResponseBody, SetHeader, Status, Version, WebSocketAccept, websocket_accept,
+    Answer, App, Cors, Fields, HookError, Html, IntoResponse, Json, Log, Method, Middleware, OwnedRequest,
+    Redirect, Reject, Request, Response, ResponseBody, RouteError, SetHeader, Status, Version,
+    WebSocketAccept, websocket_accept,
 };
 pub use corelane_net::{Body, BodyError, BodySender, BodyStream, Disconnected, TcpStream, body_channel};
 pub use corelane_uring::Features as RingFeatures;
