@@ -90,6 +90,7 @@ impl<K: Kernel<Bytes = Chain>> Runtime<K> {
     /// Runs `f` with this shard as the current one, as if inside a turn: for start-up.
     pub fn within<R>(&mut self, f: impl FnOnce(&Rc<Shard>) -> R) -> R {
         let _current = Entered::enter(&self.shard);
+        self.shard.now.set(self.kernel.clock());
         f(&self.shard)
     }
 
@@ -119,10 +120,11 @@ impl<K: Kernel<Bytes = Chain>> Runtime<K> {
         bump(&shard.stats.turns);
         shard.now.set(self.kernel.clock());
 
-        let mut more = self.take_completions(&shard);
         let taken = shard.stats.completions.get();
+        let mut more = self.take_completions(&shard);
         more |= take_mail(&shard);
         more |= run_tasks(&shard);
+        self.meet_drivers(&shard);
         self.fire_timers(&shard);
         for at in 0..self.drivers.len() {
             more |= self.drivers[at].flush(&shard);
@@ -140,11 +142,17 @@ impl<K: Kernel<Bytes = Chain>> Runtime<K> {
         Ok(Turn::Idle)
     }
 
+    /// Takes up drivers that were added since.
     #[inline]
-    fn take_completions(&mut self, shard: &Rc<Shard>) -> bool {
+    fn meet_drivers(&mut self, shard: &Shard) {
         if self.drivers.len() != shard.drivers().len() {
             self.drivers.clone_from(&shard.drivers());
         }
+    }
+
+    #[inline]
+    fn take_completions(&mut self, shard: &Rc<Shard>) -> bool {
+        self.meet_drivers(shard);
         let budget = shard.limits.completion_budget;
         let mut taken = 0;
         while taken < budget {
@@ -227,7 +235,7 @@ impl<K: Kernel<Bytes = Chain>> Runtime<K> {
         if !shard.ops.borrow().is_empty() {
             return self.kernel.enter(Wait::No);
         }
-        let now = shard.now().mono_ns;
+        let mut now = shard.now().mono_ns;
         let next = self.next_deadline();
         let spin = u64::try_from(shard.limits.busy_poll.as_nanos()).unwrap_or(0);
         if spin > 0 {
@@ -242,12 +250,14 @@ impl<K: Kernel<Bytes = Chain>> Runtime<K> {
                 if !shard.remote.is_empty() {
                     return Ok(());
                 }
+                shard.now.set(self.kernel.clock());
+                now = shard.now().mono_ns;
                 if let Some(completion) = self.kernel.pop() {
                     bump(&shard.stats.completions);
                     self.dispatch(shard, completion);
                     return Ok(());
                 }
-                if self.kernel.clock().mono_ns >= end {
+                if now >= end {
                     break;
                 }
                 std::hint::spin_loop();

@@ -438,6 +438,9 @@ impl<S: Service> Driver for Http1<S> {
     fn timer(&self, shard: &Shard, token: Token) {
         match token.tag() {
             tag::TIMER => self.with(shard, token.index(), |conn| {
+                if conn.key.generation & 0xffff != u32::from(token.generation()) {
+                    return; // of a connection that ended in this very turn
+                }
                 conn.timer = None;
                 conn.timer_ns = NEVER;
                 self.deadline(shard, conn);
