@@ -63,6 +63,8 @@ struct Slot {
     outcome: Option<i32>,
     unsent: Option<Chain>,
     writer: Option<Waker>,
+    /// A [`Writing`] stands.
+    writing: bool,
     dropped: bool,
     cancelled: bool,
 }
@@ -80,6 +82,7 @@ impl Slot {
             outcome: None,
             unsent: None,
             writer: None,
+            writing: false,
             dropped: false,
             cancelled: false,
         }
@@ -443,7 +446,7 @@ impl TcpStream {
     /// Connects to an address. No deadline of its own but the kernel's (about two minutes).
     ///
     /// # Errors
-    /// As connect(2); `OutOfMemory` when the shard holds `connections_max` streams.
+    /// As connect(2); `OutOfMemory` when the shard holds `connections_max + descriptors_headroom` streams.
     ///
     /// # Panics
     /// Outside a shard.
@@ -489,7 +492,7 @@ impl TcpStream {
     fn begin(&self, shard: &Shard, op: impl FnOnce(Token, &mut Slot) -> Op<Chain>, tag: u8) {
         let token = self.table.token(tag, self.key);
         self.table.with(self.key, |slot| {
-            assert!(slot.writer.is_none(), "two writers on one stream");
+            assert_eq!(slot.under_way, 0, "one operation at a time beside the receive");
             slot.outcome = None;
             slot.under_way += 1;
             let op = op(token, slot);
@@ -507,6 +510,26 @@ impl TcpStream {
                 }
             })
         })
+    }
+
+    /// The one writer: waits for what an earlier one, dropped half-way, left under way.
+    async fn writing(&self) -> Writing<'_> {
+        self.table.with(self.key, |slot| {
+            assert!(!slot.writing, "two writers on one stream");
+            slot.writing = true;
+        });
+        let writing = Writing(self);
+        poll_fn(|cx| {
+            self.table.with(self.key, |slot| {
+                if slot.under_way == 0 {
+                    return Poll::Ready(());
+                }
+                slot.writer = Some(cx.waker().clone());
+                Poll::Pending
+            })
+        })
+        .await;
+        writing
     }
 
     /// The next bytes, as many as have come; empty at the end of the stream.
@@ -544,20 +567,10 @@ impl TcpStream {
     /// As send(2).
     ///
     /// # Panics
-    /// If another `write_all` of this stream is under way.
+    /// If another `write_all` or [`shutdown`](TcpStream::shutdown) of this stream is being awaited.
     pub async fn write_all(&self, bytes: impl Into<Bytes>) -> io::Result<()> {
         let mut rest: Bytes = bytes.into();
-        // A write that was dropped earlier may still be under way: wait for it first.
-        poll_fn(|cx| {
-            self.table.with(self.key, |slot| {
-                let busy = slot.under_way > 0;
-                if busy {
-                    slot.writer = Some(cx.waker().clone());
-                }
-                if busy { Poll::Pending } else { Poll::Ready(()) }
-            })
-        })
-        .await;
+        let _writing = self.writing().await;
         while !rest.is_empty() {
             let piece = rest.split_to(rest.len().min(SEND_MAX));
             let shard = current();
@@ -579,11 +592,15 @@ impl TcpStream {
         Ok(())
     }
 
-    /// Ends our side: the peer reads the end of the stream.
+    /// Ends our side: the peer reads the end of the stream, after what a `write_all` that was dropped left.
     ///
     /// # Errors
     /// As shutdown(2).
+    ///
+    /// # Panics
+    /// As [`write_all`](TcpStream::write_all).
     pub async fn shutdown(&self) -> io::Result<()> {
+        let _writing = self.writing().await;
         let shard = current();
         self.begin(
             &shard,
@@ -597,6 +614,18 @@ impl TcpStream {
             e if e < 0 => Err(error(-e)),
             _ => Ok(()),
         }
+    }
+}
+
+/// Stands while somebody writes or shuts down.
+struct Writing<'a>(&'a TcpStream);
+
+impl Drop for Writing<'_> {
+    fn drop(&mut self) {
+        self.0.table.with(self.0.key, |slot| {
+            slot.writing = false;
+            slot.writer = None;
+        });
     }
 }
 

@@ -1,11 +1,15 @@
 //! A shard on the simulator with a service made of a closure.
 #![allow(dead_code, clippy::unwrap_used, unreachable_pub, missing_docs)]
 
+use std::cell::RefCell;
+use std::future::Future;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use corelane_base::{Limits, ListenerId, ShardId};
-use corelane_exec::Runtime;
+use corelane_exec::{BlockingPool, Runtime, Shard};
+use corelane_net::stream::Streams;
 use corelane_net::{Answer, Http1, Http1Config, Incoming, Response, Service};
 use corelane_pools::{PoolConfig, Pools};
 use corelane_sim::{Faults, Peer, Sim, SimConfig, SimKernel, World};
@@ -141,6 +145,121 @@ impl Bench {
         assert_eq!(self.pools.stats().lent(), 0, "pool buffers left");
         assert_eq!(self.rt.shard().tasks_alive(), 0, "tasks left");
         assert_eq!(self.http.stats.accepted.get(), self.http.stats.closed.get());
+    }
+}
+
+/// A shard on the simulator that serves nothing yet.
+pub struct Shards {
+    pub rt: Runtime<SimKernel>,
+    pub world: World,
+}
+
+impl Shards {
+    pub fn new() -> Shards {
+        Shards::on(SimConfig::default(), Limits::default())
+    }
+
+    pub fn on(config: SimConfig, limits: Limits) -> Shards {
+        Shards::made(config, limits, None)
+    }
+
+    /// With threads for what must block.
+    pub fn blocking(pool: &Arc<BlockingPool>) -> Shards {
+        Shards::made(SimConfig::default(), Limits::default(), Some(Arc::clone(pool)))
+    }
+
+    fn made(config: SimConfig, limits: Limits, blocking: Option<Arc<BlockingPool>>) -> Shards {
+        let (kernel, world) = Sim::new(config);
+        let pools = Pools::new(&PoolConfig { guard: false, poison: true, ..PoolConfig::default() }).unwrap();
+        Shards { rt: Runtime::new(ShardId(0), limits, pools, kernel, blocking), world }
+    }
+
+    pub fn shard(&self) -> &Rc<Shard> {
+        self.rt.shard()
+    }
+
+    /// Starts a task and leaves it to itself.
+    pub fn spawn(&mut self, future: impl Future<Output = ()> + 'static) {
+        self.rt.within(|shard| shard.spawn(future)).unwrap().detach();
+    }
+
+    /// Turns until `future` is done.
+    pub fn run<T: 'static>(&mut self, future: impl Future<Output = T> + 'static) -> T {
+        self.drive(future, 200_000, || ())
+    }
+
+    /// As `run`, with pauses in which other threads get on; for some 30 seconds at most.
+    pub fn run_with_threads<T: 'static>(&mut self, future: impl Future<Output = T> + 'static) -> T {
+        self.drive(future, 300_000, || std::thread::sleep(Duration::from_micros(100)))
+    }
+
+    fn drive<T: 'static>(
+        &mut self,
+        future: impl Future<Output = T> + 'static,
+        turns: u32,
+        between: impl Fn(),
+    ) -> T {
+        let out = Rc::new(RefCell::new(None));
+        let into = Rc::clone(&out);
+        let task = self.rt.within(|shard| {
+            shard.spawn(async move {
+                let value = future.await;
+                *into.borrow_mut() = Some(value);
+            })
+        });
+        let task = task.unwrap();
+        for _ in 0..turns {
+            self.rt.turn(true).unwrap();
+            if task.is_finished() {
+                return out.take().expect("the future panicked");
+            }
+            between();
+        }
+        self.stuck("the future does not come to an end");
+    }
+
+    fn stuck(&self, what: &str) -> ! {
+        let log = self.world.log();
+        let lines: Vec<&str> = log.lines().collect();
+        panic!("{what}; the last events:\n{}", lines[lines.len().saturating_sub(40)..].join("\n"));
+    }
+
+    /// Turns until nothing is left to do at this time.
+    pub fn settle(&mut self) {
+        let mut quiet = 0;
+        for _ in 0..50_000 {
+            let before = self.progress();
+            self.rt.turn(true).unwrap();
+            quiet = if before == self.progress() && self.world.is_idle() { quiet + 1 } else { 0 };
+            if quiet > 3 {
+                return;
+            }
+        }
+        self.stuck("the shard does not come to rest");
+    }
+
+    /// What moves as long as something goes on; an operation given back by the kernel is tried every turn.
+    fn progress(&self) -> [u64; 3] {
+        let stats = &self.rt.shard().stats;
+        [stats.completions.get(), stats.tasks_polled.get(), stats.submission_full.get()]
+    }
+
+    /// Plain streams open.
+    pub fn streams(&mut self) -> usize {
+        self.rt.within(|shard| Streams::of(shard).len())
+    }
+
+    /// Ends accepting, so that no operation is left under way.
+    pub fn drain(&mut self) {
+        self.rt.within(|shard| Streams::of(shard).drain(shard));
+        self.settle();
+        assert!(self.rt.within(|shard| Streams::of(shard).is_drained()), "not drained");
+    }
+
+    /// Nothing is left behind: no stream, no operation, no descriptor, no buffer.
+    pub fn check_quiet(&mut self) {
+        assert_eq!(self.streams(), 0, "streams left");
+        self.world.check_quiet();
     }
 }
 
