@@ -431,9 +431,11 @@ impl Driver for Streams {
 
     fn timer(&self, shard: &Shard, token: Token) {
         debug_assert_eq!(token.tag(), tag::ACCEPT_TIMER);
+        let full = self.len() >= self.streams_max;
         let mut acceptors = self.acceptors.borrow_mut();
         let at = token.index() as usize;
-        acceptors[at].paused = false;
+        // Where all streams are taken meanwhile, the next one that closes resumes.
+        acceptors[at].paused = full && !acceptors[at].closing;
         self.arm_accept(shard, &mut acceptors[at], at);
     }
 

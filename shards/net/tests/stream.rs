@@ -704,6 +704,31 @@ fn an_accept_that_fails_rests_and_tries_again() {
 }
 
 #[test]
+fn a_rest_that_ends_while_the_table_is_full_does_not_accept() {
+    let mut b = few(1, Faults::none().with(Fault::AcceptTableFull, 1.0));
+    let (listener, held) = holding(&mut b);
+    let server = b.world.serve(addr());
+    let lost = b.world.connect(listener);
+    b.settle();
+    assert!(lost.is_eof());
+    b.world.set_faults(Faults::none());
+    // The only place is taken by an outbound stream while the accept rests.
+    let outbound = Rc::new(b.run(async { TcpStream::connect(addr()).await.unwrap() }));
+    let waiting = b.world.connect(listener);
+    b.world.advance(ms(200));
+    b.settle();
+    assert_eq!(held.get(), 0);
+    assert!(!waiting.is_over());
+    drop_inside(&mut b, outbound);
+    b.settle();
+    assert_eq!(held.get(), 1);
+    drop((waiting, server));
+    b.settle();
+    b.drain();
+    b.check_quiet();
+}
+
+#[test]
 fn a_connection_that_finds_no_task_is_closed() {
     let limits = Limits { tasks_max: 2, ..Limits::default() };
     let mut b = Shards::on(SimConfig::of(&limits), limits);
