@@ -655,8 +655,11 @@ impl TcpAcceptor {
         F: Fn(TcpStream) -> Fut + 'static,
         Fut: Future<Output = ()> + 'static,
     {
+        let handler = Rc::new(handler);
         Streams::of(shard).listen(shard, listener, move |stream| {
-            if let Ok(task) = spawn(handler(stream)) {
+            let handler = Rc::clone(&handler);
+            // All of the handler within the task: a panic before its first await, too, costs one connection.
+            if let Ok(task) = spawn(async move { handler(stream).await }) {
                 task.detach();
             }
         });

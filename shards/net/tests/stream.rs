@@ -745,6 +745,31 @@ fn a_connection_that_finds_no_task_is_closed() {
 }
 
 #[test]
+fn a_handler_that_panics_costs_one_connection() {
+    let mut b = Shards::new();
+    let listener = b.world.add_listener();
+    b.rt.within(|shard| {
+        let calls = Cell::new(0);
+        TcpAcceptor::serve(shard, listener, move |stream: TcpStream| {
+            calls.set(calls.get() + 1);
+            assert!(calls.get() != 1, "before the future is made");
+            let second = calls.get() == 2;
+            async move {
+                assert!(!second, "within it");
+                stream.write_all("well").await.unwrap();
+            }
+        });
+    });
+    let peers: Vec<Peer> = (0..3).map(|_| b.world.connect(listener)).collect();
+    b.settle();
+    assert!(peers.iter().all(Peer::is_eof));
+    assert_eq!(peers[2].take(), b"well");
+    assert_eq!(b.shard().stats.tasks_panicked.get(), 2);
+    b.drain();
+    b.check_quiet();
+}
+
+#[test]
 fn a_drain_takes_what_is_queued_and_then_is_done_with_its_listeners() {
     for seed in seeds(50) {
         let faults = Faults::none().with(Fault::Delay, 0.3).with(Fault::MultishotEnd, 0.3);
