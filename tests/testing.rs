@@ -165,6 +165,13 @@ fn streamed_bodies_come_piece_by_piece_and_wait_for_a_slow_reader() {
     assert_eq!((answer.text(), answer.header("transfer-encoding")), ("0 1 2 ", Some("chunked")));
     assert_eq!(server.now(), Duration::from_secs(3));
 
+    // Each tick at its own time, although the test looks only at the end of them all; framed by the close.
+    let connection = server.connect();
+    connection.write("GET /ticks HTTP/1.0\r\n\r\n");
+    server.advance(Duration::from_secs(3));
+    assert!(connection.is_over());
+    assert_eq!(connection.response().text(), "0 1 2 ");
+
     let connection = server.connect();
     connection.stop_reading();
     connection.send(&TestRequest::get("/much"));
@@ -198,6 +205,7 @@ fn blocking_jobs_run_on_real_threads_while_the_clock_stands() {
     assert_eq!(server.get("/").text(), "meanwhile");
     GO.store(true, Ordering::Release);
     assert!(connection.response().text().starts_with("blocking-"));
+    assert_eq!(server.run(blocking(|| std::thread::sleep(Duration::from_millis(50)))), Ok(()));
     assert_eq!(server.now(), Duration::ZERO);
     let wrong = server.run(blocking(|| panic!("asked to")));
     assert_eq!(wrong, Err::<(), _>(corelane::BlockingError::Panicked));
