@@ -312,6 +312,7 @@ pub mod preflight;
 #[cfg(feature = "testing")]
 pub mod testing;
 
+#[doc(inline)]
 pub use boot::{Running, Server, ShardInfo, Stopper};
 pub use corelane_base::{Full, LimitError, Limits, ShardId};
 pub use corelane_exec::{
@@ -324,6 +325,7 @@ pub use corelane_http::{
 };
 pub use corelane_net::{Body, BodyError, BodySender, BodyStream, Disconnected, TcpStream, body_channel};
 pub use corelane_uring::Features as RingFeatures;
+#[doc(inline)]
 pub use preflight::StartError;
 
 /// What the README shows compiles.
