@@ -378,3 +378,6 @@ impl Drop for BodyStream {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

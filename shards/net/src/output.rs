@@ -133,3 +133,6 @@ impl Sink for Writer<'_> {
         self.output.spill(self.pools, bytes);
     }
 }
+
+#[cfg(test)]
+mod tests;
