@@ -72,7 +72,8 @@ pub struct Limits {
     /// For the peer to take what was handed over by one send (at most `output_high_water` and one body
     /// chunk). Past it: reset.
     pub write_time: Duration,
-    /// Without a request, before the first one or between two. Past it: close.
+    /// Without a request, before the first one or between two: close. Without a byte from the producer of a
+    /// streamed answer: cut.
     pub idle_time: Duration,
     /// For an async handler to give its response. Past it: 503, close, and the handler is cancelled.
     pub handler_time: Duration,
@@ -115,7 +116,7 @@ impl Default for Limits {
             drain_bytes_max: 64 << 10,
             inbox_bytes_max: 16 << 20,
             body_high_water: 64 << 10,
-            output_high_water: 256 << 10,
+            output_high_water: 64 << 10,
             pipeline_max: 128,
             tasks_max: 65_536,
             timers_max: 65_536,

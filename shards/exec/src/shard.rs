@@ -47,6 +47,7 @@ pub struct Shard {
     pub(crate) remote: Arc<Remote>,
     pub(crate) blocking: Option<Arc<BlockingPool>>,
     pub(crate) stopping: Cell<bool>,
+    pub(crate) again: Cell<bool>,
     locals: RefCell<Vec<Rc<dyn Any>>>,
     /// Counters.
     pub stats: Stats,
@@ -90,6 +91,7 @@ impl Shard {
             remote,
             blocking,
             stopping: Cell::new(false),
+            again: Cell::new(false),
             locals: RefCell::new(Vec::new()),
             stats: Stats::default(),
         })
@@ -159,6 +161,11 @@ impl Shard {
         drop(locals);
         let kept = self.io.borrow_mut().take_kept();
         drop(kept);
+    }
+
+    /// Keeps the present turn from sleeping at its end: whoever turns the shard is to look at it first.
+    pub fn turn_again(&self) {
+        self.again.set(true);
     }
 
     /// Makes the present turn the last one of [`Runtime::run`](crate::Runtime::run).

@@ -130,7 +130,7 @@ impl<K: Kernel<Bytes = Chain>> Runtime<K> {
             more |= self.drivers[at].flush(&shard);
         }
         self.hand_over(&shard)?;
-        more |= !shard.ready.borrow().is_empty() || shard.stopping.get();
+        more |= !shard.ready.borrow().is_empty() || shard.stopping.get() || shard.again.take();
 
         if more || !park {
             if self.kernel.needs_enter() {

@@ -236,6 +236,7 @@ impl Streams {
         }
         if acceptor.closing && event.result == -errno::EAGAIN {
             acceptor.done = true;
+            shard.turn_again(); // the listener is to be closed at once
         } else if event.result < 0 && event.result != -errno::ECANCELED && !event.more {
             // No descriptor, or worse: rest instead of spinning.
             acceptor.paused = true;
@@ -325,7 +326,11 @@ impl Streams {
                 shard.push(Op::Close { sock, token: Token::NONE });
             }
             slots.remove(key);
+            let last = slots.is_empty();
             drop(slots);
+            if last && self.acceptors.borrow().iter().any(|a| a.closing) {
+                shard.turn_again(); // the drain may be over
+            }
             self.resume_accept(shard);
         } else if !slot.cancelled
             && let Some(sock) = slot.sock

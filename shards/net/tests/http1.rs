@@ -556,6 +556,66 @@ fn a_drain_answers_what_came_and_closes_the_rest() {
 }
 
 #[test]
+fn a_drain_ends_with_its_last_connection_and_not_with_the_next_timer() {
+    let mut b = Bench::new(Limits { drain_idle: secs(2), drain_time: secs(30), ..limits() });
+    let begun = b.connect();
+    b.ask(&begun, &get("/slow"));
+    let http = Rc::clone(&b.http);
+    b.rt.within(|shard| http.drain(shard));
+    b.pass(Duration::from_millis(5_200));
+    let answer = String::from_utf8(begun.take()).unwrap();
+    assert!(answer.contains("Connection: close"), "it was begun before the drain: {answer}");
+    assert!(begun.is_eof());
+    assert!(b.http.is_drained(), "nothing is left to wait for");
+    begun.close();
+    b.check_clean();
+
+    // And the turn in which it ends does not sleep: whoever turns the shard must see it.
+    let mut b = Bench::new(Limits { drain_idle: secs(2), drain_time: secs(30), ..limits() });
+    let idle = b.connect();
+    let http = Rc::clone(&b.http);
+    b.rt.within(|shard| http.drain(shard));
+    b.pass(Duration::from_millis(1_900));
+    b.world.advance(Duration::from_millis(150));
+    for _ in 0..50 {
+        let before = b.http.is_drained();
+        let parks = b.rt.shard().stats.parks.get();
+        b.turn();
+        if b.http.is_drained() && !before {
+            assert_eq!(b.rt.shard().stats.parks.get(), parks, "it slept on the end of the drain");
+            idle.close();
+            return;
+        }
+    }
+    panic!("it never ended");
+}
+
+#[test]
+fn a_stream_whose_producer_falls_silent_is_cut() {
+    let mut b = Bench::with(Limits { idle_time: secs(5), ..limits() }, |_| {
+        let (mut sender, stream) = body_channel(1 << 10);
+        let task = corelane_exec::spawn(async move {
+            for _ in 0..3 {
+                if sender.send(Bytes::from_static(b"tick")).await.is_err() {
+                    return;
+                }
+                corelane_exec::sleep(secs(4)).await;
+            }
+            std::future::pending::<()>().await;
+        });
+        task.unwrap().detach();
+        Answer::Now(Response::stream("text/plain", None, stream))
+    });
+    let peer = b.connect();
+    b.ask(&peer, &get("/"));
+    b.pass(secs(9));
+    assert!(!peer.is_over(), "it was never silent for five seconds");
+    b.pass(secs(6));
+    assert!(peer.was_reset());
+    assert_eq!(b.http.connections(), 0);
+}
+
+#[test]
 fn a_request_that_meets_the_end_of_idle_time_is_answered() {
     // The bytes arrive while the receive is being cancelled: they must not be lost.
     let mut b = Bench::new(Limits { idle_time: secs(5), ..limits() });

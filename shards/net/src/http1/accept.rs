@@ -134,6 +134,7 @@ impl<S: Service> Http1<S> {
             }
             State::Emptying if event.result == -errno::EAGAIN && listener.under_way == 0 => {
                 listener.state = State::Done;
+                shard.turn_again(); // the listener is to be closed at once
             }
             State::On | State::Emptying => self.arm_accept(shard, listener, at),
             State::Paused | State::Done => {}
@@ -207,6 +208,7 @@ impl<S: Service> Http1<S> {
     pub(super) fn check_drained(&self, shard: &Shard) {
         if self.drain.get() != Drain::No && self.is_drained() {
             tracing::debug!(shard = shard.id().0, "drained");
+            shard.turn_again();
         }
     }
 
@@ -245,6 +247,7 @@ impl<S: Service> Http1<S> {
                         listener.state = State::Done;
                     }
                 }
+                shard.turn_again();
                 return;
             }
             Drain::Cut => return,

@@ -10,7 +10,7 @@ use corelane_pools::Chain;
 use corelane_proto_h1::{self as h1, Sink};
 
 use super::conn::{Conn, Exchange, NEVER, Phase, Streaming};
-use super::{Http1, add, bump, tag};
+use super::{Drain, Http1, add, bump, tag};
 use crate::body::Piece;
 use crate::errno;
 use crate::message::{Response, ResponseBody};
@@ -49,7 +49,8 @@ impl<S: Service> Http1<S> {
     pub(super) fn answer(&self, shard: &Shard, conn: &mut Conn, response: Response) {
         let Response { status, content_type, headers, body, close } = response;
         let status = if status == 0 { 200 } else { status };
-        if close {
+        // A request begun before a drain ends with its connection too.
+        if close || self.drain.get() != Drain::No {
             conn.h1.close_after_response();
         }
         if let ResponseBody::Upgrade { protocol, takeover } = body {
@@ -150,7 +151,16 @@ impl<S: Service> Http1<S> {
         {
             let Some(streaming) = conn.exchange.as_mut().and_then(|e| e.streaming.as_mut()) else { return };
             match streaming.stream.take() {
-                Piece::Later => return,
+                Piece::Later => {
+                    // Silence of the producer has an end too.
+                    let end = Self::after(shard, shard.limits().idle_time);
+                    if let Some(exchange) = &mut conn.exchange
+                        && exchange.deadline_ns == NEVER
+                    {
+                        exchange.deadline_ns = end;
+                    }
+                    return;
+                }
                 Piece::Aborted => {
                     tracing::debug!(shard = shard.id().0, "a streamed body was cut short by its handler");
                     return self.cut(conn);
@@ -163,11 +173,15 @@ impl<S: Service> Http1<S> {
                     if streaming.chunked {
                         conn.output.writer(shard.pools()).put(h1::LAST_CHUNK);
                     }
+                    if self.drain.get() != Drain::No {
+                        conn.h1.close_after_response();
+                    }
                     conn.h1.finish_response();
                     self.end_exchange(conn);
                     return self.go_on(shard, conn);
                 }
                 Piece::Bytes(bytes) => {
+                    let chunked = streaming.chunked;
                     if let Some(left) = &mut streaming.left {
                         let Some(rest) = left.checked_sub(bytes.len() as u64) else {
                             tracing::warn!(shard = shard.id().0, "a streamed body ran over its length");
@@ -175,7 +189,9 @@ impl<S: Service> Http1<S> {
                         };
                         *left = rest;
                     }
-                    let chunked = streaming.chunked;
+                    if let Some(exchange) = &mut conn.exchange {
+                        exchange.deadline_ns = NEVER;
+                    }
                     let mut out = conn.output.writer(shard.pools());
                     if chunked {
                         h1::encode_chunk_header(&mut out, bytes.len() as u64);

@@ -176,10 +176,14 @@ impl<S: Service> Http1<S> {
     }
 
     fn handler_late(&self, shard: &Shard, conn: &mut Conn) {
-        if conn.eof {
+        if conn.eof && !conn.h1.response_started() {
             return self.kill(conn);
         }
         bump(&self.stats.timeouts_handler);
+        if conn.h1.response_started() {
+            tracing::warn!(shard = shard.id().0, "a streamed body fell silent for idle_time: cut");
+            return self.cut(conn);
+        }
         tracing::warn!(shard = shard.id().0, "a handler missed its deadline: cancelled, answered 503");
         if let Some(exchange) = &mut conn.exchange {
             exchange.deadline_ns = NEVER;
