@@ -328,6 +328,7 @@ fn shard_main(plan: Plan, serving: &Cell<bool>) -> Result<(), StartError> {
     let hooks: Rc<Cell<Option<Result<(), String>>>> = Rc::new(Cell::new(None));
     let done = Rc::clone(&hooks);
     let task = runtime.shard().spawn(async move {
+        let _look = Look;
         let mut outcome = Ok(());
         for hook in first {
             outcome = hook.await;
@@ -374,6 +375,17 @@ fn shard_main(plan: Plan, serving: &Cell<bool>) -> Result<(), StartError> {
     Ok(())
 }
 
+/// Held by a task that this thread's loop waits for: however it ends, the turn it ends in does not sleep.
+struct Look;
+
+impl Drop for Look {
+    fn drop(&mut self) {
+        if let Some(shard) = corelane_exec::try_current() {
+            shard.turn_again();
+        }
+    }
+}
+
 fn turn(runtime: &mut Runtime<Ring>) -> Result<(), StartError> {
     runtime.turn(true).map(|_| ()).map_err(|error| StartError::System { step: "enter the ring", error })
 }
@@ -384,6 +396,7 @@ fn run_last_hooks(runtime: &mut Runtime<Ring>, hooks: Vec<LastHook>) -> Result<(
     }
     let time = runtime.shard().limits().drain_time.max(Duration::from_millis(1));
     let task = runtime.shard().spawn(async move {
+        let _look = Look;
         let all = async {
             for hook in hooks {
                 hook.await;
