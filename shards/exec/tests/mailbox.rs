@@ -13,7 +13,7 @@ use std::time::Duration;
 use common::{Bench, Watch, Watched, pools};
 use corelane_base::{BufferId, Clock, Completion, Kernel, KernelStats, Limits, Op, ShardId, Unpark, Wait};
 use corelane_exec::remote::MESSAGES_MAX;
-use corelane_exec::{Runtime, spawn, try_current};
+use corelane_exec::{Runtime, Turn, spawn, try_current};
 use corelane_pools::Chain;
 use corelane_sim::{Sim, SimConfig, SimKernel};
 use crossbeam_channel::bounded;
@@ -44,9 +44,10 @@ fn messages_run_in_the_order_sent_inside_the_turn() {
             .unwrap();
     }
     assert!(seen.is_empty(), "not there and then");
-    b.turn();
+    assert_eq!(b.rt.turn(true).unwrap(), Turn::Busy, "something was done");
     assert_eq!(all(&seen), (0..10).collect::<Vec<_>>());
     assert_eq!(b.shard().stats.mailbox_taken.get(), 10);
+    assert_eq!(b.rt.turn(true).unwrap(), Turn::Idle);
 }
 
 #[test]
@@ -303,7 +304,9 @@ fn a_spinning_shard_takes_a_message_without_falling_asleep() {
         *counted.borrow_mut() += 1;
         inner.at_clock(move || handle.send(move |_| into.push(1).unwrap()).unwrap());
     });
+    let before = b.world.now();
     b.turn();
+    assert!(b.world.now() - before < Duration::from_micros(100), "it spun on");
     assert_eq!((watch.sleeps(), watch.rings()), (sleeps, 0));
     b.turn();
     assert_eq!(all(&seen), [1]);

@@ -205,6 +205,27 @@ fn every_turn_flushes_every_driver_once_and_again_keeps_the_shard_awake() {
 }
 
 #[test]
+fn a_shard_that_ends_lets_its_drivers_go() {
+    struct Holds(Rc<corelane_exec::Shard>);
+    impl Driver for Holds {
+        fn complete(&self, _: &corelane_exec::Shard, _: corelane_exec::Event<'_>) {}
+        fn timer(&self, _: &corelane_exec::Shard, _: Token) {}
+        fn flush(&self, _: &corelane_exec::Shard) -> bool {
+            self.0.stop();
+            false
+        }
+    }
+    let mut b = Bench::new();
+    let driver = Rc::new(Holds(Rc::clone(b.shard())));
+    let (shard, gone) = (Rc::downgrade(b.shard()), Rc::downgrade(&driver));
+    b.rt.within(|shard| shard.add_driver(driver));
+    b.turn();
+    drop(b);
+    assert!(gone.upgrade().is_none());
+    assert!(shard.upgrade().is_none(), "a driver that holds its shard must not keep it");
+}
+
+#[test]
 #[should_panic(expected = "too many drivers")]
 fn a_shard_has_at_most_126_drivers() {
     let mut b = Bench::new();
