@@ -16,8 +16,6 @@ fn spinning(busy_poll: Duration) -> (SimConfig, Limits) {
     (SimConfig { clock_cost: Duration::from_micros(1), ..SimConfig::of(&limits) }, limits)
 }
 
-/// B1: after the spin the sleep is computed from the time the turn began: every timer is late by the spin
-/// (one that lies within the spin by its whole length again).
 #[test]
 fn a_timer_within_busy_poll_is_not_late() {
     let (config, limits) = spinning(ms(500));
@@ -40,7 +38,6 @@ fn a_timer_beyond_busy_poll_is_not_late() {
     assert!(at < 102_000_000, "due at 100 ms, woken at {at} ns");
 }
 
-/// B2: a driver added by a task, with a timer in the past, is not yet in the loop's own list.
 #[test]
 fn a_driver_added_in_a_turn_may_set_a_timer_that_is_due() {
     let mut b = Bench::new();
@@ -57,7 +54,6 @@ fn a_driver_added_in_a_turn_may_set_a_timer_that_is_due() {
     assert_eq!(driver.timers.borrow().len(), 1);
 }
 
-/// B2, second half: nor is it flushed in that turn, after which the shard may sleep.
 #[test]
 fn a_driver_added_in_a_turn_is_flushed_before_the_shard_sleeps() {
     let mut b = Bench::new();
@@ -71,8 +67,6 @@ fn a_driver_added_in_a_turn_is_flushed_before_the_shard_sleeps() {
     assert_eq!(driver.flushes.get(), 1);
 }
 
-/// B3: `taken` is read after the completions were counted, so a host that may not park is told `Idle` by a
-/// turn that did something (the doc of `Turn::Busy`).
 #[test]
 fn a_turn_that_took_a_completion_was_busy() {
     let mut b = Bench::new();
@@ -89,7 +83,6 @@ fn a_turn_that_took_a_completion_was_busy() {
     assert_eq!(turn, Turn::Busy);
 }
 
-/// B4: `within` promises "as if inside a turn", but the time is that of the last turn.
 #[test]
 fn within_the_time_is_the_present() {
     let mut b = Bench::new();

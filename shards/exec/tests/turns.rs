@@ -205,6 +205,16 @@ fn every_turn_flushes_every_driver_once_and_again_keeps_the_shard_awake() {
 }
 
 #[test]
+fn a_turn_asked_for_again_does_not_sleep_and_the_next_may() {
+    let mut b = Bench::new();
+    b.rt.within(|shard| shard.turn_again());
+    assert_eq!(b.rt.turn(true).unwrap(), Turn::Busy);
+    assert_eq!(b.shard().stats.parks.get(), 0);
+    assert_eq!(b.rt.turn(true).unwrap(), Turn::Idle);
+    assert_eq!(b.shard().stats.parks.get(), 1);
+}
+
+#[test]
 fn a_shard_that_ends_lets_its_drivers_go() {
     struct Holds(Rc<corelane_exec::Shard>);
     impl Driver for Holds {

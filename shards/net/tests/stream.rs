@@ -823,6 +823,32 @@ fn a_drain_while_accept_is_paused_takes_what_is_queued() {
 }
 
 #[test]
+fn whoever_drains_hears_at_once_that_it_is_over() {
+    let mut b = Shards::new();
+    let (listener, held) = holding(&mut b);
+    let peer = b.world.connect(listener);
+    b.settle();
+    assert_eq!(held.get(), 1);
+    // A timer far away: a turn that slept at the wrong moment would sleep until then.
+    b.spawn(async { sleep(Duration::from_secs(3_600)).await });
+    let over = |b: &mut Shards, done: fn(&Streams) -> bool| {
+        for _ in 0..20 {
+            b.rt.turn(true).unwrap();
+            if b.rt.within(|shard| done(&Streams::of(shard))) {
+                return;
+            }
+        }
+        panic!("not within twenty turns");
+    };
+    b.rt.turn(false).unwrap();
+    b.rt.within(|shard| Streams::of(shard).drain(shard));
+    over(&mut b, Streams::is_drained);
+    peer.close();
+    over(&mut b, Streams::is_empty);
+    assert!(b.world.now() < Duration::from_secs(1), "{:?}", b.world.now());
+}
+
+#[test]
 fn streams_of_a_shard_share_one_table() {
     let mut b = Shards::new();
     let (stream, _peer) = connected(&mut b);
