@@ -238,6 +238,33 @@ fn a_peer_that_reads_nothing_is_gone_by_write_time_and_a_good_one_is_served_mean
 }
 
 #[test]
+fn a_peer_that_takes_a_little_now_and_then_gains_no_time_by_it() {
+    let limits = Limits { write_time: secs(5), ..limits() };
+    // Little room on the way: each thousand bytes the peer takes lets the send go on by as much.
+    let config = SimConfig {
+        free_running: false,
+        link_bytes: 16 << 10,
+        inbox_bytes_max: 4 << 10,
+        ..SimConfig::of(&limits)
+    };
+    let mut b = Bench::on(config, limits, Box::new(routes));
+    let peer = b.connect();
+    peer.write(&get("/big"));
+    b.settle();
+    for _ in 0..20 {
+        b.pass(Duration::from_millis(240));
+        assert!(!peer.was_reset());
+        peer.read(1_000);
+        b.settle();
+    }
+    assert!(b.http.stats.sends_partial.get() > 3, "nothing was tested");
+    b.pass(secs(1));
+    assert!(peer.was_reset());
+    assert_eq!(b.http.stats.timeouts_write.get(), 1);
+    b.check_clean();
+}
+
+#[test]
 fn output_above_the_high_water_mark_stops_reading_until_it_drains() {
     let mut b = Bench::new(Limits { output_high_water: 64 << 10, ..limits() });
     let peer = b.connect();

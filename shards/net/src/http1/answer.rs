@@ -322,10 +322,11 @@ impl<S: Service> Http1<S> {
     pub(super) fn sent(&self, shard: &Shard, conn: &mut Conn, result: i32, mut data: Chain) {
         conn.sending = false;
         conn.in_flight = 0;
-        conn.write_deadline_ns = NEVER;
+        // The rest of a partial send stays under the deadline of the whole: a peer that takes a little now and
+        // then gains no time by it.
+        let deadline = std::mem::replace(&mut conn.write_deadline_ns, NEVER);
         let Ok(sent) = usize::try_from(result) else {
             if result == -errno::EAGAIN || result == -errno::EINTR {
-                let deadline = Self::after(shard, shard.limits().write_time);
                 return self.send(shard, conn, data, deadline);
             }
             drop(data);
@@ -338,7 +339,6 @@ impl<S: Service> Http1<S> {
             if conn.phase == Phase::Dying {
                 return;
             }
-            let deadline = Self::after(shard, shard.limits().write_time);
             return self.send(shard, conn, data, deadline);
         }
         drop(data);
