@@ -8,6 +8,7 @@
 
 mod common;
 
+use std::fs::File;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -21,7 +22,7 @@ use corelane::Limits;
 const MANY: usize = 1_000;
 
 /// Those whose answer fills the buffers of the kernel: 2.5 MB each, and the host has more to do.
-const FILLED: usize = 200;
+const FILLED: usize = 100;
 
 /// Every deadline of the nodes below.
 const DEADLINE: Duration = Duration::from_secs(2);
@@ -29,6 +30,13 @@ const DEADLINE: Duration = Duration::from_secs(2);
 /// For a close, the tick of the timers, and a busy host with a server built without optimisation: what is
 /// tested is that a deadline ends them, not how fast this host is.
 const GRACE: Duration = Duration::from_secs(3);
+
+/// Holds the host for one test at a time: each of them fills it, and measures. Also between processes.
+fn alone() -> File {
+    let file = File::create(concat!(env!("CARGO_TARGET_TMPDIR"), "/slow.lock")).unwrap();
+    file.lock().unwrap();
+    file
+}
 
 fn node() -> Node {
     let limits = Limits {
@@ -87,6 +95,7 @@ impl Good {
 /// has passed.
 #[track_caller]
 fn all_go_at_their_deadline(count: usize, begin: impl Fn(&mut Client)) {
+    let _alone = alone();
     let node = node();
     let good = Good::at(node.addr);
     let start = Instant::now();
@@ -147,10 +156,11 @@ fn clients_that_pipeline_and_read_nothing_go_at_their_deadline() {
 
 #[test]
 fn clients_that_send_one_byte_now_and_then_do_not_extend_their_time() {
+    let _alone = alone();
     let node = node();
     let good = Good::at(node.addr);
     let start = Instant::now();
-    let mut all: Vec<Client> = (0..200).map(|_| Client::connect(node.addr)).collect();
+    let mut all: Vec<Client> = (0..100).map(|_| Client::connect(node.addr)).collect();
     for client in &mut all {
         client.send("GET / HTTP/1.1\r\nHost: t\r\nX: ");
     }
@@ -159,7 +169,7 @@ fn clients_that_send_one_byte_now_and_then_do_not_extend_their_time() {
         for client in &mut all {
             client.try_send("x");
         }
-        thread::sleep(Duration::from_millis(100));
+        thread::sleep(Duration::from_millis(50));
         sockets(node.addr) <= 2
     });
     assert!(begun.elapsed() <= DEADLINE + GRACE, "the last one went {:?} after it began", begun.elapsed());
@@ -174,6 +184,7 @@ fn clients_that_send_one_byte_now_and_then_do_not_extend_their_time() {
 #[track_caller]
 fn slowhttptest(path: &str, mode: &[&str]) {
     let Some(mut slow) = tool("slowhttptest") else { return };
+    let _alone = alone();
     let node = node();
     let addr = node.addr;
     let good = Good::at(addr);
@@ -201,7 +212,8 @@ fn slowhttptest(path: &str, mode: &[&str]) {
     // Ranges are not looked at: those requests are answered and closed before they can be counted.
     assert!(most > 100 || mode[0] == "-R", "{most} connections at most:\n{said}");
     let took = last - start;
-    let at_most = Duration::from_secs(1000 / 500) + DEADLINE + GRACE;
+    // It needs two seconds to connect them all, and some time to start.
+    let at_most = Duration::from_secs(3) + DEADLINE + GRACE;
     assert!(took <= at_most, "connections were held for {took:?}, {most} at most:\n{said}");
 }
 
