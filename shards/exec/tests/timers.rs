@@ -81,6 +81,7 @@ fn a_sleep_of_no_time_holds_no_timer() {
 #[test]
 fn a_sleep_without_end_is_still_asleep_after_ten_years() {
     let mut b = still(Limits::default());
+    b.world.advance(secs(1));
     let woken = Rc::new(Cell::new(false));
     let seen = Rc::clone(&woken);
     b.spawn(async move {

@@ -336,6 +336,17 @@ fn operations_the_kernel_gives_back_are_handed_over_later_and_in_order() {
 }
 
 #[test]
+fn a_shard_does_not_sleep_on_operations_it_could_not_hand_over() {
+    let faults = Faults::none().with(Fault::SubmissionFull, 0.9);
+    let mut b = on(Limits::default(), |config| SimConfig { faults, ..config });
+    b.world.put_file("/f", b"bytes");
+    // A timer far away: a sleep at the wrong moment would last until then.
+    b.spawn(async { sleep(Duration::from_secs(3_600)).await });
+    b.run(async { File::open("/f").await.unwrap().read_at(0, 5).await.unwrap() });
+    assert!(b.world.now() < Duration::from_secs(1), "{:?}", b.world.now());
+}
+
+#[test]
 fn a_turn_that_may_not_park_never_sleeps() {
     let limits = Limits::default();
     let (mut b, watch) = Bench::watched(SimConfig::of(&limits), limits);
