@@ -379,6 +379,26 @@ fn a_kernel_that_cannot_be_entered_ends_the_run_with_its_error() {
     assert_eq!(b.rt.run().unwrap_err().to_string(), "this kernel is gone");
 }
 
+#[test]
+fn a_shard_that_idles_gives_the_memory_of_a_peak_back_bit_by_bit() {
+    let mut b = Bench::new();
+    let pools = b.shard().pools().clone();
+    let peak: Vec<_> = (0..20).map(|_| pools.get(60_000).unwrap()).collect();
+    drop(peak);
+    let medium = || pools.stats().tiers[1];
+    assert_eq!((medium().idle, medium().given_back), (20, 0));
+    b.run(async { sleep(ms(900)).await });
+    assert_eq!(medium().given_back, 0, "not more often than once a second");
+    let mut before = 0;
+    for _ in 0..6 {
+        b.run(async { sleep(ms(1_100)).await });
+        let now = medium().given_back;
+        assert!(now - before <= 8, "{} slots in one turn", now - before);
+        before = now;
+    }
+    assert_eq!(medium().idle, 0);
+}
+
 // ----- spinning
 
 fn spinning(busy_poll: Duration) -> (SimConfig, Limits) {
