@@ -52,7 +52,7 @@ impl Drains {
     /// Nothing is left, or the time is over.
     pub(crate) fn is_over(&self, shard: &Shard) -> bool {
         let streams = Streams::of(shard);
-        let served = !streams.is_listening() || streams.is_empty();
+        let served = streams.inbound() == 0;
         self.parts.iter().all(|part| part.is_drained())
             && streams.is_drained()
             && (served || shard.now().mono_ns >= self.deadline_ns.get())

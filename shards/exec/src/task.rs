@@ -8,14 +8,15 @@
 //!    `Runnable` made by a foreign wake only passes through the shard's wake queue.
 //! 2. A shard that ends wakes every task that is left and drops the `Runnable`s on its own thread until
 //!    none is alive; after that no waker makes a `Runnable` any more.
-//! 3. `Guarded::future` is pinned with its owner: it is never moved, and the drop of `Guarded` does not
-//!    touch it.
+//! 3. `Guarded::future` is pinned with its owner: it is never moved, and dropped in place, once, by the drop
+//!    of `Guarded`.
 //!
 //! Not here: priorities and shares between tasks.
 
 use std::cell::Cell;
 use std::fmt;
 use std::future::Future;
+use std::mem::ManuallyDrop;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -128,7 +129,7 @@ impl<T> Future for Task<T> {
 
 /// The future with its place in the table, and a fence against panics.
 struct Guarded<F> {
-    future: F,
+    future: ManuallyDrop<F>,
     shard: Rc<Shard>,
     slot: usize,
 }
@@ -138,7 +139,7 @@ impl<F: Future> Future for Guarded<F> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         // SAFETY: rule 3. The projection pins only `future`, which nothing moves out of.
-        let future = unsafe { self.as_mut().map_unchecked_mut(|g| &mut g.future) };
+        let future = unsafe { self.as_mut().map_unchecked_mut(|g| &mut *g.future) };
         match std::panic::catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
             Ok(Poll::Pending) => Poll::Pending,
             Ok(Poll::Ready(out)) => Poll::Ready(Ok(out)),
@@ -153,6 +154,15 @@ impl<F: Future> Future for Guarded<F> {
 
 impl<F> Drop for Guarded<F> {
     fn drop(&mut self) {
+        // A destructor that panics costs the task, not the process: `async-task` would abort.
+        let dropped = std::panic::catch_unwind(AssertUnwindSafe(|| {
+            // SAFETY: rule 3. This is the end of its owner, and the only place that drops it.
+            unsafe { ManuallyDrop::drop(&mut self.future) }
+        }));
+        if dropped.is_err() {
+            bump(&self.shard.stats.tasks_panicked);
+            tracing::error!(shard = self.shard.id().0, "a task panicked as it was dropped");
+        }
         let waker = self.shard.tasks.borrow_mut().release(self.slot);
         drop(waker); // outside the borrow: it may be the last reference of another task
     }
@@ -194,7 +204,7 @@ impl Shard {
             tasks.reserve()
         };
         bump(&self.stats.tasks_spawned);
-        let guarded = Guarded { future, shard: Rc::clone(self), slot };
+        let guarded = Guarded { future: ManuallyDrop::new(future), shard: Rc::clone(self), slot };
         let remote = Arc::clone(&self.remote);
         let schedule = move |runnable: Runnable| {
             if is_current(remote.unique) {

@@ -11,6 +11,7 @@
 //!
 //! Not here: TLS, deadlines (wrap calls in [`timeout`](corelane_exec::timeout)).
 
+use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -67,6 +68,10 @@ struct Slot {
     writing: bool,
     dropped: bool,
     cancelled: bool,
+    /// Accepted or upgraded, not connected by us: a drain waits for it.
+    inbound: bool,
+    /// Held by whoever handed it over.
+    share: Option<Box<dyn Any>>,
 }
 
 impl Slot {
@@ -85,6 +90,8 @@ impl Slot {
             writing: false,
             dropped: false,
             cancelled: false,
+            inbound: false,
+            share: None,
         }
     }
 }
@@ -106,6 +113,7 @@ pub struct Streams {
     owner: Cell<u8>,
     slots: RefCell<Slots<Slot>>,
     streams_max: usize,
+    inbound: Cell<usize>,
     acceptors: RefCell<Vec<Acceptor>>,
 }
 
@@ -146,6 +154,7 @@ impl Streams {
                 owner: Cell::new(0),
                 slots: RefCell::new(Slots::new("connections_max", room)),
                 streams_max: limits.connections_max as usize,
+                inbound: Cell::new(0),
                 acceptors: RefCell::new(Vec::new()),
             }))
         });
@@ -178,19 +187,22 @@ impl Streams {
         }
     }
 
-    /// Makes a stream of a socket that has no operation under way. `unread` comes first when it is read.
+    /// Makes a stream of a socket that has no operation under way. `unread` comes first when it is read;
+    /// `share` is dropped with the slot.
     pub(crate) fn adopt(
         &self,
-        shard: &Shard,
         sock: Sock,
         unread: &[u8],
         eof: bool,
+        share: Option<Box<dyn Any>>,
     ) -> Result<TcpStream, Full> {
-        let _ = shard;
         let mut slot = Slot::new(Some(sock));
+        slot.inbound = true;
+        slot.share = share;
         slot.inbox.extend_from_slice(unread);
         slot.eof = eof;
         let key = self.slots.borrow_mut().insert(slot).map_err(|(_, full)| full)?;
+        self.inbound.set(self.inbound.get() + 1);
         Ok(self.handle(key))
     }
 
@@ -223,7 +235,7 @@ impl Streams {
         let at = event.token.index() as usize;
         let on_stream = Rc::clone(&self.acceptors.borrow()[at].on_stream);
         if let Ok(number) = u32::try_from(event.result) {
-            match self.adopt(shard, Sock(number), &[], false) {
+            match self.adopt(Sock(number), &[], false, None) {
                 Ok(stream) => on_stream(stream),
                 Err(_) => shard.push(Op::Close { sock: Sock(number), token: Token::NONE }),
             }
@@ -281,9 +293,9 @@ impl Streams {
         closed
     }
 
-    /// Whether it has, or had, a listener.
-    pub fn is_listening(&self) -> bool {
-        !self.acceptors.borrow().is_empty()
+    /// Streams that were accepted, or handed over after an upgrade.
+    pub fn inbound(&self) -> usize {
+        self.inbound.get()
     }
 
     /// Whether every listener is done.
@@ -325,12 +337,15 @@ impl Streams {
             if let Some(sock) = slot.sock {
                 shard.push(Op::Close { sock, token: Token::NONE });
             }
-            slots.remove(key);
-            let last = slots.is_empty();
+            let freed = slots.remove(key);
             drop(slots);
-            if last && self.acceptors.borrow().iter().any(|a| a.closing) {
-                shard.turn_again(); // the drain may be over
+            if freed.as_ref().is_some_and(|slot| slot.inbound) {
+                self.inbound.set(self.inbound.get() - 1);
+                if self.inbound.get() == 0 {
+                    shard.turn_again(); // a drain may be over
+                }
             }
+            drop(freed);
             self.resume_accept(shard);
         } else if !slot.cancelled
             && let Some(sock) = slot.sock

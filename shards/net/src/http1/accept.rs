@@ -127,7 +127,7 @@ impl<S: Service> Http1<S> {
             }
         }
         match listener.state {
-            State::On if self.connections() >= self.conns_max => {
+            State::On if self.held() >= self.conns_max => {
                 bump(&self.stats.accept_paused);
                 listener.state = State::Paused;
                 self.cancel_accepts(shard, listener, at);
@@ -149,7 +149,7 @@ impl<S: Service> Http1<S> {
         if limits.connections_per_peer_max > 0
             && let Some(peer) = peer
         {
-            let mut peers = self.peers.borrow_mut();
+            let mut peers = self.held.peers.borrow_mut();
             let count = peers.entry(peer.ip()).or_insert(0);
             if *count >= limits.connections_per_peer_max {
                 bump(&self.stats.refused_per_peer);
@@ -182,7 +182,7 @@ impl<S: Service> Http1<S> {
     /// A slot was freed: a paused listener may go on.
     pub(super) fn resume_accept(&self, shard: &Shard) {
         // A little below the limit, so that a full table does not pause and resume with every connection.
-        if self.connections() > self.conns_max - self.conns_max.div_ceil(64).min(self.conns_max) {
+        if self.held() > self.conns_max - self.conns_max.div_ceil(64).min(self.conns_max) {
             return;
         }
         let mut listeners = self.listeners.borrow_mut();

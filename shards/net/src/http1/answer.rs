@@ -9,7 +9,7 @@ use corelane_exec::Shard;
 use corelane_pools::Chain;
 use corelane_proto_h1::{self as h1, Sink};
 
-use super::conn::{Conn, Exchange, NEVER, Phase, Streaming};
+use super::conn::{Conn, Exchange, NEVER, Phase, Reading, Streaming};
 use super::{Drain, Http1, add, bump, tag};
 use crate::body::Piece;
 use crate::errno;
@@ -342,6 +342,10 @@ impl<S: Service> Http1<S> {
             return self.send(shard, conn, data, deadline);
         }
         drop(data);
+        if conn.reading == Reading::Idle && conn.read_deadline_ns != NEVER {
+            // Idle begins when the answer is out.
+            conn.read_deadline_ns = Self::after(shard, shard.limits().idle_time);
+        }
         if conn.phase == Phase::Open && (conn.exchange.is_some() || conn.inbox.is_some()) {
             self.pump(shard, conn);
             self.go_on(shard, conn);

@@ -87,17 +87,19 @@ impl<S: Service> Http1<S> {
                 conn.h1.handle_eof();
                 match &mut conn.exchange {
                     Some(exchange) => {
-                        if let Some(feed) = exchange.feed.take() {
-                            feed.break_off();
-                        }
-                        if exchange.deadline_ns != NEVER {
+                        if exchange.deadline_ns != NEVER && exchange.streaming.is_none() {
                             let end = Self::after(shard, shard.limits().half_close_time);
                             exchange.deadline_ns = exchange.deadline_ns.min(end);
                         }
+                        self.process_inbox(shard, conn);
                     }
                     None => {
                         self.process_inbox(shard, conn);
-                        if conn.phase == Phase::Open && conn.exchange.is_none() && !conn.waiting {
+                        if conn.phase == Phase::Open
+                            && conn.exchange.is_none()
+                            && !conn.waiting
+                            && conn.unread_len() == 0
+                        {
                             self.end_input(conn);
                         }
                     }
@@ -148,9 +150,11 @@ impl<S: Service> Http1<S> {
             return false;
         }
         let Some(takeover) = conn.takeover.take() else { return false };
+        // It goes on counting as a connection of ours, and of its peer.
+        let share = self.share(conn);
         let leftover = conn.inbox.as_ref().map_or(&[][..], |inbox| inbox.unread());
-        match Streams::of(shard).adopt(shard, conn.sock, leftover, conn.eof) {
-            Ok(stream) => takeover(stream),
+        match Streams::of(shard).adopt(conn.sock, leftover, conn.eof, Some(Box::new(share))) {
+            Ok(stream) => self.takeovers.borrow_mut().push((takeover, stream)),
             Err(_) => shard.push(Op::Close { sock: conn.sock, token: Token::NONE }),
         }
         true
@@ -160,6 +164,10 @@ impl<S: Service> Http1<S> {
     pub(super) fn deadline(&self, shard: &Shard, conn: &mut Conn) {
         let now = shard.now().mono_ns;
         let due = |at: u64| at <= now;
+        if conn.reading == Reading::Body && due(conn.read_deadline_ns) {
+            // Before the handler's deadline, which may be the same: it is the client that is slow.
+            return self.read_late(shard, conn);
+        }
         if due(conn.write_deadline_ns) {
             bump(&self.stats.timeouts_write);
             tracing::debug!(shard = shard.id().0, "a peer did not read its answer in time");
@@ -200,6 +208,9 @@ impl<S: Service> Http1<S> {
         conn.read_deadline_ns = NEVER;
         match conn.reading {
             Reading::Linger => self.kill(conn),
+            Reading::Idle if conn.sending || !conn.output.is_empty() => {
+                conn.read_deadline_ns = Self::after(shard, shard.limits().idle_time);
+            }
             Reading::Idle => {
                 bump(&self.stats.timeouts_idle);
                 self.retire(conn);
@@ -213,7 +224,7 @@ impl<S: Service> Http1<S> {
                     h1::Why::BodyTimeout
                 };
                 if conn.h1.response_started() || !(conn.h1.awaiting_response() || conn.h1.head_started()) {
-                    return self.kill(conn);
+                    return self.cut(conn);
                 }
                 self.reject(shard, conn, &h1::Reject { status: 408, why });
             }

@@ -114,6 +114,11 @@ pub(super) struct Conn {
     pub(super) resets: bool,
     /// Our side is being shut.
     pub(super) shutting: bool,
+    /// Its input is being worked through: what comes up meanwhile is left to that loop.
+    pub(super) processing: bool,
+    /// Requests taken in turn number `turn`.
+    pub(super) taken: u32,
+    pub(super) turn: u64,
     /// The cancel of everything was pushed.
     pub(super) cancelled: bool,
     /// An idle connection that is to be closed if nothing has come.
@@ -145,6 +150,9 @@ impl Conn {
             waiting: false,
             eof: false,
             lingers: false,
+            processing: false,
+            taken: 0,
+            turn: 0,
             resets: false,
             shutting: false,
             cancelled: false,

@@ -37,13 +37,13 @@ impl<S: Service> Http1<S> {
                 self.input(shard, conn, bytes);
             }
             (_, 0) => self.ended(shard, conn),
-            (_, e) if e == -errno::ENOBUFS => bump(&self.stats.recv_no_buffers),
-            (_, e) if e == -errno::ECANCELED && conn.retiring => {
+            (_, e) if conn.retiring && [errno::ECANCELED, errno::ENOBUFS, errno::EINTR].contains(&-e) => {
                 conn.recv = Recv::LastLook;
                 let token = self.token(tag::RECV, conn.key);
                 let mode = corelane_base::RecvMode::Ready;
                 shard.push(corelane_base::Op::Recv { sock: conn.sock, token, mode });
             }
+            (_, e) if e == -errno::ENOBUFS => bump(&self.stats.recv_no_buffers),
             (_, e) if e == -errno::EAGAIN && look => self.kill(conn),
             (_, e) if e == -errno::ECANCELED || e == -errno::EAGAIN || e == -errno::EINTR => {}
             (_, _) => self.lost(conn),
@@ -56,6 +56,9 @@ impl<S: Service> Http1<S> {
             Phase::Open => {}
             Phase::HandOver => return self.keep(conn, bytes),
             Phase::Flush | Phase::Linger | Phase::Dying => return,
+        }
+        if conn.waiting {
+            return self.keep(conn, bytes); // its turn comes
         }
         if conn.inbox.is_some() {
             self.keep(conn, bytes);
@@ -124,7 +127,13 @@ impl<S: Service> Http1<S> {
         let limits = shard.limits();
         let high_water = limits.output_high_water as usize;
         let body_high_water = limits.body_high_water as usize;
-        let mut budget = limits.pipeline_max;
+        let turn = shard.stats.turns.get();
+        if conn.turn != turn {
+            conn.turn = turn;
+            conn.taken = 0;
+        }
+        let before = conn.taken;
+        conn.processing = true;
         let mut slots: h1::HeaderSlots<'i> = h1::header_slots();
         while conn.phase == Phase::Open {
             if conn.output.len() + conn.in_flight > high_water || conn.output.is_full() {
@@ -135,7 +144,7 @@ impl<S: Service> Http1<S> {
             {
                 break;
             }
-            if budget == 0 {
+            if conn.taken >= limits.pipeline_max {
                 if !conn.waiting {
                     conn.waiting = true;
                     self.waiting.borrow_mut().push_back(conn.key);
@@ -144,7 +153,7 @@ impl<S: Service> Http1<S> {
             }
             match conn.h1.poll(&self.h1_limits, input, &mut slots) {
                 h1::Step::Head(request) => {
-                    budget -= 1;
+                    conn.taken += 1;
                     self.head(shard, conn, &request, input.len());
                 }
                 h1::Step::NeedMore | h1::Step::AwaitResponse => break,
@@ -167,7 +176,8 @@ impl<S: Service> Http1<S> {
                 h1::Step::Upgraded | h1::Step::Closed => break,
             }
         }
-        self.settle_reading(shard, conn, budget != limits.pipeline_max);
+        conn.processing = false;
+        self.settle_reading(shard, conn, conn.taken != before);
     }
 
     /// Which deadline reading is under now. `fresh`: a request was taken since the last time.
@@ -178,7 +188,7 @@ impl<S: Service> Http1<S> {
         }
         let limits = shard.limits();
         if conn.h1.is_idle() {
-            if fresh || conn.reading != Reading::Idle {
+            if fresh || conn.reading != Reading::Idle || conn.read_deadline_ns == NEVER {
                 conn.reading = Reading::Idle;
                 conn.read_deadline_ns = Self::after(shard, limits.idle_time);
             }
@@ -217,7 +227,15 @@ impl<S: Service> Http1<S> {
         let incoming =
             Incoming { head: request, peer: conn.peer.as_deref().copied(), signal, body: &mut feed };
         match std::panic::catch_unwind(AssertUnwindSafe(|| self.service.call(incoming))) {
-            Ok(Answer::Now(response)) => self.answer(shard, conn, response),
+            Ok(Answer::Now(response)) => {
+                // Nobody will read the body: where it is too large to swallow, the answer must say so.
+                if let h1::BodyKind::Length(n) = request.body
+                    && n > shard.limits().drain_bytes_max
+                {
+                    conn.h1.close_after_response();
+                }
+                self.answer(shard, conn, response);
+            }
             Ok(Answer::Later(pending)) => self.begin(shard, conn, pending, feed),
             Err(_) => self.panicked(shard, conn),
         }
@@ -288,7 +306,7 @@ impl<S: Service> Http1<S> {
 
     /// An answer is complete, or output has drained: take up the input that waited.
     pub(super) fn go_on(&self, shard: &Shard, conn: &mut Conn) {
-        if conn.phase != Phase::Open {
+        if conn.phase != Phase::Open || conn.processing {
             return;
         }
         if conn.exchange.is_none() || conn.h1.wants_body() {

@@ -34,8 +34,10 @@ use corelane_exec::{Data, Driver, Event, Shard};
 use corelane_pools::{SlotKey, Slots};
 use corelane_proto_h1 as h1;
 
+use crate::message::Takeover;
 use crate::notice::{Key, Notices};
 use crate::service::Service;
+use crate::stream::TcpStream;
 use conn::{Conn, NEVER, Phase, Recv};
 
 /// What of a driver's operations a token stands for.
@@ -160,6 +162,41 @@ enum Drain {
     Cut,
 }
 
+/// What connections hold beyond their slot: also those that were upgraded and are streams now.
+#[derive(Default)]
+struct Held {
+    upgraded: Cell<usize>,
+    peers: RefCell<HashMap<IpAddr, u32>>,
+}
+
+impl Held {
+    /// One connection of a peer less.
+    fn leave(&self, peer: IpAddr) {
+        let mut peers = self.peers.borrow_mut();
+        if let Some(count) = peers.get_mut(&peer) {
+            *count -= 1;
+            if *count == 0 {
+                peers.remove(&peer);
+            }
+        }
+    }
+}
+
+/// The share of an upgraded connection, given back when its stream is closed.
+struct Share {
+    held: Rc<Held>,
+    peer: Option<IpAddr>,
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.held.upgraded.set(self.held.upgraded.get() - 1);
+        if let Some(peer) = self.peer {
+            self.held.leave(peer);
+        }
+    }
+}
+
 struct DateCache {
     unix_s: u64,
     text: [u8; 29],
@@ -175,7 +212,8 @@ pub struct Http1<S: Service> {
     conns: RefCell<Slots<Conn>>,
     conns_max: usize,
     listeners: RefCell<Vec<accept::Listener>>,
-    peers: RefCell<HashMap<IpAddr, u32>>,
+    held: Rc<Held>,
+    takeovers: RefCell<Vec<(Takeover, TcpStream)>>,
     notices: Rc<Notices>,
     noticed: RefCell<Vec<Key>>,
     dirty: RefCell<Vec<u32>>,
@@ -224,7 +262,8 @@ impl<S: Service> Http1<S> {
             conns: RefCell::new(Slots::new("connections_max", room)),
             conns_max: limits.connections_max as usize,
             listeners: RefCell::new(Vec::new()),
-            peers: RefCell::new(HashMap::new()),
+            held: Rc::new(Held::default()),
+            takeovers: RefCell::new(Vec::new()),
             notices: Rc::new(Notices::default()),
             noticed: RefCell::new(Vec::new()),
             dirty: RefCell::new(Vec::new()),
@@ -248,6 +287,29 @@ impl<S: Service> Http1<S> {
     /// Connections open.
     pub fn connections(&self) -> usize {
         self.conns.borrow().len()
+    }
+
+    /// Connections open, and those that were upgraded and are still open.
+    fn held(&self) -> usize {
+        self.connections() + self.held.upgraded.get()
+    }
+
+    /// Turns a connection's share into one that outlives its slot.
+    fn share(&self, conn: &mut Conn) -> Share {
+        self.held.upgraded.set(self.held.upgraded.get() + 1);
+        Share { held: Rc::clone(&self.held), peer: conn.peer.take().map(|peer| peer.ip()) }
+    }
+
+    /// Hands upgraded connections to their new owners: the application's code, outside of every borrow.
+    fn hand_over(&self, shard: &Shard) {
+        loop {
+            let next = self.takeovers.borrow_mut().pop();
+            let Some((takeover, stream)) = next else { break };
+            if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| takeover(stream))).is_err() {
+                bump(&self.stats.panics);
+                tracing::error!(shard = shard.id().0, "a takeover panicked: that connection is closed");
+            }
+        }
     }
 
     /// Bytes held for partial heads and unread input.
@@ -301,9 +363,9 @@ impl<S: Service> Http1<S> {
         if conn.phase == Phase::Open && conn.h1.must_close() && conn.exchange.is_none() {
             self.end_input(conn);
         }
-        if conn.output.failed() && conn.phase < Phase::Dying {
+        if conn.output.failed() && conn.phase != Phase::Dying {
             bump(&self.stats.pools_full);
-            self.kill(conn);
+            self.cut(conn);
         }
         if conn.phase >= Phase::Flush && self.settle_closing(shard, conn) {
             return true;
@@ -391,16 +453,8 @@ impl<S: Service> Http1<S> {
         if let Some(inbox) = &conn.inbox {
             self.inbox_bytes.set(self.inbox_bytes.get() - inbox.bytes.len() as u64);
         }
-        if let Some(peer) = &conn.peer
-            && shard.limits().connections_per_peer_max > 0
-        {
-            let mut peers = self.peers.borrow_mut();
-            if let Some(count) = peers.get_mut(&peer.ip()) {
-                *count -= 1;
-                if *count == 0 {
-                    peers.remove(&peer.ip());
-                }
-            }
+        if let Some(peer) = &conn.peer {
+            self.held.leave(peer.ip());
         }
         drop(conn);
         self.resume_accept(shard);
@@ -456,6 +510,10 @@ impl<S: Service> Driver for Http1<S> {
         let more = self.resume_waiting(shard);
         self.evict_inboxes(shard);
         self.flush_dirty(shard);
+        self.hand_over(shard);
+        if self.held.upgraded.get() > 0 || self.stats.accept_paused.get() > 0 {
+            self.resume_accept(shard);
+        }
         // What a service called just now did to a body must not wait for the next completion.
         more || !self.notices.is_empty()
     }
