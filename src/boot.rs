@@ -122,7 +122,8 @@ impl Server {
         self
     }
 
-    /// Whether SIGTERM and SIGINT drain the node (the default) or are left to the program.
+    /// Whether SIGTERM and SIGINT drain the node (the default) or are left to the program. Once taken, they stay
+    /// taken for the life of the process, also after the node has ended.
     #[must_use]
     pub fn signals(mut self, on: bool) -> Server {
         self.signals = on;
@@ -229,6 +230,7 @@ impl Server {
         let shards = cpus.len();
         let (events, from_shards) = bounded::<ShardEvent>(shards * 4 + 16);
         let mut threads = Vec::new();
+        let mut failed = None;
         for (n, (cpu, listener)) in cpus.into_iter().zip(listeners).enumerate() {
             let id = ShardId(u16::try_from(n).unwrap_or(u16::MAX));
             let plan = Plan {
@@ -239,14 +241,18 @@ impl Server {
                 blocking: Arc::clone(&blocking),
                 events: events.clone(),
             };
-            let thread = std::thread::Builder::new()
-                .name(format!("shard-{n}"))
-                .spawn(move || shard_thread(plan))
-                .map_err(|error| StartError::System { step: "start a shard's thread", error })?;
-            threads.push(thread);
+            let thread =
+                std::thread::Builder::new().name(format!("shard-{n}")).spawn(move || shard_thread(plan));
+            match thread {
+                Ok(thread) => threads.push(thread),
+                Err(error) => {
+                    failed = Some(StartError::System { step: "start a shard's thread", error });
+                    break;
+                }
+            }
         }
         drop(app);
-        Running::gather(addr, threads, events, from_shards, self.signals)
+        Running::gather(addr, threads, events, from_shards, self.signals, failed)
     }
 
     /// What this start asks of its host.
@@ -472,9 +478,10 @@ impl Running {
         events: Sender<ShardEvent>,
         from_shards: Receiver<ShardEvent>,
         signals: bool,
+        mut failed: Option<StartError>,
     ) -> Result<Running, StartError> {
         let mut shards = Vec::new();
-        let (mut failed, mut ended) = (None, 0);
+        let mut ended = 0;
         while shards.len() + ended < threads.len() {
             match from_shards.recv() {
                 Ok(ShardEvent::Ready { handle, info, granted, lacking }) => {
@@ -487,19 +494,23 @@ impl Running {
                 Ok(ShardEvent::Signal | ShardEvent::Drain) | Err(_) => {}
             }
         }
-        if let Some(error) = failed {
-            // Rule 1: those that made it must not serve without the rest.
-            let mut rest = Running { addr, threads, shards, events, from_shards, draining: false };
-            rest.begin_drain();
-            drop(rest.wait_for(ended));
-            return Err(error);
-        }
         shards.sort_by_key(|(info, ..)| info.id);
-        if signals {
-            watch_signals(events.clone())
-                .map_err(|error| StartError::System { step: "watch for signals", error })?;
+        if signals
+            && failed.is_none()
+            && let Err(error) = watch_signals(events.clone())
+        {
+            failed = Some(StartError::System { step: "watch for signals", error });
         }
-        Ok(Running { addr, threads, shards, events, from_shards, draining: false })
+        let mut running = Running { addr, threads, shards, events, from_shards, draining: false };
+        match failed {
+            None => Ok(running),
+            Some(error) => {
+                // Rule 1: those that made it must not serve without the rest.
+                running.begin_drain();
+                drop(running.wait_for(ended));
+                Err(error)
+            }
+        }
     }
 
     /// Where it listens.

@@ -33,7 +33,8 @@ pub struct Limits {
     pub pool_medium: u32,
     /// Pool slots of at most 1 MiB. All lent: the heap is used, up to `pool_heap_bytes_max`.
     pub pool_large: u32,
-    /// Bytes the pools may take from the heap beyond their slots. At it, the request is answered 503.
+    /// Bytes the pools may take from the heap beyond their slots. At it, the connection whose
+    /// answer finds none is cut.
     pub pool_heap_bytes_max: u64,
 
     /// Bytes of a request line. Past it: 414, close.
@@ -58,7 +59,8 @@ pub struct Limits {
 
     /// Tasks of a shard, one for each async request among them. At it: 503.
     pub tasks_max: u32,
-    /// Timers of a shard besides those of connections. At it: the caller gets `Full`.
+    /// Sleeps and timeouts of a shard, besides the deadlines of connections. At it: a sleep ends at once, a
+    /// timeout counts as elapsed.
     pub timers_max: u32,
     /// Threads for what must block, shared by all shards.
     pub blocking_threads: u32,

@@ -16,7 +16,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use corelane_base::{Full, Token};
+use corelane_base::Token;
 
 use crate::shard::{Shard, current};
 use crate::stats::bump;
@@ -377,11 +377,6 @@ impl Shard {
     /// Timers set: those of sleeps and of drivers.
     pub fn timers_set(&self) -> usize {
         self.timers.borrow().len() as usize
-    }
-
-    /// The error of a full timer table.
-    pub fn timers_full(&self) -> Full {
-        Full::new("timers_max", self.limits.timers_max.into())
     }
 }
 
