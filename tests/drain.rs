@@ -14,7 +14,7 @@
 mod common;
 
 use std::io::{ErrorKind, Read};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{self, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use common::client::get;
 use common::{Client, Cut, Node, Process, until};
-use corelane::{App, Limits, OwnedRequest, sleep};
+use corelane::{App, Limits, OwnedRequest, TcpStream, sleep};
 
 /// How long before its client could see the end a request may have been sent to go unanswered.
 const RACE: Duration = Duration::from_millis(5);
@@ -71,7 +71,7 @@ impl Met {
 }
 
 /// True if the peer has ended the connection, found out without waiting.
-fn has_ended(stream: &TcpStream) -> bool {
+fn has_ended(stream: &net::TcpStream) -> bool {
     stream.set_nonblocking(true).unwrap();
     let seen = stream.peek(&mut [0]).map_err(|error| error.kind());
     stream.set_nonblocking(false).unwrap();
@@ -180,7 +180,7 @@ fn a_drain_under_load_answers_what_was_asked_and_ends_with_0() {
             kept.add(client.join().unwrap());
         }
         new.add(connecting.join().unwrap());
-        assert!(TcpStream::connect(addr).is_err(), "nobody listens any more");
+        assert!(net::TcpStream::connect(addr).is_err(), "nobody listens any more");
     }
     eprintln!("{DRAINS} drains, the longest {longest:?}; kept connections {kept:?}; new ones {new:?}");
     assert!(longest < DRAIN_TIME, "a drain took {longest:?}");
@@ -210,7 +210,7 @@ fn an_idle_connection_may_bring_one_more_request_into_a_drain() {
     let mut idle = Client::connect(node.addr);
     assert_eq!(idle.get("/plaintext").status, 200);
     node.signal("TERM");
-    until("the drain has begun", || TcpStream::connect(node.addr).is_err());
+    until("the drain has begun", || net::TcpStream::connect(node.addr).is_err());
     let answer = idle.get("/json");
     assert_eq!(answer.status, 200);
     assert!(answer.closes());
@@ -288,7 +288,7 @@ fn requests_under_way_are_answered_with_close_and_the_hooks_run_after_them() {
     until("all are under way", || node.ask(0, |shard| shard.tasks_alive()) == 50);
     let start = Instant::now();
     let drain = thread::spawn(move || node.drain());
-    until("the drain has begun", || TcpStream::connect(addr).is_err());
+    until("the drain has begun", || net::TcpStream::connect(addr).is_err());
     for client in &mut slow {
         let answer = client.answer();
         assert_eq!((answer.status, answer.text()), (200, "slow"));
@@ -300,4 +300,41 @@ fn requests_under_way_are_answered_with_close_and_the_hooks_run_after_them() {
     drain.join().unwrap();
     assert!(hook.load(Ordering::SeqCst), "the drain hook ran to its end");
     assert!(start.elapsed() < Duration::from_secs(5), "it took {:?}", start.elapsed());
+}
+
+#[test]
+fn plain_and_upgraded_connections_are_finished() {
+    let limits = Limits {
+        drain_idle: Duration::from_millis(50),
+        drain_time: Duration::from_secs(20),
+        ..common::limits()
+    };
+    let server = common::server().limits(limits);
+    let plain = server.clone().start_tcp(|stream: TcpStream| async move {
+        while let Ok(bytes) = stream.read().await {
+            if bytes.is_empty() || stream.write_all(bytes).await.is_err() {
+                break;
+            }
+        }
+    });
+    for (node, upgrade) in [(Node::from(plain.unwrap()), false), (Node::of(server), true)] {
+        let mut client = Client::connect(node.addr);
+        if upgrade {
+            client.send("GET /upgrade HTTP/1.1\r\nHost: t\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n");
+            assert_eq!(client.answer().status, 101);
+        }
+        client.send("before");
+        assert_eq!(client.take(6), b"before");
+        let addr = node.addr;
+        let start = Instant::now();
+        let drain = thread::spawn(move || node.drain());
+        until("the drain has begun", || net::TcpStream::connect(addr).is_err());
+        thread::sleep(Duration::from_millis(200));
+        client.send("within");
+        assert_eq!(client.take(6), b"within");
+        client.finish();
+        client.ends();
+        drain.join().unwrap();
+        assert!(start.elapsed() < Duration::from_secs(5), "it took {:?}", start.elapsed());
+    }
 }

@@ -539,6 +539,18 @@ fn a_request_for_an_upgrade_nobody_asked_for_is_an_error() {
 }
 
 #[test]
+fn a_node_serves_ipv6_where_the_host_has_it() {
+    if std::net::TcpListener::bind("[::1]:0").is_err() {
+        eprintln!("skipped: needs IPv6");
+        return;
+    }
+    let server = corelane::Server::new("[::1]:0".parse().unwrap());
+    let node = Node::of(server.pin(false).signals(false).limits(common::limits()));
+    let mut client = Client::connect(node.addr);
+    assert_eq!(client.get("/plaintext").status, 200);
+}
+
+#[test]
 fn streamed_answers_arrive_whole_and_leave_the_connection_open() {
     let node = Node::new();
     let mut client = Client::connect(node.addr);

@@ -242,6 +242,26 @@ fn a_peer_that_resets_is_an_error_and_not_an_end() {
 }
 
 #[test]
+fn a_stream_may_be_shut_or_dropped_after_a_write_that_took_too_long() {
+    // Its queue takes connections; nobody reads from them.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = silent.local_addr().unwrap();
+    on_a_shard(common::limits(), move || async move {
+        for shuts in [true, false] {
+            let task = spawn(async move {
+                let stream = TcpStream::connect(addr).await.unwrap();
+                let late = timeout(ms(100), stream.write_all(vec![0; 32 << 20])).await;
+                assert!(late.is_err(), "more than sockets hold");
+                if shuts {
+                    drop(timeout(ms(100), stream.shutdown()).await);
+                }
+            });
+            assert_eq!(task.unwrap().await, Ok(()));
+        }
+    });
+}
+
+#[test]
 fn a_file_reads_back_what_was_written_and_synced() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("data");

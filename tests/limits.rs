@@ -1,141 +1,20 @@
-//! What the node may use: no allocation per request, little memory per idle connection, little CPU when full.
+//! What the node may use: little memory per idle connection, little CPU when it is full; and what it does at
+//! its limits, seen from outside.
 //!
-//! # Rules
-//! 1. The allocator counts for threads that are named like shards, and only while asked to.
-//!
-//! Not here: each limit of `Limits` alone (beside the code that keeps it).
+//! Not here: allocations (`allocations.rs`), deadlines (`slow.rs`), each limit alone (beside its code).
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
 mod common;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::fs::File;
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::client::{get, post};
-use common::{Client, Node, Process, sockets, until};
-use corelane::{Limits, RingFeatures};
-
-/// The system's allocator, counting.
-struct Counting;
-
-static COUNTS: AtomicBool = AtomicBool::new(false);
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
-
-thread_local! {
-    /// Whether this thread is a shard; found out once it is asked for.
-    static IS_SHARD: Cell<Option<bool>> = const { Cell::new(None) };
-}
-
-fn count() {
-    if !COUNTS.load(Ordering::Relaxed) {
-        return;
-    }
-    // A thread that ends has no name to ask for any more.
-    let is_shard = IS_SHARD.try_with(|known| {
-        known.get().unwrap_or_else(|| {
-            known.set(Some(false)); // asking may allocate
-            let name = thread::current().name().is_some_and(|name| name.starts_with("shard-"));
-            known.set(Some(name));
-            name
-        })
-    });
-    if is_shard == Ok(true) {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-// SAFETY: every call goes to `System` with the same arguments; counting touches atomics and a thread-local
-// `Cell` without a destructor, and does not unwind.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
-        // SAFETY: the caller keeps the contract of `alloc`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller keeps the contract of `dealloc`, and `pointer` came from `System`.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count();
-        // SAFETY: the caller keeps the contract of `realloc`, and `pointer` came from `System`.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-/// Allocations of the shards while `f` runs.
-fn allocations(f: impl FnOnce()) -> u64 {
-    ALLOCATIONS.store(0, Ordering::Relaxed);
-    COUNTS.store(true, Ordering::Relaxed);
-    f();
-    COUNTS.store(false, Ordering::Relaxed);
-    ALLOCATIONS.load(Ordering::Relaxed)
-}
-
-/// One test, so that nobody allocates beside it.
-#[test]
-fn a_steady_stream_of_requests_allocates_nothing() {
-    let node = Node::serving(common::server(), corelane::node::app);
-    let ask = |client: &mut Client, request: &[u8], times: usize| {
-        for _ in 0..times {
-            client.send(request);
-            assert_eq!(client.answer().status, 200);
-        }
-    };
-    let mut clients: Vec<Client> = (0..8).map(|_| Client::connect(node.addr)).collect();
-    let plaintext = get("/plaintext");
-    for client in &mut clients {
-        ask(client, &plaintext, 200);
-        client.send(plaintext.repeat(16));
-        (0..16).for_each(|_| assert_eq!(client.answer().status, 200));
-    }
-    let one_by_one = allocations(|| {
-        for client in &mut clients {
-            ask(client, &plaintext, 10_000 / 8);
-        }
-    });
-    assert_eq!(one_by_one, 0, "allocations of 10,000 requests on kept connections");
-
-    let burst = plaintext.repeat(16);
-    let pipelined = allocations(|| {
-        for client in &mut clients {
-            for _ in 0..40 {
-                client.send(&burst);
-                (0..16).for_each(|_| assert_eq!(client.answer().status, 200));
-            }
-        }
-    });
-    assert_eq!(pipelined, 0, "allocations of 5,120 pipelined requests");
-
-    // What is allowed to allocate does, and is counted: the zeros above are no blind spot.
-    let echo = post("/echo", b"hello");
-    let echoed = allocations(|| ask(&mut clients[0], &echo, 100));
-    assert!((100..=2_000).contains(&echoed), "{echoed} allocations of 100 async requests with bodies");
-    let json = get("/json");
-    let jsons = allocations(|| ask(&mut clients[0], &json, 100));
-    let opened = allocations(|| {
-        for _ in 0..100 {
-            assert_eq!(Client::connect(node.addr).get("/plaintext").status, 200);
-        }
-    });
-    eprintln!(
-        "allocations a request: plaintext 0, pipelined 0, json {:.2}, echo {:.2}; a connection {:.2}",
-        jsons as f64 / 100.0,
-        echoed as f64 / 100.0,
-        opened as f64 / 100.0
-    );
-}
+use common::client::get;
+use common::{Client, Cut, Node, Process, sockets, until};
+use corelane::{App, Limits, Response, RingFeatures, body_channel, spawn};
 
 /// Idle connections of the test below. Each costs a descriptor here, and none in the node.
 const IDLE: usize = 10_000;
@@ -269,4 +148,118 @@ fn a_node_without_free_descriptors_is_calm_and_recovers() {
     is_calm_when_full(&node, 20);
     let said = node.said().join("\n");
     assert!(!said.contains("panicked"), "{said}");
+}
+
+#[test]
+fn twenty_thousand_short_connections_leave_nothing_behind() {
+    let node = Process::node(&["--limit", "connections_max=50"]);
+    let short = |n: u32| {
+        let mut client = Client::connect(node.addr);
+        // Some leave at once, some without a look at their answer.
+        if !n.is_multiple_of(3) {
+            client.send(get("/plaintext"));
+        }
+        if n % 3 == 1 {
+            assert_eq!(client.answer().status, 200);
+        }
+    };
+    (0..1_000).for_each(short);
+    let before = node.resident();
+    (0..20_000).for_each(short);
+    let grown = node.resident().saturating_sub(before);
+    assert!(grown < 1 << 20, "{grown} bytes more are resident");
+    until("all are let go", || sockets(node.addr) == 0);
+}
+
+#[test]
+fn connections_of_one_peer_are_bounded() {
+    let limits = Limits { connections_per_peer_max: 10, ..common::limits() };
+    let node = Node::serving(common::server().limits(limits), || {
+        App::new(()).get("/", |request| request.peer().map(|peer| peer.to_string()))
+    });
+    for _ in 0..3 {
+        let mut all: Vec<Client> = (0..10).map(|_| Client::connect(node.addr)).collect();
+        for client in &mut all {
+            let here = client.stream().local_addr().unwrap().to_string();
+            assert_eq!(client.get("/").text(), here);
+        }
+        for _ in 0..20 {
+            let mut more = Client::connect(node.addr);
+            more.try_send(get("/"));
+            assert!(matches!(more.next(false), Err(Cut::End | Cut::Reset)), "one more is closed at once");
+        }
+        assert_eq!(all[0].get("/").status, 200);
+        drop(all);
+        node.comes_to_rest();
+    }
+}
+
+#[test]
+fn partial_heads_are_bounded_and_the_oldest_goes_first() {
+    let limits = Limits { inbox_bytes_max: 64 << 10, ..common::limits() };
+    let node = Node::of(common::server().limits(limits));
+    let part = format!("GET / HTTP/1.1\r\nHost: t\r\nX: {}", "x".repeat(2_000));
+    let mut all: Vec<Client> = (0..100).map(|_| Client::connect(node.addr)).collect();
+    for client in &mut all {
+        client.send(&part);
+    }
+    // 64 KiB hold 32 of these.
+    until("the others are closed", || sockets(node.addr) <= 32);
+    let mut last = all.pop().unwrap();
+    last.send("\r\n\r\n");
+    assert_eq!(last.answer().status, 200, "the newest was kept");
+    assert!(all[0].next(false).is_err(), "the oldest was not");
+    assert!(sockets(node.addr) >= 30, "and no more than needed");
+}
+
+#[test]
+fn requests_beyond_tasks_max_are_answered_503_and_told_to_come_back() {
+    let limits = Limits { tasks_max: 10, ..common::limits() };
+    let node = Node::of(common::server().limits(limits));
+    let mut all: Vec<Client> = (0..30).map(|_| Client::connect(node.addr)).collect();
+    for client in &mut all {
+        client.send(get("/slow/1000"));
+    }
+    let mut served = 0;
+    for client in &mut all {
+        let answer = client.answer();
+        if answer.status == 200 {
+            served += 1;
+        } else {
+            assert_eq!((answer.status, answer.field("retry-after")), (503, Some("1")));
+            assert!(answer.closes());
+        }
+    }
+    assert_eq!(served, 10);
+    drop(all);
+    node.comes_to_rest();
+    assert_eq!(Client::connect(node.addr).get("/slow/0").status, 200);
+}
+
+#[test]
+fn answers_that_find_no_memory_cost_their_connections_only() {
+    let limits = Limits {
+        pool_small: 1,
+        pool_medium: 1,
+        pool_large: 1,
+        pool_heap_bytes_max: 64 << 10,
+        ..common::limits()
+    };
+    let node = Node::serving(common::server().limits(limits), || {
+        App::new(()).get("/", |_| "hello").get("/endless", |_| {
+            let (mut out, stream) = body_channel(16 << 10);
+            // Small pieces are copied into pooled buffers.
+            let task = spawn(async move { while out.send(vec![b'x'; 4_000]).await.is_ok() {} });
+            task.unwrap().detach();
+            Response::stream("text/plain", None, stream)
+        })
+    });
+    let mut all: Vec<Client> = (0..40).map(|_| Client::connect(node.addr)).collect();
+    for client in &mut all {
+        client.send(get("/endless"));
+    }
+    until("some found no memory", || sockets(node.addr) < 40);
+    drop(all);
+    node.comes_to_rest();
+    assert_eq!(Client::connect(node.addr).get("/").status, 200);
 }
