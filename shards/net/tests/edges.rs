@@ -12,6 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use common::{Bench, get, post, routes};
 use corelane_base::Limits;
+use corelane_net::http1::Draining;
 use corelane_net::{Answer, Response, body_channel};
 use corelane_sim::SimConfig;
 
@@ -234,6 +235,29 @@ fn a_half_closed_client_gets_a_streamed_answer_whole() {
         b.pass(secs(5));
         assert!(text(&peer).ends_with("0\r\n\r\n"), "half-closed: {half}");
     }
+}
+
+#[test]
+fn a_drain_does_not_wait_for_a_connection_that_came_to_rest_in_it() {
+    let mut b = Bench::new(Limits { drain_idle: secs(1), drain_time: secs(60), ..limits() });
+    let peer = b.connect();
+    b.world.set_bandwidth(NonZeroU64::new(50_000)); // 300 KB take 6 s
+    peer.write(&get("/big"));
+    b.turn();
+    b.turn();
+    b.turn();
+    let http = Rc::clone(&b.http);
+    b.rt.within(|shard| http.drain(shard));
+    let mut got = 0;
+    for _ in 0..1_000 {
+        b.world.advance(Duration::from_millis(10));
+        for _ in 0..5 {
+            b.turn();
+        }
+        got += peer.take().len();
+    }
+    assert!(got > 300_000, "{got} bytes");
+    assert!(b.http.is_drained() && !peer.was_reset(), "it waits for drain_time");
 }
 
 #[test]

@@ -346,6 +346,10 @@ impl<S: Service> Http1<S> {
             // Idle begins when the answer is out.
             conn.read_deadline_ns = Self::after(shard, shard.limits().idle_time);
         }
+        if self.drain.get() == Drain::Closing && conn.is_quiet() {
+            // Its answer began before the drain and did not say that we close; others were retired before.
+            return self.retire(conn);
+        }
         if conn.phase == Phase::Open && (conn.exchange.is_some() || conn.inbox.is_some()) {
             self.pump(shard, conn);
             self.go_on(shard, conn);
