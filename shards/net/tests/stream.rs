@@ -320,9 +320,13 @@ fn a_stream_that_nobody_reads_stops_receiving_and_goes_on_when_somebody_does() {
     assert!(taken >= INBOX_MAX, "{taken}");
     assert!(taken <= INBOX_MAX + 16 * buffer + link + buffer, "{taken} bytes for nobody");
     assert_eq!(b.world.buffers_lent(), 0, "and it holds no receive buffer");
-
     let reader = Rc::clone(&stream);
-    let got = Rc::new(RefCell::new(Vec::new()));
+    let first = b.run(async move { reader.read().await.unwrap() });
+    assert!(first.len() >= INBOX_MAX);
+    let more = push(&mut b, &peer);
+    assert!(more >= taken + INBOX_MAX, "one read made room: it receives ahead again");
+    let reader = Rc::clone(&stream);
+    let got = Rc::new(RefCell::new(first.to_vec()));
     let into = Rc::clone(&got);
     b.spawn(async move {
         loop {
@@ -431,7 +435,8 @@ fn a_write_that_waits_hears_of_the_reset() {
 fn after_our_end_the_peer_may_still_speak() {
     let mut b = Shards::new();
     let (stream, peer) = connected(&mut b);
-    let half = Rc::clone(&stream);
+    let (half, reader) = (Rc::clone(&stream), stream);
+    let answer = start(&mut b, async move { read_all(&reader).await });
     b.run(async move {
         half.write_all("the question").await.unwrap();
         half.shutdown().await.unwrap();
@@ -440,12 +445,10 @@ fn after_our_end_the_peer_may_still_speak() {
     b.settle();
     assert_eq!(peer.take(), b"the question");
     assert!(peer.is_eof());
+    assert!(!answer.is_finished(), "the read that waits is not ended with our side");
     assert_eq!(peer.write(b"the answer"), 10);
     peer.close();
-    b.run(async move {
-        assert_eq!(read_all(&stream).await.unwrap(), b"the answer");
-        drop(stream);
-    });
+    assert_eq!(b.run(async { answer.await.unwrap().unwrap() }), b"the answer");
     b.settle();
     b.check_quiet();
 }
@@ -677,6 +680,21 @@ fn a_burst_past_connections_max_loses_nobody() {
     }
     assert_eq!(held.get(), 0);
     assert_eq!(b.shard().stats.tasks_spawned.get(), 15);
+    b.drain();
+    b.check_quiet();
+}
+
+#[test]
+fn a_connection_that_finds_no_place_in_the_table_is_closed() {
+    let limits = Limits { connections_max: 1, descriptors_headroom: 16, ..Limits::default() };
+    let mut b = Shards::on(SimConfig { descriptors: 100, ..SimConfig::of(&limits) }, limits);
+    let (listener, held) = holding(&mut b);
+    let peers: Vec<Peer> = (0..30).map(|_| b.world.connect(listener)).collect();
+    b.settle();
+    assert_eq!(held.get(), 17);
+    assert_eq!(peers.iter().filter(|peer| peer.is_eof()).count(), 13);
+    assert_eq!(b.world.descriptors_open(), 17);
+    drop(peers);
     b.drain();
     b.check_quiet();
 }

@@ -1,7 +1,7 @@
 //! What is put in comes out, in order and as one chain, whatever buffers it went through.
 #![allow(clippy::unwrap_used)]
 
-use corelane_pools::{CHUNKS_MAX, PoolConfig, SMALL_LEN};
+use corelane_pools::{CHUNKS_MAX, MEDIUM_LEN, PoolConfig, SMALL_LEN};
 
 use super::*;
 
@@ -76,7 +76,7 @@ fn what_does_not_fit_goes_on_in_the_next_buffer_and_the_order_stays() {
 fn a_piece_larger_than_any_buffer_so_far_gets_one_that_holds_it() {
     let pools = pools();
     let mut out = Output::default();
-    let large = vec![b'x'; 3 * COPY_MAX];
+    let large = vec![b'x'; 2 * MEDIUM_LEN];
     out.writer(&pools).put(b"head");
     out.writer(&pools).put(&large);
     out.writer(&pools).put(b"tail");
@@ -149,16 +149,30 @@ fn pools_that_are_empty_fail_the_output_and_not_the_shard() {
     assert!(out.is_empty());
     drop(held);
 
+    assert_eq!(pools.stats().lent(), 0);
+}
+
+#[test]
+fn an_output_with_a_hole_takes_no_more() {
+    // 65,536 bytes and not one more of heap, beside the small slots.
+    let (medium_count, large_count, heap_bytes_max) = (0, 0, 1 << 16);
+    let config = PoolConfig { medium_count, large_count, heap_bytes_max, ..PoolConfig::default() };
+    let pools = Pools::new(&config).unwrap();
+    let held = pools.get(1 << 16).unwrap();
     let mut out = Output::default();
     out.begin(&pools, 10);
-    assert!(!out.failed());
     out.writer(&pools).put(&[1; SMALL_LEN]);
     assert!(!out.failed());
     out.writer(&pools).put(&[2; 10]);
     assert!(out.failed(), "the second buffer could not be had");
+    drop(held);
     out.writer(&pools).put(&[3; 10]);
     assert!(out.failed());
-    assert_eq!(bytes(&out.take()), [1; SMALL_LEN], "what was whole before is still there");
+    assert_eq!(
+        bytes(&out.take()),
+        [1; SMALL_LEN],
+        "what comes after a hole would be read as if there were none"
+    );
     assert_eq!(pools.stats().lent(), 0);
 }
 
