@@ -15,7 +15,7 @@ use bytes::Bytes;
 use common::Shards;
 use corelane_base::{Limits, ListenerId};
 use corelane_exec::task::yield_now;
-use corelane_exec::{BlockingPool, Task, current, sleep, spawn, timeout};
+use corelane_exec::{BlockingPool, Elapsed, Task, current, sleep, spawn, timeout};
 use corelane_net::stream::{INBOX_MAX, SEND_MAX, Streams};
 use corelane_net::{TcpAcceptor, TcpStream};
 use corelane_sim::{Fault, Faults, Peer, SimConfig, seeds};
@@ -251,6 +251,69 @@ fn what_goes_out_comes_back_whatever_the_kernel_does_that_loses_nothing() {
         b.drain();
         b.check_quiet();
     }
+}
+
+#[test]
+fn whatever_the_kernel_does_bytes_come_in_order_and_nothing_is_left_behind() {
+    let (mut whole, mut all) = (0, 0);
+    for seed in seeds(100) {
+        let faults = Faults::all(0.02);
+        let mut b = with(|config| SimConfig { seed, faults, latency: Duration::from_micros(30), ..config });
+        // Both ends are the shard's own.
+        let listener = b.world.add_listener();
+        let here = b.world.listener_addr(listener);
+        b.rt.within(|shard| {
+            TcpAcceptor::serve(shard, listener, |stream: TcpStream| async move {
+                while let Ok(Ok(bytes)) = timeout(Duration::from_secs(5), stream.read()).await {
+                    if bytes.is_empty() || stream.write_all(bytes).await.is_err() {
+                        break;
+                    }
+                }
+                let _ = stream.shutdown().await;
+            });
+        });
+        let sent = pattern(40_000);
+        let mut echoes = Vec::new();
+        for _ in 0..6 {
+            let bytes = Bytes::from(sent.clone());
+            echoes.push(b.rt.within(|shard| {
+                shard.spawn(timeout_in_task(Duration::from_secs(20), async move {
+                    let stream = Rc::new(TcpStream::connect(here).await?);
+                    let writer = Rc::clone(&stream);
+                    let writing = spawn(async move {
+                        writer.write_all(bytes).await?;
+                        writer.shutdown().await
+                    });
+                    let echo = read_all(&stream).await;
+                    writing.unwrap().cancel();
+                    echo
+                }))
+            }));
+        }
+        let echoes = b.run(async move {
+            let mut ends = Vec::new();
+            for echo in echoes {
+                ends.push(echo.unwrap().await.unwrap());
+            }
+            sleep(Duration::from_secs(200)).await; // the last connect has failed by then
+            ends
+        });
+        for echo in echoes {
+            all += 1;
+            if let Ok(Ok(echo)) = echo {
+                assert!(sent.starts_with(&echo), "seed {seed}: {} bytes in another order", echo.len());
+                whole += u32::from(echo.len() == sent.len());
+            }
+        }
+        b.drain();
+        assert_eq!(b.shard().tasks_alive(), 0);
+        b.check_quiet();
+    }
+    assert!(whole * 3 > all || all < 100, "{whole} of {all} came through: too few to mean anything");
+}
+
+async fn timeout_in_task<F: Future>(after: Duration, future: F) -> Result<F::Output, Elapsed> {
+    timeout(after, future).await
 }
 
 #[test]
