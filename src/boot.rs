@@ -563,7 +563,10 @@ impl Running {
                     tracing::warn!("asked a second time: ending at once");
                     std::process::exit(130);
                 }
-                Ok(ShardEvent::Signal | ShardEvent::Drain) => self.begin_drain(),
+                Ok(ShardEvent::Signal | ShardEvent::Drain) => {
+                    tracing::info!("draining");
+                    self.begin_drain();
+                }
                 Ok(ShardEvent::Ended(id, result)) => {
                     left -= 1;
                     if let Err(error) = result {
@@ -587,7 +590,6 @@ impl Running {
         if std::mem::replace(&mut self.draining, true) {
             return;
         }
-        tracing::info!("draining");
         for (_, handle, ..) in &self.shards {
             // Full only if a shard has not turned for long; it is asked again until it listens.
             while handle.send(drain_here).is_err() {
