@@ -303,6 +303,35 @@ fn requests_under_way_are_answered_with_close_and_the_hooks_run_after_them() {
 }
 
 #[test]
+fn connections_that_wait_to_be_accepted_are_served() {
+    static BLOCKS: AtomicBool = AtomicBool::new(false);
+    for _ in 0..5 {
+        let node = Node::serving(common::server(), || {
+            App::new(()).get("/", |_| "hello").get("/block", |_| {
+                BLOCKS.store(true, Ordering::SeqCst);
+                // What nobody may do: it makes a turn in which all of the following comes together.
+                thread::sleep(Duration::from_millis(150));
+                "blocked"
+            })
+        });
+        let mut first = Client::connect(node.addr);
+        first.send(get("/block"));
+        until("the shard is held", || BLOCKS.swap(false, Ordering::SeqCst));
+        let mut queued: Vec<Client> = (0..50).map(|_| Client::connect(node.addr)).collect();
+        for client in &mut queued {
+            client.send(get("/"));
+        }
+        let drain = thread::spawn(move || node.drain());
+        assert_eq!(first.answer().text(), "blocked");
+        for client in &mut queued {
+            assert_eq!(client.answer().text(), "hello");
+        }
+        drop((first, queued));
+        drain.join().unwrap();
+    }
+}
+
+#[test]
 fn plain_and_upgraded_connections_are_finished() {
     let limits = Limits {
         drain_idle: Duration::from_millis(50),
