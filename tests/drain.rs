@@ -303,6 +303,30 @@ fn requests_under_way_are_answered_with_close_and_the_hooks_run_after_them() {
 }
 
 #[test]
+fn an_answer_that_was_under_way_is_the_last_of_its_connection() {
+    let limits = Limits {
+        drain_idle: Duration::from_millis(50),
+        drain_time: Duration::from_secs(20),
+        ..common::limits()
+    };
+    let node = Node::of(common::server().limits(limits));
+    let addr = node.addr;
+    let mut client = Client::connect(addr);
+    // More than the sockets hold, and said without `Connection: close` before there was a drain.
+    client.send(get("/constant"));
+    until("the answer has begun", || client.stream().peek(&mut [0]).is_ok());
+    let start = Instant::now();
+    let drain = thread::spawn(move || node.drain());
+    until("the drain has begun", || net::TcpStream::connect(addr).is_err());
+    // Idle connections are closed meanwhile; this one is not idle.
+    thread::sleep(Duration::from_millis(300));
+    assert!(client.answer().body == common::pattern(8 << 20));
+    client.ends();
+    drain.join().unwrap();
+    assert!(start.elapsed() < Duration::from_secs(5), "it took {:?}", start.elapsed());
+}
+
+#[test]
 fn connections_that_wait_to_be_accepted_are_served() {
     static BLOCKS: AtomicBool = AtomicBool::new(false);
     for _ in 0..5 {
