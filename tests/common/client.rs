@@ -3,6 +3,7 @@
 //! Its reader shares no code with the server: framing is taken from the head, and a byte too many or too few
 //! shows as a broken next answer.
 
+use std::fmt;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 
@@ -39,7 +40,7 @@ impl Answer {
 }
 
 /// Why there was no answer.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Eq, PartialEq)]
 pub(crate) enum Cut {
     /// The end of the stream before the first byte of it.
     End,
@@ -49,6 +50,17 @@ pub(crate) enum Cut {
     Partial(Vec<u8>, &'static str),
     /// Nothing came.
     Silence,
+}
+
+impl fmt::Debug for Cut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Cut::End => f.write_str("the end of the stream"),
+            Cut::Reset => f.write_str("a reset"),
+            Cut::Partial(came, why) => write!(f, "{} bytes, then {why}: {:?}", came.len(), lossy(came)),
+            Cut::Silence => f.write_str("silence"),
+        }
+    }
 }
 
 /// A connection.
