@@ -8,7 +8,7 @@
 //!
 //! # Rules
 //! 1. Close is pushed when no receive, send or shutdown is under way, and never before.
-//! 2. A connection that was refused, or has unread input, lingers: closing with unread bytes resets, and a
+//! 2. A connection lingers unless its client asked for the end, or ended its side, with nothing unread: closing with unread bytes resets, and a
 //!    reset can destroy an answer the peer has not read yet (RFC 9112, 9.6).
 
 use corelane_base::{Op, ShutdownHow, Token};
@@ -111,7 +111,7 @@ impl<S: Service> Http1<S> {
     /// Moves a closing connection on. True when its slot is free.
     pub(super) fn settle_closing(&self, shard: &Shard, conn: &mut Conn) -> bool {
         if conn.phase == Phase::Flush && !conn.sending && conn.output.is_empty() {
-            if conn.lingers && !conn.eof {
+            if (conn.lingers || !conn.asked_close) && !conn.eof {
                 conn.phase = Phase::Linger;
                 conn.reading = Reading::Linger;
                 conn.read_deadline_ns = Self::after(shard, shard.limits().linger_time);

@@ -110,6 +110,8 @@ pub(super) struct Conn {
     pub(super) eof: bool,
     /// The peer may still be sending: our side is shut first, the socket closed later.
     pub(super) lingers: bool,
+    /// The client itself asked for the end: it sends nothing more.
+    pub(super) asked_close: bool,
     /// Ends with a reset: the peer reads nothing, or must see that its answer was cut.
     pub(super) resets: bool,
     /// Our side is being shut.
@@ -150,6 +152,7 @@ impl Conn {
             waiting: false,
             eof: false,
             lingers: false,
+            asked_close: false,
             processing: false,
             taken: 0,
             turn: 0,

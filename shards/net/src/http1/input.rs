@@ -213,6 +213,7 @@ impl<S: Service> Http1<S> {
     #[inline]
     fn head(&self, shard: &Shard, conn: &mut Conn, request: &h1::Request<'_, '_>, behind: usize) {
         bump(&self.stats.requests);
+        conn.asked_close = !request.keep_alive;
         if self.drain.get() != Drain::No {
             conn.h1.close_after_response();
         }
