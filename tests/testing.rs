@@ -421,7 +421,10 @@ fn a_drain_finishes_what_was_begun_and_runs_the_hooks() {
     assert!(ended.get() && idle.is_over());
     assert_eq!(server.connections(), 0);
     let took = server.now().as_millis();
-    assert!((6_000..6_100).contains(&took), "5 s of the handler, 1 s of the hook: {took} ms");
+    assert!(
+        (6_000..8_100).contains(&took),
+        "5 s of the handler, 1 s of the hook, linger_time at most: {took} ms"
+    );
     server.world().check_quiet();
 }
 
