@@ -186,6 +186,9 @@ limits! {
     pipeline_max: Count, "Requests of one connection answered in one turn";
     tasks_max: Count, "Tasks of a shard; past it 503";
     timers_max: Count, "Timers of a shard besides those of connections";
+    mesh_credits: Count, "Unanswered calls of a shard to one other shard";
+    mesh_waiting_max: Count, "Calls of a shard that wait for a credit";
+    mesh_budget: Count, "Requests of other shards taken in one turn";
     blocking_threads: Count, "Threads for what must block, shared by all shards";
     blocking_queue_max: Count, "Blocking jobs that wait for a thread";
     head_time: Time, "From the first byte of a head to its end; past it 408";
@@ -193,6 +196,8 @@ limits! {
     write_time: Time, "For the peer to take what one send handed over; past it a reset";
     idle_time: Time, "Without a request; past it the connection is closed";
     handler_time: Time, "For an async handler to answer; past it 503";
+    call_time: Time, "For a call to another shard to be answered";
+    stall_time: Time, "A turn longer than this is counted and logged";
     half_close_time: Time, "For an async handler to go on after the peer ended its side";
     linger_time: Time, "To read and drop what a peer still sends after the last answer";
     drain_idle: Time, "In a drain: for idle connections to bring one more request";

@@ -62,6 +62,13 @@ pub struct Limits {
     /// Sleeps and timeouts of a shard, besides the deadlines of connections. At it: a sleep ends at once, a
     /// timeout counts as elapsed.
     pub timers_max: u32,
+    /// Calls and casts of a shard that one other shard may have unanswered; its lanes are as long. At it: a call
+    /// waits its turn, a cast gets `Full`.
+    pub mesh_credits: u32,
+    /// Calls of a shard that wait for a credit. At it: the caller gets `Full`.
+    pub mesh_waiting_max: u32,
+    /// Requests of other shards taken in one turn; the rest waits for the next.
+    pub mesh_budget: u32,
     /// Threads for what must block, shared by all shards.
     pub blocking_threads: u32,
     /// Blocking jobs that wait for a thread. At it: the caller gets `Full`.
@@ -79,6 +86,12 @@ pub struct Limits {
     pub idle_time: Duration,
     /// For an async handler to give its response. Past it: 503, close, and the handler is cancelled.
     pub handler_time: Duration,
+    /// For a call to another shard to be answered, the wait for a credit included. Past it the caller gets an
+    /// error; what the other shard does meanwhile is not undone.
+    pub call_time: Duration,
+    /// A turn longer than this is counted and logged, with what it was at. Four times as long without an end:
+    /// the control thread says so.
+    pub stall_time: Duration,
     /// For an async handler to go on after the peer ended its side of the connection. Past it: cancelled.
     pub half_close_time: Duration,
     /// To read and drop what a peer still sends after our last answer, so that it can read that answer.
@@ -122,6 +135,9 @@ impl Default for Limits {
             pipeline_max: 128,
             tasks_max: 65_536,
             timers_max: 65_536,
+            mesh_credits: 128,
+            mesh_waiting_max: 4_096,
+            mesh_budget: 256,
             blocking_threads: 4,
             blocking_queue_max: 1_024,
             head_time: Duration::from_secs(10),
@@ -129,6 +145,8 @@ impl Default for Limits {
             write_time: Duration::from_secs(30),
             idle_time: Duration::from_secs(60),
             handler_time: Duration::from_secs(30),
+            call_time: Duration::from_secs(5),
+            stall_time: Duration::from_millis(25),
             half_close_time: Duration::from_secs(1),
             linger_time: Duration::from_secs(2),
             drain_idle: Duration::from_secs(1),
@@ -226,6 +244,15 @@ impl Limits {
         if !within(self.timers_max.into(), 1, 1 << 24) {
             return err("timers_max", &self.timers_max, "1 to 16777216");
         }
+        if !within(self.mesh_credits.into(), 1, 1 << 16) {
+            return err("mesh_credits", &self.mesh_credits, "1 to 65536");
+        }
+        if !within(self.mesh_waiting_max.into(), 0, 1 << 24) {
+            return err("mesh_waiting_max", &self.mesh_waiting_max, "0 to 16777216");
+        }
+        if self.mesh_budget == 0 {
+            return err("mesh_budget", &0, "at least 1");
+        }
         if !within(self.blocking_threads.into(), 1, 1_024) {
             return err("blocking_threads", &self.blocking_threads, "1 to 1024");
         }
@@ -244,6 +271,8 @@ impl Limits {
             ("write_time", self.write_time),
             ("idle_time", self.idle_time),
             ("handler_time", self.handler_time),
+            ("call_time", self.call_time),
+            ("stall_time", self.stall_time),
             ("half_close_time", self.half_close_time),
             ("linger_time", self.linger_time),
         ] {

@@ -1,0 +1,1 @@
+//! Corelane floor 1: the PROXY protocol, versions 1 and 2, sans-IO.
