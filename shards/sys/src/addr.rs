@@ -1,14 +1,17 @@
 //! Socket addresses in the form the kernel reads and writes.
 //!
-//! Only IPv4 and IPv6; an address of another family reads back as nothing.
+//! IPv4, IPv6 and the paths of Unix sockets; only the first two read back, others as nothing.
 //!
 //! Not here: names, ports by service, anything that asks a resolver.
 
 use std::fmt;
+use std::io;
 use std::mem::offset_of;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
-use libc::{sa_family_t, sockaddr, sockaddr_in, sockaddr_in6, sockaddr_storage, socklen_t};
+use libc::{sa_family_t, sockaddr, sockaddr_in, sockaddr_in6, sockaddr_storage, sockaddr_un, socklen_t};
 
 /// A `sockaddr_storage` and its length, 132 bytes, for the calls and ring operations that take both.
 ///
@@ -23,6 +26,10 @@ pub struct RawAddr {
 /// Room of a [`RawAddr`].
 const STORAGE_LEN: socklen_t = 128;
 const _: () = assert!(size_of::<sockaddr_storage>() == STORAGE_LEN as usize);
+/// Bytes of a path at most, the NUL behind it not counted.
+const PATH_MAX: usize = 107;
+const _: () = assert!(size_of::<sockaddr_un>() == offset_of!(sockaddr_un, sun_path) + PATH_MAX + 1);
+const _: () = assert!(size_of::<sockaddr_un>() <= STORAGE_LEN as usize);
 const V4_LEN: socklen_t = 16;
 const _: () = assert!(size_of::<sockaddr_in>() == V4_LEN as usize);
 const V6_LEN: socklen_t = 28;
@@ -35,6 +42,8 @@ const FAMILY_V4: sa_family_t = 2;
 const _: () = assert!(FAMILY_V4 as i32 == libc::AF_INET);
 const FAMILY_V6: sa_family_t = 10;
 const _: () = assert!(FAMILY_V6 as i32 == libc::AF_INET6);
+const FAMILY_UNIX: sa_family_t = 1;
+const _: () = assert!(FAMILY_UNIX as i32 == libc::AF_UNIX);
 
 impl RawAddr {
     /// Room for the kernel to write an address of any family to.
@@ -42,6 +51,30 @@ impl RawAddr {
         // SAFETY: rule 4.
         let storage = unsafe { std::mem::zeroed() };
         RawAddr { storage, len: STORAGE_LEN }
+    }
+
+    /// The address of a Unix socket at `path` (unix(7)).
+    ///
+    /// # Errors
+    /// `InvalidInput` for a path that is empty, longer than 107 bytes, or has a NUL in it.
+    pub fn unix(path: &Path) -> io::Result<RawAddr> {
+        let bytes = path.as_os_str().as_bytes();
+        if bytes.is_empty() || bytes.len() > PATH_MAX || bytes.contains(&0) {
+            let what = format!("{} cannot be the path of a socket: 1 to {PATH_MAX} bytes", path.display());
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+        }
+        // SAFETY: rule 4.
+        let mut unix: sockaddr_un = unsafe { std::mem::zeroed() };
+        unix.sun_family = FAMILY_UNIX;
+        for (to, from) in unix.sun_path.iter_mut().zip(bytes) {
+            *to = from.cast_signed();
+        }
+        let mut raw = RawAddr::empty();
+        // SAFETY: rule 1: a `sockaddr_un` fits the storage, which is aligned for all families.
+        unsafe { (&raw mut raw.storage).cast::<sockaddr_un>().write(unix) };
+        let len = offset_of!(sockaddr_un, sun_path) + bytes.len() + 1;
+        raw.len = socklen_t::try_from(len).unwrap_or(STORAGE_LEN);
+        Ok(raw)
     }
 
     /// The address, unless its family is neither IPv4 nor IPv6 or its length too short for the family.
@@ -156,6 +189,17 @@ mod tests {
         let bytes: [u8; 8] = unsafe { raw.as_ptr().cast::<[u8; 8]>().read() };
         assert_eq!(bytes, [2, 0, 1, 2, 1, 2, 3, 4]);
         assert_eq!(raw.len(), 16);
+    }
+
+    #[test]
+    fn a_path_fits_up_to_its_last_byte_and_reads_back_as_nothing() {
+        let longest = "/".repeat(PATH_MAX);
+        let raw = RawAddr::unix(Path::new(&longest)).unwrap();
+        assert_eq!((raw.family(), raw.len()), (libc::AF_UNIX, 110));
+        assert_eq!(raw.to_socket_addr(), None);
+        for bad in [&format!("{longest}x"), "", "a\0b"] {
+            assert_eq!(RawAddr::unix(Path::new(bad)).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        }
     }
 
     #[test]

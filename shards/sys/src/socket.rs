@@ -5,6 +5,9 @@
 //!
 //! Not here: accepting and I/O at speed (`uring`), which addresses to listen on (`config`).
 
+mod steer;
+mod unix;
+
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -12,6 +15,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use libc::c_int;
 
 use crate::RawAddr;
+
+pub use steer::{can_steer, steer_by_cpu, unsteer};
+pub use unix::{SocketFile, UnixListener, UnixOptions, listen_unix};
 
 /// How to listen. The default is what a shard wants.
 #[derive(Clone, Debug, Eq, PartialEq)]
