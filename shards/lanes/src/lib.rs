@@ -1,1 +1,52 @@
 //! Corelane floor 1: bounded single-producer single-consumer rings between shards, and who wakes whom.
+//!
+//! A [`lane`] carries values one way between two threads, batch by batch. A [`Door`] tells one shard who has
+//! something for it and wakes it once if it sleeps. A [`mesh`] is both for all shards: request and response
+//! lanes between each two of them, with credits so that no lane is ever full by surprise. Nothing here
+//! blocks, spins, makes a system call, or allocates after it was made, save in the caller's own `Vec`s.
+//!
+//! # Rules (SAFETY comments and ordering comments of the crate cite these numbers)
+//! 1. A ring has one [`Producer`] and one [`Consumer`], which are not `Clone` and work by `&mut self`. Only
+//!    the producer stores `tail`, only the consumer stores `head`. Both are positions that only grow, modulo
+//!    2^64; a position's slot is its low bits, so slots are a power of two, at least the capacity.
+//! 2. The positions `head .. tail` hold values and belong to the consumer. All other slots belong to the
+//!    producer; of them `tail .. ` its private end hold values it has not published, the rest hold none. The
+//!    private end is at most `head` + capacity, so two positions that hold values never share a slot.
+//! 3. `tail` is stored with Release after the values were written and loaded with Acquire before they are
+//!    read. `head` is stored with Release after the values were moved out and loaded with Acquire before the
+//!    slots are written again. Who kept an older position than there is has fewer slots, never foreign ones.
+//! 4. The ring is freed by the last of its two handles, whose count orders it after everything that either
+//!    did. The producer drops what it never published, when it is dropped; the ring drops `head .. tail`.
+//! 5. A shard's dirty words hold a bit for each source, and [`SLEEPS`](door) of their own. They change by
+//!    atomic read-modify-write (AcqRel) only. So the changes of a word are one sequence, each change has seen
+//!    the one before it, and a load with Acquire that sees a change has also seen everything that came
+//!    before that change on the thread that made it.
+//! 6. *No message without a bit.* A producer publishes `tail`, then sets its bit. The consumer clears bits,
+//!    then loads `tail`. If the clearing comes after the setting in the sequence of rule 5, it has seen `tail`
+//!    (Release, Acquire); if it comes before, the bit is set again and stays until the next look. A bit may
+//!    be set with nothing behind it, when an earlier look had taken the message already.
+//! 7. *No sleep over a bit.* The consumer sets SLEEPS in a word, then loads the word; a producer sets its bit
+//!    in the word, then loads the word. One change comes first in the sequence; who comes second loads a
+//!    value not older than its own change, and so sees the first. Either the consumer sees the bit and does
+//!    not sleep, or the producer sees SLEEPS (or that the consumer woke, which looks again). This is what
+//!    Dekker's algorithm gets from sequential consistency, from the coherence of one word alone.
+//! 8. *One ring.* `sleeping` becomes true once per [`Door::announce_sleep`], before any SLEEPS is set, and
+//!    whoever changes it to false, alone, rings. It too changes by read-modify-write (AcqRel) only: a
+//!    producer that pushed to any queue and then swapped it to false, and found it false, did so before the
+//!    next announcement, whose swap has seen the push.
+//! 9. A shard has at most `credits` requests at another that are not answered, or whose answer it has not
+//!    taken. So the lane of requests and the lane of responses of that pair, each with room for `credits`,
+//!    are never full, and responses can be taken without a budget. No chain of shards can wait in a circle.
+//!
+//! Rules 1 to 8 are checked by loom over all interleavings up to a bound (`scripts/loom`, `loom_tests.rs`).
+//!
+//! Not here: how a thread sleeps and is rung (`exec`), what a message means, what waits when credits are out.
+
+mod atomic;
+mod door;
+mod mesh;
+mod ring;
+
+pub use door::Door;
+pub use mesh::{MeshConfig, Port, SHARDS_MAX, mesh};
+pub use ring::{CAPACITY_MAX, Consumer, Producer, lane};
