@@ -16,9 +16,21 @@ fn help_is_short_with_one_dash_and_long_with_two() {
     let (short, long) = (run_with(&["-h"]), run_with(&["--help"]));
     for help in [&short, &long] {
         assert_eq!((help.code, help.err.as_str()), (Some(0), ""));
-        for flag in
-            ["--listen", "--cpus", "--no-pin", "--config", "--log ", "--log-format", "--limit", "--check"]
-        {
+        for flag in [
+            "--listen",
+            "--shards",
+            "--cpus",
+            "--smt",
+            "--no-pin",
+            "--accept",
+            "--steer",
+            "--admin",
+            "--config",
+            "--log ",
+            "--log-format",
+            "--limit",
+            "--check",
+        ] {
             assert_eq!(help.out.matches(&format!("  {flag}")).count(), 1, "{flag} in {}", help.out);
         }
         assert!(help.out.lines().all(|line| line.chars().count() <= 100), "{}", help.out);
@@ -29,6 +41,31 @@ fn help_is_short_with_one_dash_and_long_with_two() {
     for more in ["CORELANE_RING_WITHOUT", "NO_COLOR", "Exit codes:", "SIGTERM"] {
         assert!(long.out.contains(more), "{more}");
         assert!(!short.out.contains(more), "{more}");
+    }
+}
+
+#[test]
+fn a_flag_for_several_may_be_repeated_and_a_switch_turns_on() {
+    let ended = run_with(&[
+        "--print-config",
+        "--listen",
+        "[::]:1",
+        "--smt",
+        "--listen",
+        "unix:/a,[::]:2",
+        "--shards",
+        "3",
+        "--admin",
+        "off",
+    ]);
+    for line in [
+        "listen = [\"[::]:1\", \"unix:/a\", \"[::]:2\"] # --listen\n",
+        "smt = true # --smt\n",
+        "shards = 3 # --shards\n",
+        "admin = \"off\" # --admin\n",
+        "steer = false\n",
+    ] {
+        assert!(ended.out.contains(&format!("\n{line}")), "{line} in {}", ended.out);
     }
 }
 

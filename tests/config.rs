@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use corelane::Limits;
-use corelane::config::{Config, ConfigError, Layers, LogFormat, Origin, Settings, keys};
+use corelane::config::{
+    Accept, Config, ConfigError, Layers, Listen, LogFormat, Numa, Origin, Secret, Settings, keys,
+};
 
 /// The settings that a file of this text makes, or what is said about it after the name of the file.
 fn from_file(text: &str) -> Result<Settings, String> {
@@ -64,8 +66,10 @@ fn the_page_has_a_row_for_every_key_flag_and_variable() {
     for key in keys::all().filter(|key| !key.name.starts_with("limits.")) {
         let mut row = format!("| `{}` | `{}` |", key.name, key.write(&Settings::default()));
         match key.flag {
-            Some(keys::Flag::Value { long, value }) => write!(row, " `--{long} {value}` |").unwrap(),
-            Some(keys::Flag::Off { long, .. }) => write!(row, " `--{long}` |").unwrap(),
+            Some(keys::Flag::Value { long, value } | keys::Flag::Values { long, value }) => {
+                write!(row, " `--{long} {value}` |").unwrap();
+            }
+            Some(flag) => write!(row, " `--{}` |", flag.long()).unwrap(),
             None => row.push_str(" |"),
         }
         match key.env {
@@ -84,7 +88,10 @@ fn a_key_of_every_kind_is_read_from_a_file() {
     );
     assert!(settings.is_err_and(|says| says.contains("limits.body_bytes_max")), "a table is no size");
     let settings = from_file(
-        "listen = '[::1]:81'\ncpus = [3, 0]\npin = false\nlog = 'warn'\nlog_format = 'json'\nserver_field = ''\n\
+        "listen = ['[::1]:81', 'unix:/run/c.sock']\nshards = 2\ncpus = [3, 0]\nsmt = true\npin = false\n\
+         numa = 'off'\nhuge_pages = true\naccept = 'balanced'\nproxy_protocol = ['10.0.0.0/8']\n\
+         trusted_proxies = '::1, 192.0.2.0/24'\nadmin = '0.0.0.0:99'\nadmin_token = '0123456789abcdef'\n\
+         log = 'warn'\nlog_format = 'json'\nserver_field = ''\n\
          [limits]\nheaders_max = 0x40\nbody_bytes_max = '2MiB'\npool_heap_bytes_max = 1_000\nidle_time = '5m'\n",
     )
     .unwrap();
@@ -95,16 +102,90 @@ fn a_key_of_every_kind_is_read_from_a_file() {
         idle_time: Duration::from_secs(300),
         ..Limits::default()
     };
+    let networks = |list: &[&str]| list.iter().map(|text| text.parse().unwrap()).collect();
     let expected = Settings {
-        listen: "[::1]:81".parse().unwrap(),
+        listen: vec![Listen::Tcp("[::1]:81".parse().unwrap()), Listen::Unix("/run/c.sock".into())],
+        shards: Some(2),
         cpus: Some(vec![0, 3]),
+        smt: true,
         pin: false,
+        numa: Numa::Off,
+        huge_pages: true,
+        accept: Accept::Balanced,
+        steer: false,
+        proxy_protocol: networks(&["10.0.0.0/8"]),
+        trusted_proxies: networks(&["::1/128", "192.0.2.0/24"]),
+        admin: Some("0.0.0.0:99".parse().unwrap()),
+        admin_token: Secret::new("0123456789abcdef"),
         log: "warn".to_owned(),
         log_format: LogFormat::Json,
         server_field: String::new(),
         limits,
     };
     assert_eq!(settings, expected);
+    assert!(from_file("steer = true\nadmin = 'off'").is_ok_and(|s| s.steer && s.admin.is_none()));
+}
+
+#[test]
+fn values_that_exclude_each_other_are_refused_with_what_to_leave_out() {
+    refused("cpus = '0-3'\nshards = 3", {
+        "node.toml:2: shards = 3 cannot work: cpus names 4, one for each shard; leave one of the two out"
+    });
+    assert!(from_file("cpus = '0-3'\nshards = 4").is_ok());
+    refused("accept = 'balanced'\nsteer = true", {
+        "node.toml:2: steer = true cannot work: accept is balanced, which chooses the shard otherwise; leave one \
+         of the two out"
+    });
+    assert!(
+        from_file("pin = false\nsteer = true").is_err_and(|says| says.contains("leave steer or --no-pin"))
+    );
+    refused("listen = ['[::]:1', '127.0.0.1:9901']", {
+        "admin = \"127.0.0.1:9901\" (its default) cannot work: listen has the same address; choose another port \
+         for one of the two"
+    });
+}
+
+#[test]
+fn an_admin_interface_that_others_can_reach_needs_a_token() {
+    let says = |text: &str| from_file(text).err().unwrap_or_default();
+    for admin in ["0.0.0.0:99", "192.0.2.1:99", "[::]:99", "[2001:db8::1]:99"] {
+        assert_eq!(
+            says(&format!("admin = '{admin}'")),
+            format!(
+                "node.toml:1: admin = \"{admin}\" can be reached from other hosts and needs a token: set \
+                 CORELANE_ADMIN_TOKEN=$(openssl rand -hex 32), or choose 127.0.0.1:99 or off with --admin"
+            )
+        );
+        assert_eq!(says(&format!("admin = '{admin}'\nadmin_token = '0123456789abcdef'")), "");
+    }
+    for admin in ["127.0.0.1:99", "127.9.9.9:99", "[::1]:99", "[::ffff:127.0.0.1]:99", "off"] {
+        assert_eq!(says(&format!("admin = '{admin}'")), "", "{admin}");
+    }
+}
+
+#[test]
+fn a_token_is_shown_nowhere() {
+    const TOKEN: &str = "a-token-for-nobody-else";
+    let env = |name: &str| (name == "CORELANE_ADMIN_TOKEN").then(|| OsString::from(TOKEN));
+    let config = Config::load(&Layers { env: Some(&env), ..Layers::default() }).unwrap();
+    assert_eq!(config.settings().admin_token.expose(), TOKEN);
+    let text = config.to_toml();
+    assert!(text.contains("\n# admin_token = \"(set)\" # CORELANE_ADMIN_TOKEN\n"), "{text}");
+    let again = Settings { admin_token: Secret::default(), ..config.settings().clone() };
+    assert_eq!(from_file(&text), Ok(again), "what is printed is still a file");
+    assert!(!format!("{text}{config:?}").contains(TOKEN));
+
+    let env = |name: &str| (name == "CORELANE_ADMIN_TOKEN").then(|| OsString::from("too short"));
+    let says = Config::load(&Layers { env: Some(&env), ..Layers::default() }).unwrap_err();
+    assert!(!format!("{says} {says:?}").contains("short"), "{says}");
+    assert!(
+        says.to_string().starts_with("CORELANE_ADMIN_TOKEN=(not shown): write 16 to 256 visible"),
+        "{says}"
+    );
+    for wrong in ["\"sesame\"", "['sesame']", "sesame", "\"sesame"] {
+        let says = from_file(&format!("admin_token = {wrong}")).unwrap_err();
+        assert!(says.starts_with("node.toml:1: ") && !says.contains("sesame"), "{says}");
+    }
 }
 
 #[test]
@@ -141,7 +222,7 @@ fn a_mistake_is_named_with_its_line_and_what_may_be_written() {
     });
     refused("listen = 'localhost:80' # here", {
         "node.toml:1: listen = 'localhost:80': write an IP address and a port, like \"127.0.0.1:8080\" or \
-         \"[::]:8080\" (port 0: any free one)"
+         \"[::]:8080\" (port 0: any free one), or \"unix:/path\"; up to 16 of them, each once, by commas"
     });
     refused("pin = 'yes'", "node.toml:1: pin = 'yes': write true or false");
     refused("log_format = \"xml\"", "node.toml:1: log_format = \"xml\": write \"text\" or \"json\"");
@@ -224,7 +305,7 @@ fn flags_win_over_the_environment_the_environment_over_the_file_and_all_over_def
     })
     .unwrap();
     let settings = config.settings();
-    assert_eq!(settings.listen.port(), 3);
+    assert_eq!(settings.first_tcp().unwrap().port(), 3);
     assert_eq!((settings.log.as_str(), settings.pin), ("debug", false));
     assert_eq!((settings.limits.backlog, settings.limits.tasks_max), (10, 8), "the last flag wins");
     assert_eq!(settings.cpus, None, "an empty variable is none");
@@ -260,7 +341,7 @@ fn mistakes_in_the_environment_and_in_flags_name_the_variable_and_the_flag() {
     assert_eq!(says(&layers), "CORELANE_PIN=no: write true or false");
     let flags = vec![(keys::find("cpus").unwrap(), "0-\n".to_owned())];
     let layers = Layers { flags, ..Layers::default() };
-    assert!(says(&layers).starts_with("--cpus 0-\\n: write CPU numbers below 8192"));
+    assert!(says(&layers).starts_with("--cpus 0-\\n: write at most 1024 CPU numbers below 8192"));
     let limit = |text: &str| says(&Layers { limits: vec![text.to_owned()], ..Layers::default() });
     assert_eq!(limit("backlogs=1"), "--limit: there is no key backlogs; did you mean backlog?");
     assert_eq!(limit("backlog"), "--limit backlog : write a whole number from 0 to 4294967295");
@@ -272,9 +353,17 @@ fn what_is_printed_gives_the_same_settings_again() {
     let flag = |name, value: &str| (keys::find(name).unwrap(), value.to_owned());
     let config = Config::load(&Layers {
         flags: vec![
-            flag("listen", "[::]:9"),
+            flag("listen", "[::]:9,unix:/run/a b#\"c\""),
+            flag("shards", "6"),
             flag("cpus", "1,3-7"),
+            flag("smt", "true"),
             flag("pin", "false"),
+            flag("numa", "off"),
+            flag("huge_pages", "true"),
+            flag("accept", "balanced"),
+            flag("proxy_protocol", "10.0.0.0/8,::/0"),
+            flag("trusted_proxies", "192.0.2.7"),
+            flag("admin", "off"),
             flag("log", "info,corelane_net=trace"),
             flag("log_format", "json"),
             flag("server_field", "a \"b\" \\c #d"),

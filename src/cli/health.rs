@@ -25,9 +25,12 @@ struct Target {
 }
 
 /// Asks the node that `config` would start.
-pub(crate) fn ask_node(config: &Config) -> Exit {
-    let authority = reachable(config.settings().listen).to_string();
-    tell_health(&Target { authority, path: "/health".to_owned() })
+pub(crate) fn ask_node(config: &Config) -> Result<Exit, CannotRun> {
+    let Some(listen) = config.settings().first_tcp() else {
+        return Err(CannotRun("listen has no ADDR:PORT to ask; name one with --url".to_owned()));
+    };
+    let authority = reachable(listen).to_string();
+    Ok(tell_health(&Target { authority, path: "/health".to_owned() }))
 }
 
 /// Asks the node at `url`.

@@ -68,7 +68,7 @@ fn run(matches: &ArgMatches) -> Result<Exit, CannotRun> {
     if let Some(("health", matches)) = matches.subcommand() {
         return match matches.get_one::<String>("url") {
             Some(url) => health::ask_url(url),
-            None => Ok(health::ask_node(&load(matches)?)),
+            None => health::ask_node(&load(matches)?),
         };
     }
     let config = load(matches)?;
@@ -96,13 +96,13 @@ const AFTER_HELP: &str = "See all of it, with the environment and exit codes, wi
 /// The end of `--help`, with the variables of the keys.
 fn after_long_help() -> String {
     let keys: String = keys::all()
-        .filter_map(|key| Some(format!("  {:22} The key {} of the file\n", key.env?, key.name)))
+        .filter_map(|key| Some(format!("  {:24} The key {} of the file\n", key.env?, key.name)))
         .collect();
     format!(
         "Environment:\n{keys}\
-         \x20 {CONFIG_ENV:22} As --config\n\
-         \x20 {WITHOUT_ENV:22} Ring features to leave off, by commas, to walk the paths of old kernels\n\
-         \x20 NO_COLOR               No colours, whatever the terminal can do\n\n\
+         \x20 {CONFIG_ENV:24} As --config\n\
+         \x20 {WITHOUT_ENV:24} Ring features to leave off, by commas, to walk the paths of old kernels\n\
+         \x20 NO_COLOR                 No colours, whatever the terminal can do\n\n\
          Exit codes:\n\
          \x20 0  done\n\
          \x20 1  ran, and failed\n\
@@ -168,11 +168,17 @@ fn command() -> Command {
 fn flag_of(key: &'static Key) -> Option<Arg> {
     let (arg, help) = match key.flag? {
         Flag::Value { long, value } => (Arg::new(key.name).long(long).value_name(value), key.help),
+        Flag::Values { long, value } => {
+            (Arg::new(key.name).long(long).value_name(value).action(ArgAction::Append), key.help)
+        }
+        Flag::On { long } => (Arg::new(key.name).long(long).action(ArgAction::SetTrue), key.help),
         Flag::Off { long, help } => (Arg::new(key.name).long(long).action(ArgAction::SetTrue), help),
     };
     let default = match key.flag? {
-        Flag::Value { .. } => format!(" [default: {}]", key.write(&Settings::default()).trim_matches('"')),
-        Flag::Off { .. } => String::new(),
+        Flag::Value { .. } | Flag::Values { .. } => {
+            format!(" [default: {}]", key.write(&Settings::default()).trim_matches('"'))
+        }
+        Flag::On { .. } | Flag::Off { .. } => String::new(),
     };
     let more = if key.more.is_empty() { String::new() } else { format!("\n{}", key.more) };
     let help = format!("{help}{default}");
@@ -190,9 +196,15 @@ fn config_arg() -> Arg {
 /// The settings that file, environment and the flags in `matches` make.
 fn load(matches: &ArgMatches) -> Result<Config, CannotRun> {
     let given = |id: &str| matches.try_get_one::<String>(id).ok().flatten().cloned();
+    let joined = |id: &str| {
+        let values: Vec<&str> = matches.try_get_many::<String>(id).ok()??.map(String::as_str).collect();
+        Some(values.join(","))
+    };
     let switched = |id: &str| matches.try_get_one::<bool>(id).ok().flatten().is_some_and(|on| *on);
     let flags = keys::all().filter_map(|key| match key.flag? {
         Flag::Value { .. } => Some((key, given(key.name)?)),
+        Flag::Values { .. } => Some((key, joined(key.name)?)),
+        Flag::On { .. } => switched(key.name).then(|| (key, "true".to_owned())),
         Flag::Off { .. } => switched(key.name).then(|| (key, "false".to_owned())),
     });
     let limits = matches.try_get_many::<String>("limit").ok().flatten();

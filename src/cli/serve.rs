@@ -44,7 +44,7 @@ pub(crate) fn run(config: &Config) -> Result<Exit, CannotRun> {
     host.check_kernel()?;
     let log = logging::start(&settings.log, settings.log_format)?;
     let json = settings.log_format == LogFormat::Json;
-    let mut server = Server::new(settings.listen)
+    let mut server = Server::new(tcp_of(&settings)?)
         .limits(settings.limits)
         .pin(settings.pin)
         .without(without)
@@ -92,8 +92,9 @@ pub(crate) fn run(config: &Config) -> Result<Exit, CannotRun> {
 /// Says what would run, having tried everything short of listening.
 pub(crate) fn check(config: &Config) -> Result<Exit, CannotRun> {
     let Fitted { settings, without, host, notes } = fitted(config)?;
+    let listen = tcp_of(&settings)?;
     let demand = Demand {
-        listen: settings.listen,
+        listen,
         limits: &settings.limits,
         cpus: settings.cpus.as_deref(),
         pin: settings.pin,
@@ -102,7 +103,7 @@ pub(crate) fn check(config: &Config) -> Result<Exit, CannotRun> {
     let cpus = demand.check(&host)?;
     let (granted, lacking) = demand.try_rings(cpus.len())?;
     let mut text = format!("Linux {}.{}\n", host.release.0, host.release.1);
-    text.push_str(&format!("would listen on http://{}\n", settings.listen));
+    text.push_str(&format!("would listen on http://{listen}\n"));
     for (id, cpu) in (0..).zip(cpus) {
         text.push_str(&describe_shard(id, cpu, granted, &lacking));
         text.push('\n');
@@ -118,6 +119,11 @@ pub(crate) fn check(config: &Config) -> Result<Exit, CannotRun> {
         text.push_str(&format!("note: {note}\n"));
     }
     Ok(print(format_args!("{text}ok: it would start\n")))
+}
+
+fn tcp_of(settings: &Settings) -> Result<std::net::SocketAddr, CannotRun> {
+    let addr = settings.first_tcp();
+    addr.ok_or_else(|| CannotRun("--listen has no ADDR:PORT; name one".to_owned()))
 }
 
 /// For the life of the process, which is that of the node.

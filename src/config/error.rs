@@ -77,7 +77,18 @@ pub enum ConfigError {
         /// What it may be.
         may_be: String,
     },
-    /// A value that is understood and cannot work.
+    /// Values that are understood and cannot work together.
+    Conflict {
+        /// Where.
+        origin: Origin,
+        /// Which key.
+        key: &'static str,
+        /// Its value.
+        value: String,
+        /// Why not, and what to write instead.
+        cure: String,
+    },
+    /// A limit that is understood and cannot work.
     Limit {
         /// Where it came from.
         origin: Origin,
@@ -106,6 +117,10 @@ impl fmt::Display for ConfigError {
                 Origin::Flag(flag) => write!(f, "{flag} {value}: write {may_be}"),
                 Origin::Env(name) => write!(f, "{name}={value}: write {may_be}"),
                 _ => write!(f, "{origin}: {key} = {value}: write {may_be}"),
+            },
+            ConfigError::Conflict { origin, key, value, cure } => match origin {
+                Origin::Default => write!(f, "{key} = {value} (its default) {cure}"),
+                _ => write!(f, "{origin}: {key} = {value} {cure}"),
             },
             ConfigError::Limit { origin, error: LimitError { field, value, wanted }, beside } => {
                 match origin {

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use toml::de::{DeTable, DeValue};
 
 use super::kinds::Given;
-use super::{Config, ConfigError, Origin, keys};
+use super::{Config, ConfigError, HIDDEN, Origin, keys};
 
 /// Bytes of the longest file: every key with a page of comment is far below.
 pub(super) const FILE_LEN_MAX: u64 = 1 << 20;
@@ -98,7 +98,8 @@ fn read_table(
             return Err(ConfigError::UnknownKey { origin, key: one_line(&full), nearest });
         };
         if !config.set(key, &given(value.get_ref()), origin.clone()) {
-            let (value, may_be) = (file.source(value.span()), key.may_be());
+            let value = if key.is_secret { HIDDEN.to_owned() } else { file.source(value.span()) };
+            let may_be = key.may_be();
             return Err(ConfigError::Value { origin, key: key.name, value, may_be });
         }
     }
@@ -121,18 +122,13 @@ pub(super) fn one_line(name: &str) -> String {
 }
 
 fn given<'a>(value: &'a DeValue<'a>) -> Given<'a> {
-    let integer = |value: &DeValue<'_>| {
-        let integer = value.as_integer()?;
-        i64::from_str_radix(integer.as_str(), integer.radix()).ok()
-    };
     match value {
         DeValue::String(text) => Given::Text(text),
         DeValue::Boolean(value) => Given::Bool(*value),
-        DeValue::Integer(_) => integer(value).map_or(Given::Other, Given::Integer),
-        DeValue::Array(list) => {
-            let list: Option<Vec<i64>> = list.iter().map(|one| integer(one.get_ref())).collect();
-            list.map_or(Given::Other, Given::List)
+        DeValue::Integer(integer) => {
+            i64::from_str_radix(integer.as_str(), integer.radix()).map_or(Given::Other, Given::Integer)
         }
+        DeValue::Array(list) => Given::List(list.iter().map(|one| given(one.get_ref())).collect()),
         _ => Given::Other,
     }
 }

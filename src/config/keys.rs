@@ -8,7 +8,7 @@
 use corelane_base::Limits;
 
 use super::kinds::{self, Given, Kind};
-use super::{LogFormat, Settings};
+use super::{Accept, LogFormat, Numa, Settings};
 
 /// A flag of the command line.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -20,6 +20,18 @@ pub enum Flag {
         /// What stands for the value in the help.
         value: &'static str,
     },
+    /// `--long VALUE`, which may be repeated: the values are joined by commas.
+    Values {
+        /// Without the dashes.
+        long: &'static str,
+        /// What stands for one value in the help.
+        value: &'static str,
+    },
+    /// `--long`, which sets the key to `true`.
+    On {
+        /// Without the dashes.
+        long: &'static str,
+    },
     /// `--long`, which sets the key to `false`.
     Off {
         /// Without the dashes.
@@ -27,6 +39,18 @@ pub enum Flag {
         /// What it does, as the key's own help says the opposite.
         help: &'static str,
     },
+}
+
+impl Flag {
+    /// Its name, without the dashes.
+    pub fn long(&self) -> &'static str {
+        match self {
+            Flag::Value { long, .. }
+            | Flag::Values { long, .. }
+            | Flag::On { long }
+            | Flag::Off { long, .. } => long,
+        }
+    }
 }
 
 /// One key.
@@ -42,6 +66,8 @@ pub struct Key {
     pub flag: Option<Flag>,
     /// Its variable of the environment.
     pub env: Option<&'static str>,
+    /// Whether its value is never shown.
+    pub is_secret: bool,
     pub(super) read: fn(&mut Settings, &Given<'_>) -> bool,
     pub(super) write: fn(&Settings) -> String,
     pub(super) may_be: fn() -> String,
@@ -53,7 +79,7 @@ impl Key {
         self.name.strip_prefix("limits.").unwrap_or(self.name)
     }
 
-    /// Its value in `settings`, as TOML.
+    /// Its value in `settings`, as TOML; of a secret only whether it is set.
     pub fn write(&self, settings: &Settings) -> String {
         (self.write)(settings)
     }
@@ -82,6 +108,7 @@ macro_rules! key {
             more: $more,
             flag: $flag,
             env: $env,
+            is_secret: false,
             read: |settings, given| match kinds::$kind::read(given) {
                 Some(value) => {
                     settings.$($field).+ = value;
@@ -102,20 +129,36 @@ macro_rules! key {
 
 static TOP: &[Key] = &[
     key!(
-        listen: Address,
+        listen: Listens,
         "listen",
-        "Address and port to listen on",
-        "Port 0 takes any free port; the line on standard output says which.",
-        Some(Flag::Value { long: "listen", value: "ADDR:PORT" }),
+        "Address and port to listen on, or unix:/path",
+        "Repeat it for several. Port 0 takes any free one, and standard output says which.",
+        Some(Flag::Values { long: "listen", value: "ADDR:PORT" }),
         Some("CORELANE_LISTEN")
+    ),
+    key!(
+        shards: Shards,
+        "shards",
+        "How many shards to run",
+        "\"auto\" is one for each physical core, as far as CPU quota and memory limit allow.",
+        Some(Flag::Value { long: "shards", value: "N" }),
+        Some("CORELANE_SHARDS")
     ),
     key!(
         cpus: Cpus,
         "cpus",
         "CPUs to run on, one shard on each, like 0,2-5",
-        "\"auto\" is one shard on the first CPU this process may use.",
+        "\"auto\" leaves the choice to the node; a list is taken as it is.",
         Some(Flag::Value { long: "cpus", value: "LIST" }),
         Some("CORELANE_CPUS")
+    ),
+    key!(
+        smt: Truth,
+        "smt",
+        "Use all hardware threads of a core, not one only",
+        "Two shards of one core share its execution units and first caches.",
+        Some(Flag::On { long: "smt" }),
+        Some("CORELANE_SMT")
     ),
     key!(
         pin: Truth,
@@ -125,6 +168,73 @@ static TOP: &[Key] = &[
         Some(Flag::Off { long: "no-pin", help: "Let the kernel move the shards between CPUs" }),
         Some("CORELANE_PIN")
     ),
+    key!(
+        numa: Word,
+        "numa",
+        "Memory of a shard on the node of its CPU: auto or off",
+        "With auto it comes from there as long as there is some.",
+        None,
+        Some("CORELANE_NUMA")
+    ),
+    key!(
+        huge_pages: Truth,
+        "huge_pages",
+        "Ask for huge pages for pools and receive buffers",
+        "Fewer misses of the address cache, more memory in use.",
+        None,
+        Some("CORELANE_HUGE_PAGES")
+    ),
+    key!(
+        accept: Word,
+        "accept",
+        "Shard of a new connection: reuseport or balanced",
+        "With reuseport the kernel chooses, with balanced the shard with the fewest has it.",
+        Some(Flag::Value { long: "accept", value: "HOW" }),
+        Some("CORELANE_ACCEPT")
+    ),
+    key!(
+        steer: Truth,
+        "steer",
+        "Give a new connection to the shard of the CPU that took its packet",
+        "Worth it where each CPU has a queue of the network card.",
+        Some(Flag::On { long: "steer" }),
+        Some("CORELANE_STEER")
+    ),
+    key!(
+        proxy_protocol: Networks,
+        "proxy_protocol",
+        "Networks whose connections begin with a PROXY protocol header",
+        "From there a connection without one is refused; from elsewhere none is read.",
+        None,
+        Some("CORELANE_PROXY_PROTOCOL")
+    ),
+    key!(
+        trusted_proxies: Networks,
+        "trusted_proxies",
+        "Networks whose Forwarded and X-Forwarded-For are believed",
+        "",
+        None,
+        Some("CORELANE_TRUSTED_PROXIES")
+    ),
+    key!(
+        admin: Address,
+        "admin",
+        "Admin interface: address and port, or off",
+        "One that other hosts can reach needs an admin_token.",
+        Some(Flag::Value { long: "admin", value: "ADDR:PORT" }),
+        Some("CORELANE_ADMIN")
+    ),
+    Key {
+        is_secret: true,
+        ..key!(
+            admin_token: Token,
+            "admin_token",
+            "What requests of the admin interface must carry; empty asks for nothing",
+            "Better in the environment than in a file. There is no flag, as others could see it.",
+            None,
+            Some("CORELANE_ADMIN_TOKEN")
+        )
+    },
     key!(
         log: LogFilter,
         "log",
@@ -205,6 +315,15 @@ limits! {
     task_budget: Count, "Task polls in one turn";
     completion_budget: Count, "Completions taken in one turn";
     busy_poll: Time, "How long an idle shard polls before it sleeps";
+}
+
+impl kinds::Words for Accept {
+    const ALL: &'static [(&'static str, Accept)] =
+        &[("reuseport", Accept::Reuseport), ("balanced", Accept::Balanced)];
+}
+
+impl kinds::Words for Numa {
+    const ALL: &'static [(&'static str, Numa)] = &[("auto", Numa::Auto), ("off", Numa::Off)];
 }
 
 impl kinds::Words for LogFormat {

@@ -1,4 +1,4 @@
-//! How a value is written and read: counts, bytes, times, addresses, CPU lists, words.
+//! How a value is written and read: counts, bytes, times, addresses, networks, CPU lists, words.
 //!
 //! # Rules
 //! 1. What `write` gives, `read` takes back to the same value.
@@ -7,11 +7,14 @@
 //! Not here: which key has which kind (`keys`), bounds (`Limits::check`).
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use tracing::level_filters::LevelFilter;
+
+use super::{Listen, SHARDS_MAX, Secret};
 
 /// A value as it was given.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -24,8 +27,8 @@ pub(crate) enum Given<'a> {
     Integer(i64),
     /// A truth value of the file.
     Bool(bool),
-    /// A list of whole numbers of the file.
-    List(Vec<i64>),
+    /// A list of the file.
+    List(Vec<Given<'a>>),
     /// Anything else a file can hold.
     Other,
 }
@@ -36,6 +39,17 @@ impl<'a> Given<'a> {
         match self {
             Given::Word(text) | Given::Text(text) => Some(text.trim()),
             _ => None,
+        }
+    }
+
+    /// The parts of a word or string, which commas divide, or the strings of a list. Blanks around them go.
+    fn texts(&self) -> Option<Vec<&'a str>> {
+        match self {
+            Given::List(list) => list.iter().map(Given::text).collect(),
+            _ => match self.text()? {
+                "" => Some(Vec::new()),
+                text => Some(text.split(',').map(str::trim).collect()),
+            },
         }
     }
 }
@@ -56,8 +70,16 @@ pub(crate) struct Count;
 pub(crate) struct Bytes;
 /// A time with its unit.
 pub(crate) struct Time;
-/// An address and port to listen on.
+/// Where to listen: at least one place.
+pub(crate) struct Listens;
+/// An address and port, or nothing.
 pub(crate) struct Address;
+/// Networks of addresses.
+pub(crate) struct Networks;
+/// A number of shards, or the choice left to the node.
+pub(crate) struct Shards;
+/// What nobody else may know.
+pub(crate) struct Token;
 /// CPUs, or the choice left to the node.
 pub(crate) struct Cpus;
 /// Yes or no.
@@ -172,17 +194,122 @@ fn number_and_unit(text: &str) -> Option<(u64, &str)> {
     Some((text[..end].parse().ok()?, text[end..].trim_start()))
 }
 
-impl Kind<SocketAddr> for Address {
-    fn read(given: &Given<'_>) -> Option<SocketAddr> {
-        given.text()?.parse().ok()
+/// Places to listen at, each with a listener on each shard.
+const LISTENS_MAX: usize = 16;
+
+impl Kind<Vec<Listen>> for Listens {
+    fn read(given: &Given<'_>) -> Option<Vec<Listen>> {
+        let list: Option<Vec<Listen>> = given.texts()?.into_iter().map(Listen::parse).collect();
+        // Port 0 is another one each time.
+        let twice = |list: &[Listen]| {
+            let port_0 = |listen: &Listen| listen.tcp().is_some_and(|addr| addr.port() == 0);
+            list.iter().enumerate().any(|(n, listen)| !port_0(listen) && list[..n].contains(listen))
+        };
+        list.filter(|list| (1..=LISTENS_MAX).contains(&list.len()) && !twice(list))
     }
 
-    fn write(value: &SocketAddr) -> String {
-        quoted(&value.to_string())
+    fn write(value: &Vec<Listen>) -> String {
+        match &value[..] {
+            [one] => quoted(&one.to_string()),
+            list => quoted_list(list.iter().map(ToString::to_string)),
+        }
     }
 
     fn may_be() -> String {
-        "an IP address and a port, like \"127.0.0.1:8080\" or \"[::]:8080\" (port 0: any free one)".to_owned()
+        format!(
+            "an IP address and a port, like \"127.0.0.1:8080\" or \"[::]:8080\" (port 0: any free one), or \
+             \"unix:/path\"; up to {LISTENS_MAX} of them, each once, by commas"
+        )
+    }
+}
+
+/// How "not at all" is written.
+const OFF: &str = "off";
+
+impl Kind<Option<SocketAddr>> for Address {
+    fn read(given: &Given<'_>) -> Option<Option<SocketAddr>> {
+        match given.text()? {
+            OFF => Some(None),
+            text => text.parse().ok().map(Some),
+        }
+    }
+
+    fn write(value: &Option<SocketAddr>) -> String {
+        quoted(&value.map_or_else(|| OFF.to_owned(), |addr| addr.to_string()))
+    }
+
+    fn may_be() -> String {
+        format!("an IP address and a port, like \"127.0.0.1:9901\", or \"{OFF}\"")
+    }
+}
+
+/// Networks of one list: each connection is compared with all of them.
+const NETWORKS_MAX: usize = 256;
+
+impl Kind<Vec<IpNet>> for Networks {
+    fn read(given: &Given<'_>) -> Option<Vec<IpNet>> {
+        let network = |text: &str| match text.contains('/') {
+            // Bits after the prefix are a mistake: of the address, or of the prefix.
+            true => text.parse().ok().filter(|net: &IpNet| net.trunc() == *net),
+            false => text.parse().ok().map(|addr: IpAddr| IpNet::from(addr)),
+        };
+        let list: Option<Vec<IpNet>> = given.texts()?.into_iter().map(network).collect();
+        list.filter(|list| list.len() <= NETWORKS_MAX)
+    }
+
+    fn write(value: &Vec<IpNet>) -> String {
+        quoted_list(value.iter().map(ToString::to_string))
+    }
+
+    fn may_be() -> String {
+        format!(
+            "networks like \"10.0.0.0/8\" (no bits set after the prefix) or single addresses, at most \
+             {NETWORKS_MAX}, by commas"
+        )
+    }
+}
+
+impl Kind<Option<u16>> for Shards {
+    fn read(given: &Given<'_>) -> Option<Option<u16>> {
+        if given.text() == Some(AUTO) {
+            return Some(None);
+        }
+        <Count as Kind<u16>>::read(given).filter(|count| (1..=SHARDS_MAX).contains(count)).map(Some)
+    }
+
+    fn write(value: &Option<u16>) -> String {
+        value.map_or_else(|| quoted(AUTO), |count| count.to_string())
+    }
+
+    fn may_be() -> String {
+        format!("a whole number from 1 to {SHARDS_MAX}, or \"{AUTO}\"")
+    }
+}
+
+/// Fewer characters can be guessed over a network.
+const TOKEN_LEN_MIN: usize = 16;
+/// It comes with every request of the admin interface.
+const TOKEN_LEN_MAX: usize = 256;
+
+impl Kind<Secret> for Token {
+    fn read(given: &Given<'_>) -> Option<Secret> {
+        let text = given.text()?;
+        let understood = text.is_empty()
+            || (TOKEN_LEN_MIN..=TOKEN_LEN_MAX).contains(&text.len())
+                && text.bytes().all(|b| b.is_ascii_graphic());
+        understood.then(|| Secret::new(text))
+    }
+
+    /// Of a secret that is set, no more than that: rule 1 does not hold, and nothing prints it as a value.
+    fn write(value: &Secret) -> String {
+        quoted(if value.is_empty() { "" } else { "(set)" })
+    }
+
+    fn may_be() -> String {
+        format!(
+            "{TOKEN_LEN_MIN} to {TOKEN_LEN_MAX} visible ASCII characters without blanks, like those of `openssl \
+             rand -hex 32`, or nothing for no token"
+        )
     }
 }
 
@@ -193,12 +320,16 @@ impl Kind<Option<Vec<usize>>> for Cpus {
     fn read(given: &Given<'_>) -> Option<Option<Vec<usize>>> {
         match given {
             Given::List(list) => {
-                let words: Vec<String> = list.iter().map(ToString::to_string).collect();
-                corelane_sys::cpu::parse_cpu_list(&words.join(",")).ok().map(Some)
+                let number = |one: &Given<'_>| match one {
+                    Given::Integer(one) => Some(one.to_string()),
+                    _ => None,
+                };
+                let words: Option<Vec<String>> = list.iter().map(number).collect();
+                cpu_list(&words?.join(",")).map(Some)
             }
-            Given::Integer(one) => corelane_sys::cpu::parse_cpu_list(&one.to_string()).ok().map(Some),
+            Given::Integer(one) => cpu_list(&one.to_string()).map(Some),
             _ if given.text()? == AUTO => Some(None),
-            _ => corelane_sys::cpu::parse_cpu_list(given.text()?).ok().map(Some),
+            _ => cpu_list(given.text()?).map(Some),
         }
     }
 
@@ -209,8 +340,16 @@ impl Kind<Option<Vec<usize>>> for Cpus {
     }
 
     fn may_be() -> String {
-        format!("CPU numbers below {}, each once, like \"0,2-5\", or \"{AUTO}\"", corelane_sys::cpu::CPUS_MAX)
+        format!(
+            "at most {SHARDS_MAX} CPU numbers below {}, each once, like \"0,2-5\", or \"{AUTO}\"",
+            corelane_sys::cpu::CPUS_MAX
+        )
     }
+}
+
+fn cpu_list(text: &str) -> Option<Vec<usize>> {
+    let list = corelane_sys::cpu::parse_cpu_list(text).ok();
+    list.filter(|list| list.len() <= usize::from(SHARDS_MAX))
 }
 
 impl Kind<bool> for Truth {
@@ -304,6 +443,11 @@ fn quoted(text: &str) -> String {
     toml::Value::String(text.to_owned()).to_string()
 }
 
+/// As a TOML list of strings, on one line.
+fn quoted_list(texts: impl Iterator<Item = String>) -> String {
+    format!("[{}]", texts.map(|text| quoted(&text)).collect::<Vec<_>>().join(", "))
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -375,6 +519,68 @@ mod tests {
         for text in ["", "verbose", "info,", "corelane_net", "=info", "net=", "3", "a b=info"] {
             assert_eq!(word::<String, LogFilter>(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn places_to_listen_at_come_each_once_and_not_without_end() {
+        let list = |text: &str| word::<Vec<Listen>, Listens>(text);
+        let two = list("0.0.0.0:80, unix:/run/x.sock").unwrap();
+        assert_eq!(Listens::write(&two), "[\"0.0.0.0:80\", \"unix:/run/x.sock\"]");
+        assert_eq!(Listens::write(&list("[::1]:80").unwrap()), "\"[::1]:80\"");
+        assert_eq!(list("127.0.0.1:0,127.0.0.1:0").map(|list| list.len()), Some(2), "two free ports");
+        let many = |count: u16| (1..=count).map(|port| format!("[::]:{port}")).collect::<Vec<_>>().join(",");
+        assert!(list(&many(16)).is_some());
+        for text in ["", ",", "[::]:1,", "[::]:1,[::]:1", "unix:/a,unix:/a", &many(17)] {
+            assert_eq!(list(text), None, "{text}");
+        }
+        let texts = Given::List(vec![Given::Text("[::]:1"), Given::Text("unix:/a")]);
+        assert_eq!(Listens::read(&texts), list("[::]:1,unix:/a"));
+        assert_eq!(Listens::read(&Given::List(vec![Given::Text("[::]:1,[::]:2")])), None, "one each");
+        assert_eq!(Listens::read(&Given::List(Vec::new())), None);
+    }
+
+    #[test]
+    fn a_network_has_no_bits_after_its_prefix() {
+        let list = |text: &str| word::<Vec<IpNet>, Networks>(text);
+        let some = list("10.0.0.0/8,2001:db8::/32, 192.0.2.1,::1").unwrap();
+        assert_eq!(
+            Networks::write(&some),
+            "[\"10.0.0.0/8\", \"2001:db8::/32\", \"192.0.2.1/32\", \"::1/128\"]"
+        );
+        assert_eq!(list(""), Some(Vec::new()));
+        assert_eq!(Networks::read(&Given::List(Vec::new())), Some(Vec::new()));
+        for text in ["10.0.0.1/8", "10.0.0.0/33", "10.0.0.0/", "10.0.0", "::/129", "net", "10.0.0.0/8,"] {
+            assert_eq!(list(text), None, "{text}");
+        }
+        assert!(list(&["::1"; 256].join(",")).is_some());
+        assert!(list(&["::1"; 257].join(",")).is_none());
+    }
+
+    #[test]
+    fn shards_are_counted_from_one_and_bounded() {
+        let count = |text: &str| word::<Option<u16>, Shards>(text);
+        assert_eq!(count("1"), Some(Some(1)));
+        assert_eq!(count("1024"), Some(Some(1024)));
+        assert_eq!(count("auto"), Some(None));
+        for text in ["0", "1025", "-1", "two", ""] {
+            assert_eq!(count(text), None, "{text}");
+        }
+        assert!(word::<Option<Vec<usize>>, Cpus>("0-1023").is_some());
+        assert!(word::<Option<Vec<usize>>, Cpus>("0-1024").is_none());
+    }
+
+    #[test]
+    fn a_token_is_long_enough_and_never_written() {
+        let token = |text: &str| word::<Secret, Token>(text);
+        for text in ["", &"x".repeat(16), &"x".repeat(256)] {
+            assert_eq!(token(text).unwrap().expose(), text);
+        }
+        for text in ["x", &"x".repeat(15), &"x".repeat(257), &"x y".repeat(9), &"é".repeat(20)] {
+            assert!(token(text).is_none(), "{text}");
+        }
+        let set = token("0123456789abcdef").unwrap();
+        assert_eq!((Token::write(&set), format!("{set:?}")), ("\"(set)\"".to_owned(), "(set)".to_owned()));
+        assert_eq!(Token::write(&Secret::default()), "\"\"");
     }
 
     #[test]

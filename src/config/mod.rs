@@ -11,6 +11,8 @@ mod error;
 mod file;
 pub mod keys;
 mod kinds;
+mod listen;
+mod secret;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -19,10 +21,19 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use corelane_base::Limits;
+use ipnet::IpNet;
 
 pub use error::{ConfigError, Origin};
 pub use keys::{Flag, Key};
 use kinds::Given;
+pub use listen::{Listen, UNIX_PATH_LEN_MAX};
+pub use secret::Secret;
+
+/// Most shards of a node: four times the hardware threads of the largest machines of two sockets.
+pub const SHARDS_MAX: u16 = 1024;
+
+/// What stands for a secret in messages.
+const HIDDEN: &str = "(not shown)";
 
 /// How log lines are written.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -33,15 +44,55 @@ pub enum LogFormat {
     Json,
 }
 
+/// How new connections come to shards.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Accept {
+    /// Each shard has a listener, and the kernel chooses one by a hash of the addresses (`SO_REUSEPORT`).
+    #[default]
+    Reuseport,
+    /// Each goes to the shard with the fewest connections.
+    Balanced,
+}
+
+/// Where the memory of a shard is.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Numa {
+    /// On the node of its CPU, as long as there is some.
+    #[default]
+    Auto,
+    /// Where the kernel finds it.
+    Off,
+}
+
 /// What a node runs with.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Settings {
-    /// Where it listens.
-    pub listen: SocketAddr,
+    /// Where it listens: at least one place.
+    pub listen: Vec<Listen>,
+    /// How many shards; none leaves the choice to the node.
+    pub shards: Option<u16>,
     /// The CPU of each shard; none leaves the choice to the node.
     pub cpus: Option<Vec<usize>>,
+    /// Whether hardware threads of one core are as good as cores.
+    pub smt: bool,
     /// Whether shards stay on their CPUs.
     pub pin: bool,
+    /// Where the memory of a shard is.
+    pub numa: Numa,
+    /// Whether pools and receive buffers ask for huge pages.
+    pub huge_pages: bool,
+    /// How new connections come to shards.
+    pub accept: Accept,
+    /// Whether they go to the shard of the CPU that took their packet.
+    pub steer: bool,
+    /// Where connections come from that begin with a PROXY protocol header.
+    pub proxy_protocol: Vec<IpNet>,
+    /// Where requests come from whose Forwarded and X-Forwarded-For are believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Where the admin interface listens, if it does.
+    pub admin: Option<SocketAddr>,
+    /// What its requests must carry; empty asks for nothing.
+    pub admin_token: Secret,
     /// Which log lines are written: a level, or levels of modules by commas.
     pub log: String,
     /// How they are written.
@@ -55,9 +106,19 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Settings {
         Settings {
-            listen: SocketAddr::from(([0, 0, 0, 0], 8080)),
+            listen: vec![Listen::Tcp(SocketAddr::from(([0, 0, 0, 0], 8080)))],
+            shards: None,
             cpus: None,
+            smt: false,
             pin: true,
+            numa: Numa::default(),
+            huge_pages: false,
+            accept: Accept::default(),
+            steer: false,
+            proxy_protocol: Vec::new(),
+            trusted_proxies: Vec::new(),
+            admin: Some(SocketAddr::from(([127, 0, 0, 1], 9901))),
+            admin_token: Secret::default(),
             log: "info".to_owned(),
             log_format: LogFormat::Text,
             server_field: "corelane".to_owned(),
@@ -115,10 +176,7 @@ impl Config {
             config.set_word(key, &value.to_string_lossy(), Origin::Env(name))?;
         }
         for (key, value) in &layers.flags {
-            let long = match key.flag {
-                Some(Flag::Value { long, .. } | Flag::Off { long, .. }) => long,
-                None => key.name,
-            };
+            let long = key.flag.map_or(key.name, |flag| flag.long());
             config.set_word(key, value, Origin::Flag(format!("--{long}")))?;
         }
         for given in &layers.limits {
@@ -161,15 +219,12 @@ impl Config {
             }
             let blank = if in_limits { "" } else { "\n" };
             let more = if key.more.is_empty() { "" } else { " " };
+            let value = key.write(&self.settings);
+            // A secret that is set is not a value to read back.
+            let hidden = key.is_secret && value != key.write(&Settings::default());
+            let out = if hidden { "# " } else { "" };
             // Writing to a String cannot fail.
-            let _ = write!(
-                text,
-                "{blank}# {}.{more}{}\n{} = {}",
-                key.help,
-                key.more,
-                key.short(),
-                key.write(&self.settings)
-            );
+            let _ = write!(text, "{blank}# {}.{more}{}\n{out}{} = {value}", key.help, key.more, key.short());
             let _ = match self.origin(key.name) {
                 Origin::Default => writeln!(text),
                 origin => writeln!(text, " # {}", origin.to_string().replace(char::is_control, "?")),
@@ -191,12 +246,21 @@ impl Config {
         if self.set(key, &Given::Word(value), origin.clone()) {
             return Ok(());
         }
-        let value = value.escape_debug().take(80).collect();
+        let value = match key.is_secret {
+            true => HIDDEN.to_owned(),
+            false => value.escape_debug().take(80).collect(),
+        };
         Err(ConfigError::Value { origin, key: key.name, value, may_be: key.may_be() })
     }
 
-    /// Bounds, with the place of the value that is out of them.
+    /// Bounds, and values that exclude each other, with the place of the one that is wrong.
     fn check(&self) -> Result<(), ConfigError> {
+        self.check_limits()?;
+        self.check_shards()?;
+        self.check_admin()
+    }
+
+    fn check_limits(&self) -> Result<(), ConfigError> {
         self.settings.limits.check().map_err(|error| {
             let origin = self.origin(&format!("limits.{}", error.field)).clone();
             let named = |key: &&Key| {
@@ -208,5 +272,62 @@ impl Config {
                 .collect();
             ConfigError::Limit { origin, error, beside }
         })
+    }
+
+    fn check_shards(&self) -> Result<(), ConfigError> {
+        let Settings { shards, cpus, pin, accept, steer, .. } = &self.settings;
+        if let (Some(shards), Some(cpus)) = (shards, cpus)
+            && usize::from(*shards) != cpus.len()
+        {
+            let cure = format!(
+                "cannot work: cpus names {}, one for each shard; leave one of the two out",
+                cpus.len()
+            );
+            return Err(self.conflict("shards", cure));
+        }
+        if *steer && *accept == Accept::Balanced {
+            let cure = "cannot work: accept is balanced, which chooses the shard otherwise; leave one of the two out";
+            return Err(self.conflict("steer", cure.to_owned()));
+        }
+        if *steer && !pin {
+            let cure = "cannot work: shards that are not pinned have no CPU of their own; leave steer or --no-pin out";
+            return Err(self.conflict("steer", cure.to_owned()));
+        }
+        Ok(())
+    }
+
+    fn check_admin(&self) -> Result<(), ConfigError> {
+        let Some(admin) = self.settings.admin else { return Ok(()) };
+        if self.settings.listen.contains(&Listen::Tcp(admin)) && admin.port() != 0 {
+            let cure = "cannot work: listen has the same address; choose another port for one of the two";
+            return Err(self.conflict("admin", cure.to_owned()));
+        }
+        if self.settings.admin_is_open() {
+            let cure = format!(
+                "can be reached from other hosts and needs a token: set CORELANE_ADMIN_TOKEN=$(openssl rand -hex \
+                 32), or choose 127.0.0.1:{} or off with --admin",
+                admin.port()
+            );
+            return Err(self.conflict("admin", cure));
+        }
+        Ok(())
+    }
+
+    fn conflict(&self, name: &'static str, cure: String) -> ConfigError {
+        let value = keys::find(name).map_or_else(String::new, |key| key.write(&self.settings));
+        ConfigError::Conflict { origin: self.origin(name).clone(), key: name, value, cure }
+    }
+}
+
+impl Settings {
+    /// Whether other hosts can reach the admin interface and need no token there.
+    pub fn admin_is_open(&self) -> bool {
+        let loopback = |addr: SocketAddr| addr.ip().to_canonical().is_loopback();
+        self.admin_token.is_empty() && self.admin.is_some_and(|addr| !loopback(addr))
+    }
+
+    /// The first address to listen on that is no path.
+    pub fn first_tcp(&self) -> Option<SocketAddr> {
+        self.listen.iter().find_map(Listen::tcp)
     }
 }
