@@ -121,6 +121,6 @@ fn a_node_serves_without_all_ring_features() {
 
 #[test]
 fn a_node_serves_with_what_linux_6_1_has() {
-    let newer = RingFeatures::NO_SQARRAY.with(RingFeatures::NO_IOWAIT);
+    let newer = RingFeatures::NO_SQARRAY.with(RingFeatures::PEER_NAME).with(RingFeatures::NO_IOWAIT);
     serves_without("what came after 6.1", newer);
 }

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use corelane_base::{BufferId, Clock, Completion, Kernel, KernelStats, Op, Unpark, Wait};
+use corelane_base::{Abilities, BufferId, Clock, Completion, Kernel, KernelStats, Op, Unpark, Wait};
 use corelane_pools::Chain;
 use corelane_sim::{SimKernel, World};
 
@@ -72,6 +72,10 @@ impl Kernel for Paced {
 
     fn unpark(&self) -> Arc<dyn Unpark> {
         self.kernel.unpark()
+    }
+
+    fn abilities(&self) -> Abilities {
+        self.kernel.abilities()
     }
 
     fn stats(&self) -> KernelStats {

@@ -6,6 +6,7 @@
 //! 3. `enter(Wait::Until(..))` returns when a completion is there, somebody unparked the shard, or the time
 //!    is over; it may return early for no reason.
 
+use std::fmt;
 use std::sync::Arc;
 
 use crate::ids::BufferId;
@@ -31,9 +32,27 @@ pub struct Clock {
 
 /// Wakes a shard that sleeps in [`Kernel::enter`]; from any thread, any number of times. Costs a system
 /// call, so callers ring only when the shard said that it sleeps.
-pub trait Unpark: Send + Sync {
+pub trait Unpark: Send + Sync + fmt::Debug {
     /// Makes the present or next sleep end at once.
     fn unpark(&self);
+
+    /// The descriptor of the ring that sleeps, where other rings may write to it ([`Op::Wake`],
+    /// [`Op::Hand`]). While this handle lives it names that ring or, once the ring is gone, none.
+    fn ring(&self) -> Option<i32> {
+        None
+    }
+}
+
+/// What a kernel can do beyond what every one can. Asked once, when the shard is made.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Abilities {
+    /// [`Op::Hand`] works.
+    pub hand: bool,
+    /// A [`Sock`](crate::Sock) is a descriptor of the process: any shard may use one of another, once told
+    /// of it.
+    pub shared_socks: bool,
+    /// [`Op::PeerName`] works.
+    pub peer_name: bool,
 }
 
 /// Counters of a kernel since it was made. All only grow.
@@ -89,6 +108,11 @@ pub trait Kernel {
 
     /// A handle to end this kernel's sleep from elsewhere.
     fn unpark(&self) -> Arc<dyn Unpark>;
+
+    /// What it can do beyond the rest.
+    fn abilities(&self) -> Abilities {
+        Abilities::default()
+    }
 
     /// Counters so far.
     fn stats(&self) -> KernelStats;

@@ -13,8 +13,10 @@
 
 use std::ffi::CString;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use crate::ids::{BufferId, ListenerId, Sock, Token};
+use crate::kernel::Unpark;
 
 /// How to take connections from a listener.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -166,6 +168,36 @@ pub enum Op<B> {
         data: Vec<u8>,
         /// First byte of `data` to write; below its length.
         from: u32,
+        /// Who is told.
+        token: Token,
+    },
+    /// End the present or next sleep of another shard's kernel. No completion: where it cannot be done so, it
+    /// is done by [`Unpark::unpark`].
+    Wake {
+        /// The sleeper.
+        peer: Arc<dyn Unpark>,
+    },
+    /// Give another shard's kernel its own descriptor of a socket. There it arrives as a completion of
+    /// `arrival`, with `more == true` and the new [`Sock`]'s number, though no operation there has that token.
+    /// The socket stays open here as well: close it when the result is 0. Result: 0, or an errno (`ENFILE`
+    /// where the other table is full, `EOPNOTSUPP` where `to` takes none), and then nothing arrives. Only with
+    /// [`Abilities::hand`](crate::Abilities).
+    Hand {
+        /// This socket; nothing may be under way on it.
+        sock: Sock,
+        /// Whose kernel gets it.
+        to: Arc<dyn Unpark>,
+        /// Who is told there. Its generation is 0: it names a table, not one of its slots.
+        arrival: Token,
+        /// Who is told here.
+        token: Token,
+    },
+    /// The address of the peer of a connected socket, as [`Payload::Peer`] with result 0. Only with
+    /// [`Abilities::peer_name`](crate::Abilities). A peer that has no IP address (a Unix socket) brings
+    /// `EAFNOSUPPORT`.
+    PeerName {
+        /// This socket.
+        sock: Sock,
         /// Who is told.
         token: Token,
     },

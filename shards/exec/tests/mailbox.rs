@@ -198,6 +198,7 @@ struct Sleeper {
     bed: Arc<Bed>,
 }
 
+#[derive(Debug)]
 struct Bed {
     rung: AtomicBool,
     sleeper: thread::Thread,

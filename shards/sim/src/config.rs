@@ -191,6 +191,9 @@ pub struct SimConfig {
     /// What every reading of the clock adds to it. Zero by default; code that spins until a time is over
     /// never comes to an end without it.
     pub clock_cost: Duration,
+    /// Whether the kernel can tell the peer of a socket ([`corelane_base::Abilities::peer_name`]); true by
+    /// default.
+    pub peer_name: bool,
     /// Wall clock at the start, seconds since 1970-01-01T00:00:00Z: 1,700,000,000 by default.
     pub unix_start: u64,
     /// A sleep jumps to its end where no event of the world comes first (true, the default). False: it
@@ -225,6 +228,7 @@ impl SimConfig {
             disk_bytes_max: 256 << 20,
             turn_cost: Duration::from_micros(1),
             clock_cost: Duration::ZERO,
+            peer_name: true,
             unix_start: 1_700_000_000,
             free_running: true,
             log_entries_max: 4_096,

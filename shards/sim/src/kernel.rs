@@ -13,7 +13,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use corelane_base::{BufferId, Clock, Completion, Kernel, KernelStats, Op, Payload, Unpark, Wait};
+use corelane_base::{Abilities, BufferId, Clock, Completion, Kernel, KernelStats, Op, Payload, Unpark, Wait};
 use corelane_pools::Chain;
 
 use crate::config::Fault;
@@ -43,6 +43,12 @@ impl SimKernel {
     pub(crate) fn new(shared: Shared) -> SimKernel {
         let buffers = shared.borrow().config.recv_buffers;
         SimKernel { shared, lent: (0..buffers).map(|_| None).collect(), bell: Arc::default() }
+    }
+
+    /// Whether somebody unparked it since the last sleep: its next one ends at once. For tests that run several
+    /// kernels on one thread.
+    pub fn is_rung(&self) -> bool {
+        self.bell.0.load(Ordering::Acquire)
     }
 
     /// Everything that can be done without time passing.
@@ -203,6 +209,11 @@ impl Kernel for SimKernel {
 
     fn unpark(&self) -> Arc<dyn Unpark> {
         Arc::clone(&self.bell) as Arc<dyn Unpark>
+    }
+
+    fn abilities(&self) -> Abilities {
+        let peer_name = self.shared.borrow().config.peer_name;
+        Abilities { hand: false, shared_socks: false, peer_name }
     }
 
     fn stats(&self) -> KernelStats {

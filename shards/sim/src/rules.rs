@@ -9,6 +9,7 @@
 //! 4. A send, a read and a write carry at least one byte.
 //! 5. An accept names a listener that is open; after [`AcceptMode::Queued`] no other mode is used on it.
 //! 6. An operation that gives something back has a token.
+//! 7. What only some kernels can do ([`corelane_base::Abilities`]) is pushed only where this one can.
 //!
 //! Not here: what an operation does (`submit`).
 
@@ -78,6 +79,17 @@ impl State {
                 if *from as usize >= data.len() {
                     self.violation(&format!("Write from {from} of {} bytes to {file:?}", data.len()));
                 }
+            }
+            Op::Wake { .. } => {}
+            Op::Hand { sock, .. } => {
+                self.violation(&format!("Hand of {sock:?}, which this kernel cannot do"));
+            }
+            Op::PeerName { sock, token } => {
+                self.check_token("PeerName", *token);
+                if !self.config.peer_name {
+                    self.violation(&format!("PeerName of {sock:?}, which this kernel cannot do"));
+                }
+                self.check_sock("PeerName", *sock);
             }
             Op::Sync { file, token, .. } => {
                 self.check_token("Sync", *token);
@@ -150,6 +162,7 @@ impl State {
             | Op::Cancel { token, .. }
             | Op::Socket { token, .. }
             | Op::Open { token, .. } => (None, *token),
+            Op::Wake { .. } => (None, Token::NONE),
             Op::Recv { sock, token, .. }
             | Op::Send { sock, token, .. }
             | Op::Shutdown { sock, token, .. }
@@ -157,6 +170,8 @@ impl State {
             | Op::Close { sock, token }
             | Op::CancelSock { sock, token }
             | Op::Connect { sock, token, .. }
+            | Op::Hand { sock, token, .. }
+            | Op::PeerName { sock, token }
             | Op::Read { file: sock, token, .. }
             | Op::Write { file: sock, token, .. }
             | Op::Sync { file: sock, token, .. } => (Some(*sock), *token),
@@ -190,6 +205,9 @@ fn name(op: &Op<Chain>) -> &'static str {
         Op::Open { .. } => "push Open",
         Op::Read { .. } => "push Read",
         Op::Write { .. } => "push Write",
+        Op::Wake { .. } => "push Wake",
+        Op::Hand { .. } => "push Hand",
+        Op::PeerName { .. } => "push PeerName",
         Op::Sync { .. } => "push Sync",
     }
 }

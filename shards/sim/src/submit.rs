@@ -7,6 +7,8 @@
 //!
 //! Not here: the steps that follow (`net`, `files`).
 
+use std::net::SocketAddr;
+
 use corelane_base::{AcceptMode, Completion, Op, Payload, RecvMode, ShutdownHow, Sock, Token};
 use corelane_pools::Chain;
 use libc::{EALREADY, ECANCELED, ENFILE, ENOENT, ENOTCONN};
@@ -85,6 +87,22 @@ impl State {
                 self.post(Lane::Free, done);
             }
             Op::Connect { sock, token, addr } => self.start_connect(sock.0, token, addr),
+            Op::Wake { peer } => {
+                self.under_way -= 1;
+                self.note("wake", 0, 0);
+                peer.unpark();
+            }
+            Op::Hand { .. } => unreachable!("no such ability"),
+            Op::PeerName { sock, token } => {
+                let (result, payload) = match self.peer_name(sock.0) {
+                    Some(addr) => (0, Payload::Peer(addr)),
+                    None => (-ENOTCONN, Payload::None),
+                };
+                self.note("peer name", u64::from(sock.0), i64::from(result));
+                let completion = Completion { token, result, more: false, payload };
+                let done = Done { completion, bytes: None, ends: Owed::Other(sock.0), opens: None };
+                self.post(Lane::Free, done);
+            }
             Op::Open { token, .. }
             | Op::Read { token, .. }
             | Op::Write { token, .. }
@@ -120,6 +138,14 @@ impl State {
         self.want(Work::Recv(slot));
         self.want(Work::Send(slot));
         0
+    }
+
+    /// Who is at the other end: nobody any more once the connection is over in both directions, or reset.
+    fn peer_name(&mut self, slot: u32) -> Option<SocketAddr> {
+        let Phase::Connected { link, side } = self.sock(slot)?.phase else { return None };
+        let link = self.links.get(&link)?;
+        let over = link.broken[side] || link.flows.iter().all(|flow| flow.fin_arrived);
+        (!over).then_some(link.addr[1 - side])
     }
 
     fn reset(&mut self, slot: u32) -> i32 {

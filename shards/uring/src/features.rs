@@ -10,15 +10,16 @@ use std::str::FromStr;
 
 /// A set of features.
 #[derive(Clone, Copy, Default, Eq, Hash, PartialEq)]
-pub struct Features(u16);
+pub struct Features(u32);
 
 /// Name and bit of each, oldest kernel first; dropped from the back when the kernel refuses.
-const NAMES: [(&str, Features); 15] = [
+const NAMES: [(&str, Features); 17] = [
     ("cqsize", Features::CQSIZE),
     ("clamp", Features::CLAMP),
     ("ext_arg", Features::EXT_ARG),
     ("submit_all", Features::SUBMIT_ALL),
     ("ring_fd", Features::RING_FD),
+    ("msg_ring", Features::MSG_RING),
     ("coop_taskrun", Features::COOP_TASKRUN),
     ("taskrun_flag", Features::TASKRUN_FLAG),
     ("direct", Features::DIRECT),
@@ -28,6 +29,7 @@ const NAMES: [(&str, Features); 15] = [
     ("single_issuer", Features::SINGLE_ISSUER),
     ("defer_taskrun", Features::DEFER_TASKRUN),
     ("no_sqarray", Features::NO_SQARRAY),
+    ("peer_name", Features::PEER_NAME),
     ("no_iowait", Features::NO_IOWAIT),
 ];
 
@@ -44,29 +46,34 @@ impl Features {
     pub const SUBMIT_ALL: Features = Features(1 << 3);
     /// The ring is entered by a registered index: no descriptor lookup a call (5.18).
     pub const RING_FD: Features = Features(1 << 4);
+    /// Rings write to each other: a wake costs no system call, and with `direct` a socket can be given to
+    /// another ring (5.18).
+    pub const MSG_RING: Features = Features(1 << 5);
     /// Completions do not interrupt the thread (5.19).
-    pub const COOP_TASKRUN: Features = Features(1 << 5);
+    pub const COOP_TASKRUN: Features = Features(1 << 6);
     /// The kernel says when it has work to run; without, every turn enters (5.19). Needs one of
     /// `coop_taskrun` and `defer_taskrun`.
-    pub const TASKRUN_FLAG: Features = Features(1 << 6);
+    pub const TASKRUN_FLAG: Features = Features(1 << 7);
     /// Sockets and files live in the ring's own table, not among the process's descriptors (5.19).
-    pub const DIRECT: Features = Features(1 << 7);
+    pub const DIRECT: Features = Features(1 << 8);
     /// Receive buffers go back through shared memory; without, by an operation (5.19).
-    pub const BUFFER_RING: Features = Features(1 << 8);
+    pub const BUFFER_RING: Features = Features(1 << 9);
     /// One accept brings many connections; without, it is pushed again for each (5.19).
-    pub const MULTISHOT_ACCEPT: Features = Features(1 << 9);
+    pub const MULTISHOT_ACCEPT: Features = Features(1 << 10);
     /// One receive brings many buffers; without, it is pushed again for each (6.0).
-    pub const MULTISHOT_RECV: Features = Features(1 << 10);
+    pub const MULTISHOT_RECV: Features = Features(1 << 11);
     /// One thread submits, and the kernel relies on it (6.0).
-    pub const SINGLE_ISSUER: Features = Features(1 << 11);
+    pub const SINGLE_ISSUER: Features = Features(1 << 12);
     /// Work is run only inside `enter` (6.1). Needs `single_issuer`.
-    pub const DEFER_TASKRUN: Features = Features(1 << 12);
+    pub const DEFER_TASKRUN: Features = Features(1 << 13);
     /// No indirection between the queue and its entries (6.6).
-    pub const NO_SQARRAY: Features = Features(1 << 13);
+    pub const NO_SQARRAY: Features = Features(1 << 14);
+    /// The peer's address of any socket can be asked for (6.7).
+    pub const PEER_NAME: Features = Features(1 << 15);
     /// Sleeping does not count as waiting for I/O (6.15).
-    pub const NO_IOWAIT: Features = Features(1 << 14);
+    pub const NO_IOWAIT: Features = Features(1 << 16);
     /// Every feature.
-    pub const ALL: Features = Features((1 << 15) - 1);
+    pub const ALL: Features = Features((1 << 17) - 1);
 
     /// Whether every member of `other` is in.
     #[inline]

@@ -7,11 +7,14 @@
 //! Not here: how entries become operations (`kernel.rs`).
 
 use std::ffi::CString;
+use std::os::fd::RawFd;
+use std::sync::Arc;
 
-use corelane_base::{ListenerId, Sock, Token};
+use corelane_base::{ListenerId, Sock, Token, Unpark};
 use corelane_pools::Chain;
-
 use corelane_sys::RawAddr;
+
+use crate::peer::Ask;
 
 /// Set in every `user_data` that is no token.
 pub(crate) const OURS: u64 = 1 << 63;
@@ -28,14 +31,22 @@ pub(crate) const TIMER_END: u64 = INTERNAL | 3;
 pub(crate) const CANCEL_ALL: u64 = INTERNAL | 4;
 /// What nobody waits for, whatever comes of it.
 pub(crate) const QUIET: u64 = INTERNAL | 5;
+/// A wake that another ring wrote here.
+pub(crate) const RUNG: u64 = INTERNAL | 6;
 /// Buffers given back by an operation; first and count in the low 32 bits.
 const PROVIDE: u64 = INTERNAL | 1 << 61;
+/// A socket that another ring wrote here. The low 47 bits are its token without the generation.
+const ARRIVAL: u64 = INTERNAL | 1 << 60;
+/// A wake written to another ring; the number of that in the low 32 bits.
+const RING: u64 = INTERNAL | 1 << 59;
 
 /// What a `user_data` with [`OURS`] stands for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Whose {
     Flight { index: u32, generation: u32 },
     Provide { first: u16, count: u16 },
+    Arrival(Token),
+    Ring(RawFd),
     Internal(u64),
 }
 
@@ -48,9 +59,26 @@ impl Whose {
             Whose::Flight { index: user_data as u32, generation: (user_data >> 32) as u32 & GENERATION }
         } else if user_data & PROVIDE == PROVIDE {
             Whose::Provide { first: user_data as u16, count: (user_data >> 16) as u16 }
+        } else if user_data & ARRIVAL == ARRIVAL {
+            let (owner, tag) = ((user_data >> 40) as u8 & OWNER, (user_data >> 32) as u8);
+            Whose::Arrival(Token::new(owner, tag, 0, user_data as u32))
+        } else if user_data & RING == RING {
+            Whose::Ring((user_data as u32).cast_signed())
         } else {
             Whose::Internal(user_data)
         }
+    }
+
+    /// The `user_data` with which a socket arrives at another ring.
+    pub(crate) fn arrival(token: Token) -> u64 {
+        assert_eq!(token.generation(), 0, "an arrival names no slot");
+        assert_ne!(token, Token::NONE, "an arrival that nobody is told of");
+        ARRIVAL | u64::from(token.owner()) << 40 | u64::from(token.tag()) << 32 | u64::from(token.index())
+    }
+
+    /// The `user_data` of a wake written to another ring.
+    pub(crate) fn ring(ring: RawFd) -> u64 {
+        RING | u64::from(ring.cast_unsigned())
     }
 
     /// The `user_data` of an operation that gives buffers back.
@@ -60,6 +88,8 @@ impl Whose {
 }
 
 const GENERATION: u32 = (1 << 30) - 1;
+/// The bits of an owner in a token.
+const OWNER: u8 = 0x7f;
 
 /// What an operation under way owns.
 pub(crate) enum Flight {
@@ -74,6 +104,9 @@ pub(crate) enum Flight {
     Receives(Loop<Sock>),
     Open(CString),
     Data(Vec<u8>),
+    /// A socket on its way to this ring, whose number must stay its own until it was used.
+    Hand(#[allow(dead_code)] Arc<dyn Unpark>), // kept, not read
+    PeerName(Ask),
 }
 
 /// An operation the ring repeats.
@@ -213,8 +246,14 @@ mod tests {
         assert_eq!(Whose::of(user_data(0, 0)), Whose::Flight { index: 0, generation: 0 });
         let buffers = Whose::provide(32_767, 32_768);
         assert_eq!(Whose::of(buffers), Whose::Provide { first: 32_767, count: 32_768 });
-        for own in [WAKE, TIMER, TIMER_END, CANCEL_ALL, QUIET] {
+        for own in [WAKE, TIMER, TIMER_END, CANCEL_ALL, QUIET, RUNG] {
             assert_eq!(Whose::of(own), Whose::Internal(own));
+        }
+        for token in [Token::new(0, 0, 0, 0), Token::new(Token::OWNER_MAX, 255, 0, u32::MAX)] {
+            assert_eq!(Whose::of(Whose::arrival(token)), Whose::Arrival(token));
+        }
+        for ring in [0, 7, i32::MAX] {
+            assert_eq!(Whose::of(Whose::ring(ring)), Whose::Ring(ring));
         }
     }
 

@@ -14,8 +14,8 @@ use std::ptr::null_mut;
 use std::sync::Arc;
 
 use corelane_base::{
-    AcceptMode, BufferId, Clock, Completion, Kernel, KernelStats, ListenerId, Op, Payload, RecvMode,
-    ShutdownHow, Sock, Token, Unpark, Wait,
+    Abilities, AcceptMode, BufferId, Clock, Completion, Kernel, KernelStats, ListenerId, Op, Payload,
+    RecvMode, ShutdownHow, Sock, Token, Unpark, Wait,
 };
 use corelane_pools::Chain;
 use corelane_sys::RawAddr;
@@ -25,7 +25,8 @@ use io_uring::{cqueue, opcode, squeue};
 
 use crate::buffers::GROUP;
 use crate::features::Features;
-use crate::flights::{Flight, Loop, OURS, QUIET, Whose};
+use crate::flights::{Flight, Loop, OURS, QUIET, RUNG, Whose};
+use crate::peer::{Answer, Ask, room_of};
 use crate::ring::Ring;
 
 /// Most bytes of one read, write or send: what Linux moves at once (`MAX_RW_COUNT`).
@@ -147,7 +148,7 @@ impl Ring {
                 self.arm_or_wait(index);
             }
             AcceptMode::OneWithPeer => {
-                let mut peer = self.peers.pop().unwrap_or_else(|| Box::new(RawAddr::empty()));
+                let mut peer = self.peer_block();
                 *peer = RawAddr::empty();
                 let (index, name) = self.flights.insert(token, Flight::AcceptOne(peer));
                 self.by_token.insert(token.to_bits(), index);
@@ -188,6 +189,11 @@ impl Ring {
                 let (listener, queued) = (on.on, on.queued);
                 self.arm_accept(index, name, listener, queued);
             }
+            Flight::PeerName(ask) => {
+                let entry = ask.entry();
+                let entry = entry.flags(self.file()).user_data(name);
+                self.queue_counted(&entry);
+            }
             _ => unreachable!("entry {index} is not repeated"),
         }
         true
@@ -217,6 +223,49 @@ impl Ring {
         let (token, _) = self.flights.take(index);
         self.by_token.remove(&token.to_bits());
         self.answer(token, result);
+    }
+
+    /// An address block, with anything in it.
+    fn peer_block(&mut self) -> Box<RawAddr> {
+        self.peers.pop().unwrap_or_else(|| Box::new(RawAddr::empty()))
+    }
+
+    fn keep_peer_block(&mut self, block: Box<RawAddr>) {
+        if self.peers.len() < PEERS_KEPT {
+            self.peers.push(block);
+        }
+    }
+
+    /// Writes a wake to the other ring, or rings its eventfd where that cannot be.
+    ///
+    /// A success has no completion on this side: it would end a sleep that begins in the same enter.
+    fn wake(&mut self, peer: Arc<dyn Unpark>) {
+        let ring = peer.ring().filter(|_| self.granted.contains(Features::MSG_RING));
+        let Some(ring) = ring else { return peer.unpark() };
+        let io = &mut *self.io;
+        if let Err(peer) = self.rung.keep(ring, peer, || io.submission().is_empty()) {
+            return peer.unpark();
+        }
+        let wake = opcode::MsgRingData::new(Fd(ring), 0, RUNG, None).build();
+        self.queue(&wake.flags(Flags::SKIP_SUCCESS).user_data(Whose::ring(ring)));
+    }
+
+    fn hand(&mut self, sock: Sock, to: Arc<dyn Unpark>, arrival: Token, token: Token) {
+        let ring = to.ring().filter(|_| self.abilities().hand);
+        let Some(ring) = ring else { return self.answer(token, -libc::EOPNOTSUPP) };
+        let (_, name) = self.flights.insert(token, Flight::Hand(to));
+        let slot = DestinationSlot::auto_target();
+        let hand = opcode::MsgRingSendFd::new(Fd(ring), Fixed(sock.0), slot, Whose::arrival(arrival));
+        self.queue_counted(&hand.build().user_data(name));
+    }
+
+    fn peer_name(&mut self, sock: Sock, token: Token) {
+        if !self.granted.contains(Features::PEER_NAME) {
+            return self.answer(token, -libc::EOPNOTSUPP);
+        }
+        let ask = Ask { sock, room: self.peer_room, addr: self.peer_block() };
+        let (index, _) = self.flights.insert(token, Flight::PeerName(ask));
+        self.arm_or_wait(index);
     }
 
     /// A last completion made here.
@@ -307,6 +356,14 @@ impl Ring {
                 on.armed = more;
                 result > 0
             }
+            Flight::PeerName(ask) => {
+                if let Answer::Again(room) = ask.answer(result) {
+                    ask.room = room;
+                    self.arm_or_wait(index);
+                    return None;
+                }
+                false
+            }
             _ => false,
         };
         if again {
@@ -327,14 +384,32 @@ impl Ring {
                 self.by_token.remove(&token.to_bits());
                 // An address of another family cannot be told.
                 let addr = peer.to_socket_addr().unwrap_or_else(|| (Ipv4Addr::UNSPECIFIED, 0).into());
-                if self.peers.len() < PEERS_KEPT {
-                    self.peers.push(peer);
-                }
+                self.keep_peer_block(peer);
                 if result < 0 { Payload::None } else { Payload::Peer(addr) }
             }
             Flight::Accepts(_) => {
                 self.by_token.remove(&token.to_bits());
                 Payload::None
+            }
+            // A success is the number that the other ring gave the socket.
+            Flight::Hand(_) => {
+                result = result.min(0);
+                Payload::None
+            }
+            Flight::PeerName(ask) => {
+                let answer = ask.answer(result);
+                self.keep_peer_block(ask.addr);
+                match answer {
+                    Answer::Addr(addr) => {
+                        (result, self.peer_room) = (0, room_of(addr));
+                        Payload::Peer(addr)
+                    }
+                    Answer::Errno(errno) => {
+                        result = errno;
+                        Payload::None
+                    }
+                    Answer::Again(_) => unreachable!("asked again before"),
+                }
             }
             Flight::Receives(_) => {
                 self.by_token.remove(&token.to_bits());
@@ -385,6 +460,12 @@ impl Ring {
                         self.buffers.refused(first, count);
                     }
                 }
+                Whose::Arrival(token) => {
+                    // No operation of this ring ends with it.
+                    self.stats.completed += 1;
+                    return Some(Completion { token, result, more: true, payload: Payload::None });
+                }
+                Whose::Ring(ring) => self.rung.failed(ring),
                 Whose::Internal(user_data) => self.internal(user_data, result, cqueue::more(flags)),
             }
         }
@@ -489,6 +570,14 @@ impl Kernel for Ring {
         Arc::clone(&self.wake) as Arc<dyn Unpark>
     }
 
+    fn abilities(&self) -> Abilities {
+        Abilities {
+            hand: self.direct() && self.granted.contains(Features::MSG_RING),
+            shared_socks: !self.direct(),
+            peer_name: self.granted.contains(Features::PEER_NAME),
+        }
+    }
+
     fn stats(&self) -> KernelStats {
         // SAFETY: rule 1, as in `needs_enter`.
         let dropped = unsafe { self.io.completion_shared() }.overflow();
@@ -502,7 +591,13 @@ impl Ring {
     fn push_rare(&mut self, op: Op<Chain>) -> Result<(), Op<Chain>> {
         let owns = matches!(
             op,
-            Op::Accept { .. } | Op::Connect { .. } | Op::Open { .. } | Op::Read { .. } | Op::Write { .. }
+            Op::Accept { .. }
+                | Op::Connect { .. }
+                | Op::Open { .. }
+                | Op::Read { .. }
+                | Op::Write { .. }
+                | Op::Hand { .. }
+                | Op::PeerName { .. }
         );
         if owns && !self.flights.has_room() {
             return Err(op);
@@ -569,6 +664,9 @@ impl Ring {
                 let write = opcode::Write::new(fd(sock), bytes.as_ptr(), len32(bytes.len()));
                 self.queue_counted(&write.offset(offset).build().flags(file).user_data(name));
             }
+            Op::Wake { peer } => self.wake(peer),
+            Op::Hand { sock, to, arrival, token } => self.hand(sock, to, arrival, token),
+            Op::PeerName { sock, token } => self.peer_name(sock, token),
             Op::Sync { file: sock, data_only, token } => {
                 let how = if data_only { FsyncFlags::DATASYNC } else { FsyncFlags::empty() };
                 self.plain(opcode::Fsync::new(fd(sock)).flags(how).build().flags(file), token);

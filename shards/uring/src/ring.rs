@@ -20,10 +20,11 @@ use crate::buffers::Buffers;
 use crate::enter::Gate;
 use crate::error::{SetupError, errno_of};
 use crate::features::{Features, Lacking, Why};
-use crate::flights::{CANCEL_ALL, Flights, QUIET, TIMER, TIMER_END, WAKE, Whose};
+use crate::flights::{CANCEL_ALL, Flights, QUIET, RUNG, TIMER, TIMER_END, WAKE, Whose};
 use crate::message::Messages;
+use crate::peer::V4_ROOM;
 use crate::setup;
-use crate::wake::Wake;
+use crate::wake::{Rung, Wake};
 
 /// How long a dropped ring waits for its operations to end before it leaks what they own.
 const LAST_WAIT_NS: u64 = 2_000_000_000;
@@ -72,10 +73,13 @@ pub struct Ring {
     pub(crate) waiting: VecDeque<u32>,
     /// Entries that [`corelane_base::Op::Cancel`] finds by token.
     pub(crate) by_token: HashMap<u64, u32>,
-    /// Address blocks of accepts, kept for the next; boxed because the kernel has their addresses.
+    /// Address blocks, kept for the next; boxed because the kernel has their addresses.
     #[allow(clippy::vec_box)]
     pub(crate) peers: Vec<Box<RawAddr>>,
+    /// The room of the address that is expected next.
+    pub(crate) peer_room: u32,
     pub(crate) wake: Arc<Wake>,
+    pub(crate) rung: Rung,
     pub(crate) wake_armed: bool,
     timer_armed: bool,
     /// What a timer's entry points to (rule 3): it may stay in the queue when the enter that pushed it returns.
@@ -86,6 +90,7 @@ pub struct Ring {
     pub(crate) closing: bool,
     pub(crate) stats: KernelStats,
     pub(crate) failed_unseen: u64,
+    wakes_received: u64,
     _one_thread: PhantomData<*const ()>,
 }
 
@@ -102,9 +107,14 @@ impl Ring {
     /// `Limits::check` is stricter.
     pub fn new(config: &RingConfig) -> Result<Ring, SetupError> {
         assert!(config.entries >= 2, "a queued accept takes two places");
-        let wake =
+        let mut wake =
             Wake::new().map_err(|error| SetupError::Other { errno: errno_of(&error), step: "eventfd" })?;
         let mut made = setup::make(config)?;
+        if made.granted.contains(Features::MSG_RING)
+            && let Err(error) = wake.open_to(&made.io)
+        {
+            made.lack(Features::MSG_RING, Why::Refused(errno_of(&error)));
+        }
         let buffers = |io: &_, ring| Buffers::new(io, config.recv_buffers, config.recv_buffer_bytes, ring);
         let buffers = match buffers(&made.io, made.granted.contains(Features::BUFFER_RING)) {
             Err(SetupError::Buffers { errno: errno @ libc::EINVAL })
@@ -136,7 +146,9 @@ impl Ring {
             waiting: VecDeque::new(),
             by_token: HashMap::new(),
             peers: Vec::new(),
+            peer_room: V4_ROOM,
             wake: Arc::new(wake),
+            rung: Rung::default(),
             wake_armed: false,
             timer_armed: false,
             timer: Box::default(),
@@ -144,6 +156,7 @@ impl Ring {
             closing: false,
             stats: KernelStats::default(),
             failed_unseen: 0,
+            wakes_received: 0,
             _one_thread: PhantomData,
         })
     }
@@ -210,6 +223,11 @@ impl Ring {
     /// Operations pushed with [`corelane_base::Token::NONE`] that failed.
     pub fn failed_unseen(&self) -> u64 {
         self.failed_unseen
+    }
+
+    /// Wakes that other rings wrote to this one.
+    pub fn wakes_received(&self) -> u64 {
+        self.wakes_received
     }
 
     /// Places free in the submission queue.
@@ -373,6 +391,7 @@ impl Ring {
                 self.under_way -= u64::from(!more);
             }
             CANCEL_ALL => self.under_way -= 1,
+            RUNG => self.wakes_received += 1,
             TIMER if result == -libc::ETIME => self.timer_armed = false,
             TIMER | TIMER_END | QUIET => {}
             _ => unreachable!("a completion of nobody: {user_data:#x}"),
@@ -409,6 +428,7 @@ impl Ring {
 
 impl Drop for Ring {
     fn drop(&mut self) {
+        self.wake.retire();
         let ended = self.wind_up();
         self.gate.unregister();
         // SAFETY: dropped here and nowhere else; nothing uses the field after.

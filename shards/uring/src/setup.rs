@@ -5,11 +5,17 @@
 //!
 //! Not here: the receive buffers (`buffers.rs`), what a flag is worth ([`Features`]).
 
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+use io_uring::types::Fd;
 use io_uring::{IoUring, Probe, opcode};
 
 use crate::enter::Gate;
 use crate::error::{SetupError, errno_of};
 use crate::features::{Features, Lacking, Why};
+use crate::flights::QUIET;
+use crate::peer;
 use crate::ring::RingConfig;
 
 /// Flags of io_uring_setup(2), newest first.
@@ -87,7 +93,7 @@ pub(crate) fn make(config: &RingConfig) -> Result<Made, SetupError> {
             }
         }
     };
-    check_floor(&io)?;
+    let probe = check_floor(&io)?;
 
     let gate = Gate::new(&io, granted.contains(Features::NO_IOWAIT) && io.params().is_feature_no_iowait());
     let mut made = Made { io, gate, granted, lacking };
@@ -97,6 +103,9 @@ pub(crate) fn make(config: &RingConfig) -> Result<Made, SetupError> {
     if granted.contains(Features::EXT_ARG) && !made.io.params().is_feature_ext_arg() {
         made.lack(Features::EXT_ARG, Why::Absent);
     }
+    if granted.contains(Features::MSG_RING) && !probe.is_supported(opcode::MsgRingData::CODE) {
+        made.lack(Features::MSG_RING, Why::Absent);
+    }
     if granted.contains(Features::DIRECT) {
         table(&made.io, config.descriptors)?;
     }
@@ -104,6 +113,11 @@ pub(crate) fn make(config: &RingConfig) -> Result<Made, SetupError> {
         && let Err(error) = made.gate.register()
     {
         made.lack(Features::RING_FD, Why::Refused(errno_of(&error)));
+    }
+    if granted.contains(Features::PEER_NAME)
+        && let Err(error) = try_peer_name(&mut made)
+    {
+        made.lack(Features::PEER_NAME, Why::Refused(errno_of(&error)));
     }
     Ok(made)
 }
@@ -128,7 +142,7 @@ fn build(config: &RingConfig, wanted: Features) -> std::io::Result<IoUring> {
 }
 
 /// Linux 6.1 is told by the one operation it added, `IORING_OP_SENDMSG_ZC`.
-fn check_floor(io: &IoUring) -> Result<(), SetupError> {
+fn check_floor(io: &IoUring) -> Result<Probe, SetupError> {
     let params = io.params();
     for (has, missing) in [
         (params.is_feature_nodrop(), "IORING_FEAT_NODROP"),
@@ -150,7 +164,7 @@ fn check_floor(io: &IoUring) -> Result<(), SetupError> {
             return Err(SetupError::TooOld { missing });
         }
     }
-    Ok(())
+    Ok(probe)
 }
 
 fn table(io: &IoUring, descriptors: u32) -> Result<(), SetupError> {
@@ -158,4 +172,35 @@ fn table(io: &IoUring, descriptors: u32) -> Result<(), SetupError> {
         errno @ libc::EMFILE => SetupError::Table { descriptors, errno },
         errno => SetupError::Other { errno, step: "IORING_REGISTER_FILES2" },
     })
+}
+
+/// Asks for the peer of a socket that has none. No probe tells which commands of sockets there are.
+///
+/// # Errors
+/// Why it is not to be had: `EOPNOTSUPP` before Linux 6.7.
+fn try_peer_name(made: &mut Made) -> io::Result<()> {
+    // SAFETY: rule 6: socket(2) takes three numbers.
+    let fd = unsafe { libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: rule 6: the call above made it, and nobody else has it.
+    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    // Nothing is written: there is no address.
+    let entry = peer::entry(Fd(socket.as_raw_fd()), std::ptr::null_mut(), peer::V4_ROOM);
+    // SAFETY: the entry points nowhere.
+    let pushed = unsafe { made.io.submission().push(&entry.user_data(QUIET)) };
+    assert!(pushed.is_ok(), "the queue is empty");
+    loop {
+        let left = made.io.submission().len();
+        match made.gate.enter(u32::from(left > 0), 1, None) {
+            Err(error) if errno_of(&error) != libc::EINTR => return Err(error),
+            Ok(_) | Err(_) => {}
+        }
+        let Some(done) = made.io.completion().next() else { continue };
+        return match -done.result() {
+            libc::ENOTCONN => Ok(()),
+            errno => Err(io::Error::from_raw_os_error(errno)),
+        };
+    }
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use corelane_base::{
-    BufferId, Clock, Completion, Kernel, KernelStats, Limits, Op, ShardId, Token, Unpark, Wait,
+    Abilities, BufferId, Clock, Completion, Kernel, KernelStats, Limits, Op, ShardId, Token, Unpark, Wait,
 };
 use corelane_exec::{BlockingPool, Driver, Event, Runtime, Shard, Task};
 use corelane_pools::{Chain, PoolConfig, Pools};
@@ -232,6 +232,7 @@ fn call(hook: &Hook) {
     }
 }
 
+#[derive(Debug)]
 struct Bell {
     rings: Arc<AtomicU64>,
     sim: Arc<dyn Unpark>,
@@ -292,6 +293,10 @@ impl Kernel for Watched {
 
     fn unpark(&self) -> Arc<dyn Unpark> {
         Arc::clone(&self.bell) as Arc<dyn Unpark>
+    }
+
+    fn abilities(&self) -> Abilities {
+        self.sim.abilities()
     }
 
     fn stats(&self) -> KernelStats {
