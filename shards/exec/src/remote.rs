@@ -1,25 +1,26 @@
 //! What other threads may touch: a shard's mailbox and its doorbell.
 //!
 //! # Rules
-//! 1. The consumer announces sleep (`sleeping = true`), then looks at both queues once more, then sleeps.
-//!    A producer pushes first, then clears `sleeping`; only the one that found it set rings. With both
-//!    sides sequentially consistent, either the consumer sees the message or the producer sees the sleep
-//!    (the store-buffer case of Dekker's algorithm).
+//! 1. The consumer announces sleep at its door, then looks at every queue once more, then sleeps. A producer
+//!    pushes first, then asks the door; only the one that found the consumer asleep rings (the rules of
+//!    `corelane_lanes::Door` have the argument).
 //! 2. A task is in at most one queue at a time, so the wake queue holds at most `tasks_max` entries and is
 //!    made that large: a wake is never lost.
 //! 3. The message queue is bounded by the caller's choice; when it is full the message comes back.
 //!
-//! Not here: lanes between shards.
+//! Not here: lanes between shards (`mesh`).
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_task::Runnable;
 use corelane_base::{Full, ShardId, Unpark};
+use corelane_lanes::Door;
 use crossbeam_queue::ArrayQueue;
+use crossbeam_utils::CachePadded;
 
 use crate::shard::Shard;
+use crate::watch::{Pulse, Reading};
 
 /// A message to a shard: runs once, inside its turn.
 pub type Message = Box<dyn FnOnce(&Shard) + Send>;
@@ -36,14 +37,16 @@ pub struct Remote {
     pub(crate) unique: u64,
     pub(crate) wakes: ArrayQueue<Runnable>,
     pub(crate) messages: ArrayQueue<Message>,
-    pub(crate) sleeping: AtomicBool,
+    /// Shared with the lanes of other shards: one sleep, one ring.
+    pub(crate) door: Arc<Door>,
     pub(crate) unpark: Arc<dyn Unpark>,
+    pub(crate) pulse: CachePadded<Pulse>,
 }
 
 impl Remote {
     /// Rings only where the shard said that it sleeps. Called after a push (rule 1).
     pub(crate) fn ring(&self) {
-        if self.sleeping.swap(false, Ordering::SeqCst) {
+        if self.door.must_ring() {
             self.unpark.unpark();
         }
     }
@@ -67,6 +70,21 @@ impl ShardHandle {
     /// Which shard.
     pub fn id(&self) -> ShardId {
         self.0.id
+    }
+
+    /// What the shard is at, as another thread can tell: a few relaxed loads.
+    pub fn pulse(&self) -> Reading {
+        self.0.pulse.read()
+    }
+
+    /// Whether something waits for the shard that it has not taken: messages, wakes, lanes.
+    pub fn has_work(&self) -> bool {
+        !self.0.is_empty() || self.0.door.has_work()
+    }
+
+    /// What wakes its kernel; other shards hand it to theirs.
+    pub fn unpark(&self) -> Arc<dyn Unpark> {
+        Arc::clone(&self.0.unpark)
     }
 
     /// Has `message` run on the shard in its next turn; wakes it if it sleeps.

@@ -14,20 +14,23 @@ use std::fmt;
 use std::ptr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_task::Runnable;
-use corelane_base::{Clock, Limits, Op, ShardId, Unpark};
+use corelane_base::{Abilities, Clock, KernelStats, Limits, Op, ShardId, Unpark};
 use corelane_pools::{Chain, Pools};
 use crossbeam_queue::ArrayQueue;
+use crossbeam_utils::CachePadded;
 
 use crate::blocking::BlockingPool;
 use crate::driver::Driver;
 use crate::io::IoSlots;
+use crate::mesh::{MeshState, MeshStats, Seat};
 use crate::remote::{MESSAGES_MAX, Remote, ShardHandle};
 use crate::stats::Stats;
 use crate::task::Tasks;
 use crate::timer::Wheel;
+use crate::watch::{Pulse, Steps};
 
 /// An operation of a shard.
 pub type ShardOp = Op<Chain>;
@@ -49,8 +52,15 @@ pub struct Shard {
     pub(crate) stopping: Cell<bool>,
     pub(crate) again: Cell<bool>,
     locals: RefCell<Vec<Rc<dyn Any>>>,
+    abilities: Abilities,
+    pub(crate) mesh: MeshState,
+    pub(crate) steps: Steps,
+    pub(crate) last_turn_ns: Cell<u64>,
+    pub(crate) kernel_stats: Cell<KernelStats>,
     /// Counters.
     pub stats: Stats,
+    /// Counters of calls to and from other shards.
+    pub mesh_stats: MeshStats,
 }
 
 impl fmt::Debug for Shard {
@@ -60,13 +70,16 @@ impl fmt::Debug for Shard {
 }
 
 impl Shard {
+    #[allow(clippy::too_many_arguments)] // one caller, which has them all
     pub(crate) fn new(
         id: ShardId,
         limits: Rc<Limits>,
         pools: Pools,
         clock: Clock,
         unpark: Arc<dyn Unpark>,
+        abilities: Abilities,
         blocking: Option<Arc<BlockingPool>>,
+        seat: Seat,
     ) -> Rc<Shard> {
         static UNIQUE: AtomicU64 = AtomicU64::new(1);
         let remote = Arc::new(Remote {
@@ -74,9 +87,13 @@ impl Shard {
             unique: UNIQUE.fetch_add(1, Ordering::Relaxed),
             wakes: ArrayQueue::new(limits.tasks_max as usize),
             messages: ArrayQueue::new(MESSAGES_MAX),
-            sleeping: AtomicBool::new(false),
+            door: Arc::clone(seat.door()),
             unpark,
+            pulse: CachePadded::new(Pulse::new()),
         });
+        let place = seat.here();
+        let mesh = MeshState::new(seat, limits.mesh_waiting_max);
+        mesh.roster().set(place, ShardHandle(Arc::clone(&remote)));
         Rc::new(Shard {
             id,
             limits,
@@ -93,7 +110,13 @@ impl Shard {
             stopping: Cell::new(false),
             again: Cell::new(false),
             locals: RefCell::new(Vec::new()),
+            abilities,
+            mesh,
+            steps: Steps::new(),
+            last_turn_ns: Cell::new(0),
+            kernel_stats: Cell::new(KernelStats::default()),
             stats: Stats::default(),
+            mesh_stats: MeshStats::default(),
         })
     }
 
@@ -118,10 +141,40 @@ impl Shard {
         self.now.get()
     }
 
+    /// How long the turn before this one took, its sleep left out.
+    #[inline]
+    pub fn last_turn_ns(&self) -> u64 {
+        self.last_turn_ns.get()
+    }
+
+    /// Counters of its kernel, as they were when this turn took up what other threads and shards sent: whoever
+    /// asks from there sees the present ones.
+    pub fn kernel_stats(&self) -> KernelStats {
+        self.kernel_stats.get()
+    }
+
+    /// What its kernel can do beyond what every one can.
+    pub fn abilities(&self) -> Abilities {
+        self.abilities
+    }
+
     /// Queues an operation; it reaches the kernel before the turn ends.
     #[inline]
     pub fn push(&self, op: ShardOp) {
         self.ops.borrow_mut().push_back(op);
+    }
+
+    /// A step of the turn is over, and the next one begins.
+    #[inline]
+    pub(crate) fn step(&self, next: crate::watch::Name) {
+        self.steps.end(&self.remote.pulse);
+        self.remote.pulse.note(next);
+    }
+
+    /// Whether other shards sent something.
+    #[inline]
+    pub(crate) fn has_lanes_to_take(&self) -> bool {
+        self.remote.door.is_dirty() || self.mesh.has_left()
     }
 
     /// Adds a table of connections and gives the `owner` of its tokens. At most 126 a shard.

@@ -20,6 +20,10 @@ macro_rules! stats {
 stats! {
     /// Times round the loop.
     turns,
+    /// Nanoseconds spent in turns, sleep and busy polling left out.
+    busy_ns,
+    /// Turns longer than `stall_time`.
+    stalls,
     /// Turns that slept.
     parks,
     /// Completions handed to drivers and futures.

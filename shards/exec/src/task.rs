@@ -28,6 +28,7 @@ use corelane_base::Full;
 
 use crate::shard::{Shard, current, is_current, with_current};
 use crate::stats::bump;
+use crate::watch;
 
 /// Wakers of the tasks alive, so that an ending shard can reach them.
 #[derive(Default)]
@@ -138,6 +139,7 @@ impl<F: Future> Future for Guarded<F> {
     type Output = Result<F::Output, TaskError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        watch::note(std::any::type_name::<F>);
         // SAFETY: rule 3. The projection pins only `future`, which nothing moves out of.
         let future = unsafe { self.as_mut().map_unchecked_mut(|g| &mut *g.future) };
         match std::panic::catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {

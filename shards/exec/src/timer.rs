@@ -40,6 +40,8 @@ pub struct TimerKey {
 pub(crate) enum Target {
     Wake(Waker),
     Driver(Token),
+    /// The first of the calls to other shards is over.
+    Calls,
 }
 
 #[derive(Debug)]
@@ -389,7 +391,7 @@ mod tests {
         due.drain(..)
             .map(|t| match t {
                 Target::Driver(t) => t.index(),
-                Target::Wake(_) => u32::MAX,
+                Target::Wake(_) | Target::Calls => u32::MAX,
             })
             .collect()
     }

@@ -1,33 +1,35 @@
 //! The turn: the only loop of a shard. DESIGN in one screen:
 //!
 //! 1. take completions, hand each to its driver or future; a receive buffer goes back as the call returns
-//! 2. take messages and wakes of other threads
+//! 2. take messages and wakes of other threads, then what other shards sent
 //! 3. run ready tasks, budgeted
 //! 4. fire timers (the clock is read once a turn)
 //! 5. let drivers coalesce and queue their sends
-//! 6. hand queued operations to the kernel
+//! 6. show other shards what was sent to them, and hand queued operations to the kernel
 //! 7. enter it once, and only if something needs it; with nothing to do, spin for `busy_poll`, then sleep
 //!    until a completion, the next timer or a foreign wake
 //!
 //! # Rules
 //! 1. Nothing below blocks, whatever a driver or task asked for.
 //! 2. A turn sleeps only after announcing it (see `remote`), and only with every queue empty.
-//! 3. A panic that reaches this loop is a fault of ours: the process must not go on with a shard missing.
+//! 3. The clock is read once a turn, and once more before a sleep: what lies between is the turn's length.
+//! 4. A panic that reaches this loop is a fault of ours: the process must not go on with a shard missing.
 //!
 //! Not here: what an operation means (`driver`, `io`).
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
-use corelane_base::{Completion, Kernel, KernelStats, Limits, Payload, ShardId, Wait};
+use corelane_base::{Completion, Kernel, KernelStats, Limits, Op, Payload, ShardId, Wait};
 use corelane_pools::{Chain, Pools};
 
 use crate::blocking::BlockingPool;
 use crate::driver::{Data, Driver, Event};
+use crate::mesh::{Seat, seats};
 use crate::shard::{Entered, Shard};
 use crate::stats::bump;
 use crate::timer::Target;
+use crate::watch;
 
 /// What a turn left.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -45,12 +47,19 @@ pub struct Runtime<K: Kernel<Bytes = Chain>> {
     drivers: Vec<Rc<dyn Driver>>,
     due: Vec<Target>,
     trimmed_ns: u64,
+    /// When the turn under way began; none while the shard sleeps, or nobody turns it.
+    began_ns: Option<u64>,
+    stall_ns: u64,
+    stall_said_ns: u64,
 }
 
 /// How often, at most, an idle shard gives back pool memory that nobody needed, and how many slots of a tier
 /// at a time (a large slot costs about 30 us).
 const TRIM_NS: u64 = 1_000_000_000;
 const TRIM_SLOTS: u32 = 8;
+
+/// How often, at most, a shard says that a turn took too long. All are counted.
+const STALL_SAY_NS: u64 = 1_000_000_000;
 
 impl<K: Kernel<Bytes = Chain>> std::fmt::Debug for Runtime<K> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -59,17 +68,44 @@ impl<K: Kernel<Bytes = Chain>> std::fmt::Debug for Runtime<K> {
 }
 
 impl<K: Kernel<Bytes = Chain>> Runtime<K> {
-    /// A shard on this thread. `limits` must have passed its check.
+    /// A shard on this thread, with no others around it. `limits` must have passed its check.
+    ///
+    /// # Panics
+    /// As [`Runtime::on_mesh`].
     pub fn new(
+        id: ShardId,
+        limits: Limits,
+        pools: Pools,
+        kernel: K,
+        blocking: Option<Arc<BlockingPool>>,
+    ) -> Runtime<K> {
+        let Some(seat) = seats(1, &limits).pop() else { unreachable!("one seat was asked for") };
+        Runtime::on_mesh(id, limits, pools, kernel, blocking, seat)
+    }
+
+    /// A shard on this thread that takes its seat among others ([`seats`]).
+    pub fn on_mesh(
         id: ShardId,
         limits: Limits,
         pools: Pools,
         mut kernel: K,
         blocking: Option<Arc<BlockingPool>>,
+        seat: Seat,
     ) -> Runtime<K> {
         let clock = kernel.clock();
-        let shard = Shard::new(id, Rc::new(limits), pools, clock, kernel.unpark(), blocking);
-        Runtime { kernel, shard, drivers: Vec::new(), due: Vec::new(), trimmed_ns: clock.mono_ns }
+        let stall_ns = u64::try_from(limits.stall_time.as_nanos()).unwrap_or(u64::MAX);
+        let (unpark, abilities) = (kernel.unpark(), kernel.abilities());
+        let shard = Shard::new(id, Rc::new(limits), pools, clock, unpark, abilities, blocking, seat);
+        Runtime {
+            kernel,
+            shard,
+            drivers: Vec::new(),
+            due: Vec::new(),
+            trimmed_ns: clock.mono_ns,
+            began_ns: None,
+            stall_ns,
+            stall_said_ns: 0,
+        }
     }
 
     /// The shard.
@@ -118,16 +154,29 @@ impl<K: Kernel<Bytes = Chain>> Runtime<K> {
         let _current = Entered::enter(&self.shard);
         let shard = Rc::clone(&self.shard);
         bump(&shard.stats.turns);
-        shard.now.set(self.kernel.clock());
+        self.begin(&shard);
 
         let taken = shard.stats.completions.get();
         let mut more = self.take_completions(&shard);
-        more |= take_mail(&shard);
+        if !shard.remote.is_empty() {
+            shard.kernel_stats.set(self.kernel.stats());
+            more |= take_mail(&shard);
+        }
+        if shard.has_lanes_to_take() {
+            shard.kernel_stats.set(self.kernel.stats());
+            shard.step(watch::lanes);
+            more |= shard.take_lanes();
+        }
         more |= run_tasks(&shard);
         self.meet_drivers(&shard);
         self.fire_timers(&shard);
+        shard.step(watch::flush);
         for at in 0..self.drivers.len() {
             more |= self.drivers[at].flush(&shard);
+        }
+        shard.step(watch::kernel);
+        if shard.mesh.has_unpublished() {
+            shard.publish_lanes(|sleeper| shard.push(Op::Wake { peer: sleeper.unpark() }));
         }
         self.hand_over(&shard)?;
         more |= !shard.ready.borrow().is_empty() || shard.stopping.get() || shard.again.take();
@@ -136,10 +185,80 @@ impl<K: Kernel<Bytes = Chain>> Runtime<K> {
             if self.kernel.needs_enter() {
                 self.kernel.enter(Wait::No)?;
             }
-            return Ok(if more || shard.stats.completions.get() != taken { Turn::Busy } else { Turn::Idle });
+            if more || shard.stats.completions.get() != taken {
+                return Ok(Turn::Busy);
+            }
+            self.end(&shard);
+            return Ok(Turn::Idle);
         }
         self.park(&shard)?;
         Ok(Turn::Idle)
+    }
+
+    /// For a host that lets the shard sleep elsewhere than in its kernel: announces the sleep, so that others
+    /// ring from now on. `false` if something came meanwhile: turn again instead. After `true`, sleep until the
+    /// kernel has something ([`Runtime::kernel`]), somebody unparks it, or [`Runtime::next_deadline`]; then call
+    /// [`Runtime::awake`].
+    pub fn announce_sleep(&mut self) -> bool {
+        self.shard.remote.door.announce_sleep();
+        let quiet = self.shard.remote.is_empty() && self.shard.mesh.is_quiet();
+        if !quiet {
+            self.shard.remote.door.awake();
+        }
+        quiet
+    }
+
+    /// Ends what [`Runtime::announce_sleep`] began.
+    pub fn awake(&mut self) {
+        self.shard.remote.door.awake();
+    }
+
+    /// Begins a turn: what came before it, if the shard did not sleep, was a turn that is over.
+    #[inline]
+    fn begin(&mut self, shard: &Shard) {
+        let now = self.kernel.clock();
+        if let Some(began_ns) = self.began_ns.replace(now.mono_ns) {
+            self.account(shard, now.mono_ns.saturating_sub(began_ns));
+        }
+        shard.now.set(now);
+        shard.remote.pulse.begin(now.mono_ns);
+        shard.steps.begin();
+    }
+
+    /// Ends a turn that nothing follows at once.
+    #[inline]
+    fn end(&mut self, shard: &Shard) -> u64 {
+        let now_ns = self.kernel.clock().mono_ns;
+        if let Some(began_ns) = self.began_ns.take() {
+            self.account(shard, now_ns.saturating_sub(began_ns));
+        }
+        shard.remote.pulse.sleep(now_ns);
+        now_ns
+    }
+
+    #[inline]
+    fn account(&mut self, shard: &Shard, took_ns: u64) {
+        shard.stats.busy_ns.set(shard.stats.busy_ns.get() + took_ns);
+        shard.last_turn_ns.set(took_ns);
+        if took_ns > self.stall_ns {
+            self.stalled(shard, took_ns);
+        }
+    }
+
+    #[cold]
+    fn stalled(&mut self, shard: &Shard, took_ns: u64) {
+        bump(&shard.stats.stalls);
+        shard.steps.end(&shard.remote.pulse);
+        let now_ns = shard.now().mono_ns;
+        if self.stall_said_ns == 0 || now_ns.saturating_sub(self.stall_said_ns) >= STALL_SAY_NS {
+            self.stall_said_ns = now_ns.max(1);
+            tracing::warn!(
+                shard = shard.id().0,
+                took_ms = took_ns / 1_000_000,
+                longest_step = shard.steps.longest(),
+                "a turn took longer than stall_time: move what blocks to `blocking()`, or yield"
+            );
+        }
     }
 
     /// Takes up drivers that were added since.
@@ -158,7 +277,9 @@ impl<K: Kernel<Bytes = Chain>> Runtime<K> {
         while taken < budget {
             let Some(completion) = self.kernel.pop() else { break };
             taken += 1;
+            shard.remote.pulse.note(watch::completions);
             self.dispatch(shard, completion);
+            shard.steps.end(&shard.remote.pulse);
         }
         shard.stats.completions.set(shard.stats.completions.get() + u64::from(taken));
         let spent = taken == budget;
@@ -199,10 +320,12 @@ impl<K: Kernel<Bytes = Chain>> Runtime<K> {
         if self.due.is_empty() {
             return;
         }
+        shard.step(watch::timers);
         shard.stats.timers_fired.set(shard.stats.timers_fired.get() + self.due.len() as u64);
         for target in self.due.drain(..) {
             match target {
                 Target::Wake(waker) => waker.wake(),
+                Target::Calls => shard.expire_calls(),
                 Target::Driver(token) => {
                     let owner = usize::from(token.owner());
                     self.drivers[owner - 1].timer(shard, token);
@@ -235,7 +358,7 @@ impl<K: Kernel<Bytes = Chain>> Runtime<K> {
         if !shard.ops.borrow().is_empty() {
             return self.kernel.enter(Wait::No);
         }
-        let mut now = shard.now().mono_ns;
+        let mut now = self.end(shard);
         let next = self.next_deadline();
         let spin = u64::try_from(shard.limits.busy_poll.as_nanos()).unwrap_or(0);
         if spin > 0 {
@@ -247,16 +370,16 @@ impl<K: Kernel<Bytes = Chain>> Runtime<K> {
                 if self.kernel.needs_enter() {
                     return self.kernel.enter(Wait::No);
                 }
-                if !shard.remote.is_empty() {
+                if !shard.remote.is_empty() || shard.remote.door.is_dirty() {
                     return Ok(());
                 }
-                shard.now.set(self.kernel.clock());
-                now = shard.now().mono_ns;
                 if let Some(completion) = self.kernel.pop() {
+                    self.begin(shard);
                     bump(&shard.stats.completions);
                     self.dispatch(shard, completion);
                     return Ok(());
                 }
+                now = self.kernel.clock().mono_ns;
                 if now >= end {
                     break;
                 }
@@ -268,28 +391,26 @@ impl<K: Kernel<Bytes = Chain>> Runtime<K> {
             shard.pools().trim(TRIM_SLOTS);
         }
         let wait = next.map(|at| at.saturating_sub(now));
-        shard.remote.sleeping.store(true, Ordering::SeqCst);
-        let result = if shard.remote.is_empty() {
+        let result = if self.announce_sleep() {
             bump(&shard.stats.parks);
             self.kernel.enter(Wait::Until(wait))
         } else {
             self.kernel.enter(Wait::No)
         };
-        shard.remote.sleeping.store(false, Ordering::SeqCst);
+        self.awake();
         result
     }
 }
 
 fn take_mail(shard: &Rc<Shard>) -> bool {
     let remote = &shard.remote;
-    if remote.is_empty() {
-        return false;
-    }
     let mut taken = 0u64;
     // Bounded by what stands there now: what is added meanwhile waits for the next turn.
     for _ in 0..remote.messages.len() {
         let Some(message) = remote.messages.pop() else { break };
+        remote.pulse.note(watch::mailbox);
         message(shard);
+        shard.steps.end(&remote.pulse);
         taken += 1;
     }
     for _ in 0..remote.wakes.len() {
@@ -309,6 +430,7 @@ fn run_tasks(shard: &Rc<Shard>) -> bool {
         let Some(runnable) = next else { return false };
         bump(&shard.stats.tasks_polled);
         runnable.run();
+        shard.steps.end(&shard.remote.pulse);
         left -= 1;
     }
     let spent = !shard.ready.borrow().is_empty();
@@ -322,6 +444,7 @@ impl<K: Kernel<Bytes = Chain>> Drop for Runtime<K> {
     fn drop(&mut self) {
         let _current = Entered::enter(&self.shard);
         self.shard.end_tasks();
+        self.shard.mesh.end();
         while self.shard.remote.messages.pop().is_some() {}
         // Drivers hold the shard's pools and may hold each other: let them go before the kernel.
         self.shard.drop_locals();

@@ -1,0 +1,229 @@
+//! What goes through a lane: a message on its way out, its reply on its way back, in one box.
+//!
+//! Not here: who waits for it (`table`).
+
+use std::any::Any;
+use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+
+use corelane_base::Full;
+
+use super::table::Key;
+use super::{BoxedParcel, CallError};
+use crate::shard::{Shard, try_current};
+use crate::stats::bump;
+use crate::watch;
+
+/// What a shard can be asked by another one.
+///
+/// ```
+/// use corelane_exec::{Message, Shard};
+/// use std::rc::Rc;
+///
+/// struct RunQueue;
+///
+/// impl Message for RunQueue {
+///     type Reply = usize;
+///
+///     fn handle(self, shard: &Rc<Shard>) -> usize {
+///         shard.run_queue()
+///     }
+/// }
+/// ```
+pub trait Message: Send + 'static {
+    /// What goes back.
+    type Reply: Send + 'static;
+
+    /// Runs once, on the shard that was asked, inside its turn: it must not block, and cannot wait
+    /// ([`Mesh::run`](super::Mesh::run) can). A panic is caught there, and the caller gets
+    /// [`CallError::Panicked`].
+    fn handle(self, shard: &Rc<Shard>) -> Self::Reply;
+}
+
+/// A closure as a message.
+pub(super) struct With<F>(pub(super) F);
+
+impl<F, R> Message for With<F>
+where
+    F: FnOnce(&Rc<Shard>) -> R + Send + 'static,
+    R: Send + 'static,
+{
+    type Reply = R;
+
+    fn handle(self, shard: &Rc<Shard>) -> R {
+        (self.0)(shard)
+    }
+}
+
+/// A box in a lane.
+pub(crate) trait Parcel: Send {
+    /// On the shard it was sent to: does what it says, and sends it home.
+    fn open(self: Box<Self>, from: usize, shard: &Rc<Shard>);
+
+    /// Who waits for it at home; none for a cast.
+    fn key(&self) -> Option<Key>;
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any>;
+}
+
+/// A parcel that brings a reply home.
+pub(super) trait Brings<R>: 'static {
+    fn reply(self) -> Result<R, CallError>;
+}
+
+/// Takes the reply out of a parcel that is known to be a `P`.
+pub(super) fn take_reply<P: Brings<R>, R>(parcel: BoxedParcel) -> Result<R, CallError> {
+    match parcel.into_any().downcast::<P>() {
+        Ok(parcel) => parcel.reply(),
+        Err(_) => unreachable!("a call's key names its own parcel"),
+    }
+}
+
+/// Handles a message behind a fence.
+pub(super) fn handle<M: Message>(message: M, shard: &Rc<Shard>) -> Result<M::Reply, CallError> {
+    watch::note(std::any::type_name::<M>);
+    catch_unwind(AssertUnwindSafe(|| message.handle(shard))).map_err(|_| {
+        bump(&shard.mesh_stats.panics);
+        tracing::error!(
+            shard = shard.id().0,
+            message = std::any::type_name::<M>(),
+            "the handling of a message panicked"
+        );
+        CallError::Panicked
+    })
+}
+
+enum Content<M, R> {
+    Message(M),
+    Reply(Result<R, CallError>),
+    Taken,
+}
+
+/// A message that is handled at once.
+pub(super) struct Letter<M: Message> {
+    key: Option<Key>,
+    content: Content<M, M::Reply>,
+}
+
+impl<M: Message> Letter<M> {
+    pub(super) fn new(key: Option<Key>, message: M) -> Letter<M> {
+        Letter { key, content: Content::Message(message) }
+    }
+}
+
+impl<M: Message> Parcel for Letter<M> {
+    fn open(mut self: Box<Self>, from: usize, shard: &Rc<Shard>) {
+        let Content::Message(message) = std::mem::replace(&mut self.content, Content::Taken) else {
+            unreachable!("a letter is opened once");
+        };
+        self.content = Content::Reply(handle(message, shard));
+        shard.respond(from, self);
+    }
+
+    fn key(&self) -> Option<Key> {
+        self.key
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
+        self
+    }
+}
+
+impl<M: Message> Brings<M::Reply> for Letter<M> {
+    fn reply(self) -> Result<M::Reply, CallError> {
+        match self.content {
+            Content::Reply(reply) => reply,
+            Content::Message(_) | Content::Taken => unreachable!("a letter that came back was handled"),
+        }
+    }
+}
+
+/// A closure that makes a future, which runs as a task of the shard it was sent to.
+pub(super) struct Errand<F, R> {
+    key: Key,
+    content: Content<F, R>,
+}
+
+impl<F, R> Errand<F, R> {
+    pub(super) fn new(key: Key, f: F) -> Errand<F, R> {
+        Errand { key, content: Content::Message(f) }
+    }
+}
+
+/// Sends an errand home, however its task ends.
+struct Return<F, Fut, R>
+where
+    F: FnOnce(&Rc<Shard>) -> Fut + Send + 'static,
+    Fut: Future<Output = R> + 'static,
+    R: Send + 'static,
+{
+    errand: Option<Box<Errand<F, R>>>,
+    from: usize,
+    _future: PhantomData<fn() -> Fut>,
+}
+
+impl<F, Fut, R> Drop for Return<F, Fut, R>
+where
+    F: FnOnce(&Rc<Shard>) -> Fut + Send + 'static,
+    Fut: Future<Output = R> + 'static,
+    R: Send + 'static,
+{
+    fn drop(&mut self) {
+        // Without a shard around, this is the end of it: the caller has its deadline.
+        if let (Some(mut errand), Some(shard)) = (self.errand.take(), try_current()) {
+            if matches!(errand.content, Content::Taken) {
+                errand.content = Content::Reply(Err(CallError::Panicked));
+            }
+            shard.respond(self.from, errand);
+        }
+    }
+}
+
+impl<F, Fut, R> Parcel for Errand<F, R>
+where
+    F: FnOnce(&Rc<Shard>) -> Fut + Send + 'static,
+    Fut: Future<Output = R> + 'static,
+    R: Send + 'static,
+{
+    fn open(mut self: Box<Self>, from: usize, shard: &Rc<Shard>) {
+        let Content::Message(f) = std::mem::replace(&mut self.content, Content::Taken) else {
+            unreachable!("an errand is opened once");
+        };
+        // Until it starts, this is what its caller gets.
+        let full = Full::new("tasks_max", shard.limits().tasks_max.into());
+        self.content = Content::Reply(Err(CallError::Full(full)));
+        let mut home = Return::<F, Fut, R> { errand: Some(self), from, _future: PhantomData };
+        let task = shard.spawn(async move {
+            if let Some(errand) = &mut home.errand {
+                errand.content = Content::Taken;
+            }
+            let shard = crate::shard::current();
+            let reply = f(&shard).await;
+            if let Some(errand) = &mut home.errand {
+                errand.content = Content::Reply(Ok(reply));
+            }
+        });
+        // Refused: the closure was dropped with its future, and the errand went home with an error.
+        if let Ok(task) = task {
+            task.detach();
+        }
+    }
+
+    fn key(&self) -> Option<Key> {
+        Some(self.key)
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
+        self
+    }
+}
+
+impl<F: 'static, R: 'static> Brings<R> for Errand<F, R> {
+    fn reply(self) -> Result<R, CallError> {
+        match self.content {
+            Content::Reply(reply) => reply,
+            Content::Message(_) | Content::Taken => unreachable!("an errand that came back was run"),
+        }
+    }
+}
