@@ -1,14 +1,9 @@
-//! CPUs: which ones we may use, which share a core or a memory node, and staying on one.
+//! CPUs: which ones we may use, staying on one, and lists of them.
 //!
-//! Topology is read below a root directory, so that tests can show a machine that is not this one.
-//!
-//! Not here: which CPU becomes which shard (`boot`).
+//! Not here: what CPUs share (`topology`), which CPU becomes which shard (`placement` of the product).
 
 use std::fmt::{self, Write as _};
 use std::io;
-use std::path::Path;
-
-use crate::kernel::read_trimmed;
 
 /// CPU numbers are below this: `NR_CPUS` of the largest x86-64 kernels (`CONFIG_MAXSMP`).
 pub const CPUS_MAX: usize = 8192;
@@ -68,36 +63,6 @@ pub fn set_thread_name(name: &str) {
     text[..len].copy_from_slice(&name.as_bytes()[..len]);
     // SAFETY: rule 1: 16 bytes that end with NUL (prctl(2), PR_SET_NAME). It fails only on a bad pointer.
     unsafe { libc::prctl(libc::PR_SET_NAME, text.as_ptr()) };
-}
-
-/// The CPUs that share a core with `cpu`, itself included, rising. `root` is `/` outside of tests.
-///
-/// # Errors
-/// `NotFound` where the kernel shows no topology; `InvalidData` if it is not a CPU list.
-pub fn thread_siblings(root: &Path, cpu: usize) -> io::Result<Vec<usize>> {
-    let path = root.join(format!("sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list"));
-    parse_cpu_list(&read_trimmed(&path)?).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
-}
-
-/// Those of `cpus` that come first on their core, in the order given: one hardware thread a core.
-///
-/// A CPU without topology counts as a core of its own.
-pub fn one_per_core(root: &Path, cpus: &[usize]) -> Vec<usize> {
-    let mut kept: Vec<usize> = Vec::new();
-    for &cpu in cpus {
-        let siblings = thread_siblings(root, cpu).unwrap_or_else(|_| vec![cpu]);
-        if !kept.iter().any(|other| siblings.contains(other)) {
-            kept.push(cpu);
-        }
-    }
-    kept
-}
-
-/// The memory node `cpu` belongs to; none on a kernel without NUMA. `root` is `/` outside of tests.
-pub fn numa_node(root: &Path, cpu: usize) -> Option<usize> {
-    let dir = std::fs::read_dir(root.join(format!("sys/devices/system/cpu/cpu{cpu}"))).ok()?;
-    dir.filter_map(Result::ok)
-        .find_map(|entry| entry.file_name().to_str()?.strip_prefix("node")?.parse().ok())
 }
 
 /// Why a CPU list was not understood. The user must act: the text came from a flag or a file.
@@ -290,34 +255,6 @@ mod tests {
             let cpus: Vec<usize> = (0..10).filter(|cpu| mask >> cpu & 1 == 1).collect();
             if !cpus.is_empty() {
                 assert_eq!(parse_cpu_list(&format_cpu_list(&cpus)).unwrap(), cpus);
-            }
-        }
-    }
-
-    #[test]
-    fn of_two_threads_of_one_core_the_first_is_kept() {
-        let root = tempfile::tempdir().unwrap();
-        // Cores {0,4} {1,5}; CPU 2 shows no topology.
-        for (cpu, siblings) in [(0, "0,4"), (4, "0,4"), (1, "1,5"), (5, "1,5")] {
-            let dir = root.path().join(format!("sys/devices/system/cpu/cpu{cpu}/topology"));
-            std::fs::create_dir_all(&dir).unwrap();
-            std::fs::write(dir.join("thread_siblings_list"), format!("{siblings}\n")).unwrap();
-        }
-        std::fs::create_dir(root.path().join("sys/devices/system/cpu/cpu5/node1")).unwrap();
-        assert_eq!(thread_siblings(root.path(), 4).unwrap(), [0, 4]);
-        assert_eq!(one_per_core(root.path(), &[0, 1, 2, 4, 5]), [0, 1, 2]);
-        assert_eq!(one_per_core(root.path(), &[5, 4]), [5, 4]);
-        assert_eq!(numa_node(root.path(), 5), Some(1));
-        assert_eq!(numa_node(root.path(), 0), None);
-        assert_eq!(thread_siblings(root.path(), 2).unwrap_err().kind(), io::ErrorKind::NotFound);
-    }
-
-    #[test]
-    fn on_this_machine_each_cpu_is_among_its_own_siblings() {
-        for cpu in allowed_cpus().unwrap() {
-            match thread_siblings(Path::new("/"), cpu) {
-                Ok(siblings) => assert!(siblings.contains(&cpu)),
-                Err(error) => assert_eq!(error.kind(), io::ErrorKind::NotFound),
             }
         }
     }

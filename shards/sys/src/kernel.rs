@@ -113,12 +113,17 @@ pub(crate) mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
+    /// Writes a file below `root`, with the directories it needs.
+    pub(crate) fn put(root: &Path, path: &str, text: &str) {
+        let path = root.join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
     /// A root directory with one file.
     fn fake(path: &str, text: &str) -> tempfile::TempDir {
         let root = tempfile::tempdir().unwrap();
-        let path = root.path().join(path);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, text).unwrap();
+        put(root.path(), path, text);
         root
     }
 

@@ -14,14 +14,18 @@
 //! Not here: rings (`uring`), what a connection is (`net`), when to call any of this (`boot`).
 
 mod addr;
+pub mod cgroup;
+pub mod clock;
 pub mod cpu;
 pub mod event;
 pub mod kernel;
 pub mod limits;
 mod map;
+pub mod numa;
 pub mod socket;
+pub mod topology;
 
 pub use addr::RawAddr;
 pub use event::EventFd;
-pub use map::{Mapping, page_len};
+pub use map::{HUGE_PAGE_LEN, MapOptions, Mapping, Refusal, page_len};
 pub use socket::{ListenOptions, Listener, listen, probe_bind, set_nonblocking};

@@ -5,10 +5,16 @@
 //!
 //! Not here: who may look at the bytes (see rule 3 in the crate's header; `pools` is the main user).
 
+use std::fmt;
 use std::io;
 use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::OnceLock;
+
+use crate::numa;
+
+/// Bytes of a huge page where a page is 4 KiB (x86-64, most arm64). Elsewhere mappings are aligned in vain.
+pub const HUGE_PAGE_LEN: usize = 2 << 20;
 
 /// Bytes of one page of this machine (`sysconf(_SC_PAGESIZE)`), a power of two; asked once.
 pub fn page_len() -> usize {
@@ -20,6 +26,50 @@ pub fn page_len() -> usize {
         assert!(len.is_power_of_two());
         len
     })
+}
+
+/// How a mapping is made. The default is lazy, anywhere, of plain pages.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct MapOptions {
+    /// Commits every page at once.
+    pub populate: bool,
+    /// The memory node its pages come from, as long as there is some.
+    pub node: Option<usize>,
+    /// Asks for huge pages, and aligns the mapping to them if it holds one.
+    pub huge_pages: bool,
+}
+
+/// An option that the kernel refused. The mapping works without; what it costs is speed.
+#[derive(Debug)]
+pub enum Refusal {
+    /// Memory comes from where the kernel finds it: with first touch by a pinned thread mostly the same.
+    Node {
+        /// Asked for.
+        node: usize,
+        /// Why not.
+        error: io::Error,
+    },
+    /// Plain pages.
+    HugePages {
+        /// Why not.
+        error: io::Error,
+    },
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::Node { node, error } => {
+                write!(
+                    f,
+                    "memory was not bound to node {node} (mbind: {error}): it is where it is touched first"
+                )
+            }
+            Refusal::HugePages { error } => {
+                write!(f, "no huge pages (madvise: {error}): plain ones are used")
+            }
+        }
+    }
 }
 
 /// An anonymous private mapping, readable and writable, unmapped on drop.
@@ -44,10 +94,63 @@ impl Mapping {
     /// # Errors
     /// `InvalidInput` if `len` is 0 or overflows when rounded; `ENOMEM` if the kernel has no room.
     pub fn anonymous(len: usize, populate: bool) -> io::Result<Mapping> {
-        let len = match len.checked_next_multiple_of(page_len()) {
-            Some(len) if len > 0 => len,
-            _ => return Err(io::ErrorKind::InvalidInput.into()),
+        Mapping::map(whole_pages(len)?, populate)
+    }
+
+    /// Maps `len` bytes, rounded up to whole pages, all zero, with `options`. Says which of them were refused.
+    ///
+    /// Node and page size are asked for before any page is there, so they hold for all.
+    ///
+    /// # Errors
+    /// As [`Mapping::anonymous`]. With `populate` also `EFAULT` or `ENOMEM` if memory runs out on the way.
+    pub fn with(len: usize, options: &MapOptions) -> io::Result<(Mapping, Vec<Refusal>)> {
+        let MapOptions { populate, node, huge_pages } = *options;
+        let mut refused = Vec::new();
+        let len = whole_pages(len)?;
+        if node.is_none() && !huge_pages {
+            return Ok((Mapping::map(len, populate)?, refused));
+        }
+        let align = if huge_pages && len >= HUGE_PAGE_LEN { HUGE_PAGE_LEN } else { page_len() };
+        let mapping = Mapping::aligned(len, align)?;
+        if let Some(node) = node
+            && let Err(error) = numa::prefer(mapping.start.as_ptr().cast(), len, node)
+        {
+            refused.push(Refusal::Node { node, error });
+        }
+        if huge_pages && let Err(error) = mapping.advise(0..len, libc::MADV_HUGEPAGE) {
+            refused.push(Refusal::HugePages { error });
+        }
+        if populate {
+            mapping.advise(0..len, libc::MADV_POPULATE_WRITE)?;
+        }
+        Ok((mapping, refused))
+    }
+
+    /// `len` whole pages from a multiple of `align`, a power of two of at least a page.
+    fn aligned(len: usize, align: usize) -> io::Result<Mapping> {
+        let Some(room) = len.checked_add(align - page_len()) else {
+            return Err(io::ErrorKind::InvalidInput.into());
         };
+        let mut mapping = Mapping::map(room, false)?;
+        let before = mapping.start.as_ptr().align_offset(align);
+        let after = room - before - len;
+        for (start, len) in [(0, before), (before + len, after)] {
+            if len > 0 {
+                let start = mapping.start.as_ptr().wrapping_add(start).cast();
+                // SAFETY: rule 3: the range is inside our own mapping, nobody has seen it, and the lines below
+                // take it out of what `drop` unmaps.
+                let answer = unsafe { libc::munmap(start, len) };
+                assert_eq!(answer, 0, "munmap: {}", io::Error::last_os_error());
+            }
+        }
+        // SAFETY: `before < room`, so the sum stays in the mapping.
+        mapping.start = unsafe { mapping.start.add(before) };
+        mapping.len = len;
+        Ok(mapping)
+    }
+
+    /// `len` is whole pages and not zero.
+    fn map(len: usize, populate: bool) -> io::Result<Mapping> {
         let populate = if populate { libc::MAP_POPULATE } else { 0 };
         // SAFETY: an anonymous mapping at an address of the kernel's choice overlaps nothing that exists.
         let start = unsafe {
@@ -78,14 +181,6 @@ impl Mapping {
     #[expect(clippy::len_without_is_empty, reason = "a mapping is never empty")]
     pub fn len(&self) -> usize {
         self.len
-    }
-
-    /// Asks for transparent huge pages (`madvise(2)`, `MADV_HUGEPAGE`). Advice: contents do not change.
-    ///
-    /// # Errors
-    /// `EINVAL` where the kernel was built without them.
-    pub fn advise_hugepage(&self) -> io::Result<()> {
-        self.advise(0..self.len, libc::MADV_HUGEPAGE)
     }
 
     /// Keeps the mapping out of core dumps (`MADV_DONTDUMP`).
@@ -163,6 +258,14 @@ impl Mapping {
     }
 }
 
+/// `len` rounded up to whole pages.
+fn whole_pages(len: usize) -> io::Result<usize> {
+    match len.checked_next_multiple_of(page_len()) {
+        Some(len) if len > 0 => Ok(len),
+        _ => Err(io::ErrorKind::InvalidInput.into()),
+    }
+}
+
 impl Drop for Mapping {
     fn drop(&mut self) {
         // SAFETY: rule 3: `start..start+len` is exactly what mmap gave us, and we unmap it once.
@@ -210,6 +313,65 @@ mod tests {
         assert_eq!(plain.resident_bytes(0..plain.len()).unwrap(), 0);
         let full = Mapping::anonymous(16 * page_len(), true).unwrap();
         assert_eq!(full.resident_bytes(0..full.len()).unwrap(), full.len());
+    }
+
+    #[test]
+    fn memory_with_a_node_comes_from_there_and_is_zero() {
+        let Ok(node) = numa::tests::node_at(Mapping::anonymous(1, true).unwrap().as_ptr().as_ptr()) else {
+            return; // This kernel has no nodes, or a filter forbids to ask.
+        };
+        for populate in [false, true] {
+            let options = MapOptions { populate, node: Some(node), huge_pages: false };
+            let (map, refused) = Mapping::with(5 * page_len() - 1, &options).unwrap();
+            assert!(refused.is_empty(), "{refused:?}");
+            assert_eq!(map.len(), 5 * page_len());
+            let there = if populate { map.len() } else { 0 };
+            assert_eq!(map.resident_bytes(0..map.len()).unwrap(), there);
+            assert_eq!(numa::tests::node_at(map.as_ptr().as_ptr()).unwrap(), node);
+            assert_eq!(read(&map, 4 * page_len()), 0);
+            // The kernel's own view (proc_pid_numa_maps(5)): address, policy, pages.
+            let maps = std::fs::read_to_string("/proc/self/numa_maps").unwrap_or_default();
+            let start = format!("{:x} ", map.as_ptr().as_ptr().addr());
+            if let Some(line) = maps.lines().find_map(|line| line.strip_prefix(&start)) {
+                assert!(line.starts_with("prefer"), "{line}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_node_that_is_not_there_is_refused_and_the_memory_is_usable() {
+        for node in [numa::NODES_MAX - 1, numa::NODES_MAX, usize::MAX] {
+            let options = MapOptions { populate: true, node: Some(node), huge_pages: false };
+            let (map, refused) = Mapping::with(1, &options).unwrap();
+            let [Refusal::Node { node: named, .. }] = refused[..] else { panic!("{refused:?}") };
+            assert_eq!(named, node);
+            assert!(
+                refused[0].to_string().starts_with(&format!("memory was not bound to node {node} (mbind: "))
+            );
+            write(&map, 0, 1);
+            assert_eq!(map.resident_bytes(0..map.len()).unwrap(), map.len());
+        }
+    }
+
+    #[test]
+    fn a_mapping_that_holds_a_huge_page_starts_on_one() {
+        let options = MapOptions { huge_pages: true, ..MapOptions::default() };
+        for (len, align) in [
+            (HUGE_PAGE_LEN, HUGE_PAGE_LEN),
+            (3 * HUGE_PAGE_LEN + 1, HUGE_PAGE_LEN),
+            (HUGE_PAGE_LEN - page_len(), page_len()),
+        ] {
+            let (map, refused) = Mapping::with(len, &options).unwrap();
+            assert!(map.as_ptr().as_ptr().addr().is_multiple_of(align), "{len}");
+            assert_eq!(map.len(), len.next_multiple_of(page_len()));
+            write(&map, 0, 1);
+            write(&map, len - 1, 2);
+            assert_eq!([read(&map, 0), read(&map, len - 1)], [1, 2]);
+            // A kernel without them says so, and nothing else is different.
+            assert!(refused.len() <= 1, "{refused:?}");
+        }
+        assert!(Mapping::with(usize::MAX / 2, &options).is_err());
+        assert!(Mapping::with(0, &options).is_err());
     }
 
     #[test]
