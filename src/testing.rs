@@ -158,8 +158,7 @@ impl TestServerBuilder {
         app: impl FnOnce(ShardInfo) -> App<S>,
     ) -> Result<TestServer<S>, HookError> {
         let mut rig = self.rig();
-        let http =
-            rig.within(|shard| Http1::start(shard, app(INFO), Http1Config { server: Some("corelane") }));
+        let http = rig.within(|shard| Http1::start(shard, app(INFO), Http1Config::default()));
         let state = Rc::clone(http.service().state());
         let hooks = http.service().start_hooks();
         rig.run(async move {

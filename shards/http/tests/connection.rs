@@ -26,7 +26,7 @@ impl Rig {
         let pools = Pools::new(&PoolConfig::default()).unwrap();
         let mut runtime = Runtime::new(ShardId(0), limits, pools, kernel, None);
         runtime.within(|shard| {
-            let http = Http1::start(shard, app, Http1Config { server: None });
+            let http = Http1::start(shard, app, Http1Config { server: None, ..Http1Config::default() });
             http.listen(shard, listener);
         });
         let peer = world.connect(listener);

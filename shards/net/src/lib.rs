@@ -1,7 +1,8 @@
 //! Corelane floor 5: listeners, connections, and the protocols they speak.
 //!
 //! Reading order: [`service`] is the seam to the application, [`message`] and [`body`] what crosses it,
-//! [`http1`] the HTTP/1.1 connections of a shard, [`stream`] plain TCP, in and out.
+//! [`http1`] the HTTP/1.1 connections of a shard, [`balance`] whose they should be, [`stream`] plain TCP, in and
+//! out.
 //!
 //! # Rules
 //! 1. A connection is a slot in a table, not a task: its completions are handled where they are reaped.
@@ -13,6 +14,8 @@
 
 #![forbid(unsafe_code)]
 
+mod accepting;
+pub mod balance;
 pub mod body;
 pub mod http1;
 pub mod message;
@@ -21,9 +24,11 @@ mod output;
 pub mod service;
 pub mod stream;
 
+pub use balance::Balance;
 pub use body::{Body, BodyError, BodySender, BodyStream, Disconnected, body_channel};
 pub use corelane_proto_h1 as h1;
-pub use http1::{Http1, Http1Config, Http1Stats};
+pub use http1::{ConnInfo, Http1, Http1Config, Http1Stats};
+pub use ipnet::IpNet;
 pub use message::{Field, Response, ResponseBody, Takeover};
 pub use service::{Answer, Incoming, Pending, Service};
 pub use stream::{TcpAcceptor, TcpStream};
@@ -32,6 +37,7 @@ pub use stream::{TcpAcceptor, TcpStream};
 pub(crate) mod errno {
     pub(crate) const EINTR: i32 = 4;
     pub(crate) const EAGAIN: i32 = 11;
+    pub(crate) const ENOMEM: i32 = 12;
     pub(crate) const ENFILE: i32 = 23;
     pub(crate) const EMFILE: i32 = 24;
     pub(crate) const ENOBUFS: i32 = 105;

@@ -19,12 +19,14 @@ use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::rc::{Rc, Weak};
 use std::task::{Poll, Waker};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use corelane_base::{AcceptMode, Full, ListenerId, Op, RecvMode, ShutdownHow, Sock, Token};
 use corelane_exec::{Data, Driver, Event, Shard, current, spawn};
 use corelane_pools::{Chain, SlotKey, Slots};
 
+use crate::accepting::{Patience, RETRY};
 use crate::errno;
 
 /// Unread bytes a stream holds before it stops receiving; what the kernel had already delivered may pass it.
@@ -62,7 +64,6 @@ struct Slot {
     reader: Option<Waker>,
     /// Result of the last connect or send; `None` while under way.
     outcome: Option<i32>,
-    unsent: Option<Chain>,
     writer: Option<Waker>,
     /// A [`Writing`] stands.
     writing: bool,
@@ -85,7 +86,6 @@ impl Slot {
             error: 0,
             reader: None,
             outcome: None,
-            unsent: None,
             writer: None,
             writing: false,
             dropped: false,
@@ -105,6 +105,7 @@ struct Acceptor {
     paused: bool,
     closing: bool,
     done: bool,
+    patience: Patience,
 }
 
 /// The plain TCP streams of a shard.
@@ -216,6 +217,7 @@ impl Streams {
             paused: false,
             closing: false,
             done: false,
+            patience: Patience::default(),
         });
         let at = acceptors.len() - 1;
         self.arm_accept(shard, &mut acceptors[at], at);
@@ -235,6 +237,7 @@ impl Streams {
         let at = event.token.index() as usize;
         let on_stream = Rc::clone(&self.acceptors.borrow()[at].on_stream);
         if let Ok(number) = u32::try_from(event.result) {
+            self.acceptors.borrow_mut()[at].patience.succeeded();
             match self.adopt(Sock(number), &[], false, None) {
                 Ok(stream) => on_stream(stream),
                 Err(_) => shard.push(Op::Close { sock: Sock(number), token: Token::NONE }),
@@ -249,10 +252,14 @@ impl Streams {
         if acceptor.closing && event.result == -errno::EAGAIN {
             acceptor.done = true;
             shard.turn_again(); // the listener is to be closed at once
-        } else if event.result < 0 && event.result != -errno::ECANCELED && !event.more {
-            // No descriptor, or worse: rest instead of spinning.
+        } else if event.result < 0
+            && event.result != -errno::ECANCELED
+            && !event.more
+            && acceptor.patience.rests_after(-event.result)
+        {
             acceptor.paused = true;
-            let when = shard.now().mono_ns + 100_000_000;
+            let when = Duration::from_nanos(shard.now().mono_ns) + RETRY;
+            let when = u64::try_from(when.as_nanos()).unwrap_or(u64::MAX);
             let index = u32::try_from(at).unwrap_or(u32::MAX);
             shard.timer_for(when, Token::new(self.owner.get(), tag::ACCEPT_TIMER, 0, index));
         } else if full && !acceptor.paused && !acceptor.closing {
@@ -421,7 +428,6 @@ impl Streams {
                         }
                     }
                     slot.outcome = Some(event.result.min(0));
-                    slot.unsent = None;
                 }
                 _ => slot.outcome = Some(event.result),
             }
@@ -665,6 +671,10 @@ impl Drop for TcpStream {
 }
 
 /// Serves plain TCP: `handler` runs as a task for every connection of a listener.
+///
+/// A connection stays on the shard whose listener the kernel gave it to: streams take no part in a
+/// [`Balance`](crate::Balance). Of a `SO_REUSEPORT` group each shard serves what its own queue gets, and a shard
+/// at its limit lets that queue wait.
 #[derive(Debug)]
 pub struct TcpAcceptor;
 

@@ -67,6 +67,7 @@ impl<S: Service> Http1<S> {
             ResponseBody::Bytes(bytes) if bytes.len() <= COPY_MAX => bytes.len(),
             _ => 0,
         };
+        let before = conn.output.len();
         conn.output.begin(shard.pools(), copied);
         let mut out = conn.output.writer(shard.pools());
         let server = self.config.server;
@@ -82,7 +83,7 @@ impl<S: Service> Http1<S> {
         match written {
             Ok(mode) => {
                 self.count(status);
-                self.answer_body(shard, conn, body, mode);
+                self.answer_body(shard, conn, body, mode, before);
             }
             Err(bad) => self.bad_head(shard, conn, bad),
         }
@@ -94,18 +95,27 @@ impl<S: Service> Http1<S> {
         tracing::error!(shard = shard.id().0, ?bad, "a handler's response cannot be sent: answered 500");
         let date = self.date(shard);
         conn.h1.close_after_response();
+        let before = conn.output.len();
         let mut out = conn.output.writer(shard.pools());
         let head = h1::ResponseHead { status: 500, ..h1::ResponseHead::default() };
         if conn.h1.respond(&mut out, &head, h1::BodyLength::None, &date).is_err() {
             return self.kill(conn);
         }
         self.count(500);
+        self.measured(shard, conn, before);
         conn.h1.finish_response();
         conn.exchange = None;
     }
 
     #[inline]
-    fn answer_body(&self, shard: &Shard, conn: &mut Conn, body: ResponseBody, mode: h1::BodyMode) {
+    fn answer_body(
+        &self,
+        shard: &Shard,
+        conn: &mut Conn,
+        body: ResponseBody,
+        mode: h1::BodyMode,
+        before: usize,
+    ) {
         if mode != h1::BodyMode::NoBody {
             match body {
                 ResponseBody::Empty | ResponseBody::Upgrade { .. } => {}
@@ -119,12 +129,21 @@ impl<S: Service> Http1<S> {
                 ResponseBody::Bytes(bytes) => conn.output.push(bytes),
                 ResponseBody::Stream { length, stream } => {
                     let chunked = mode == h1::BodyMode::Chunked;
-                    return self.stream(shard, conn, Streaming { stream, chunked, left: length });
+                    let bytes = (conn.output.len() - before) as u64;
+                    return self.stream(shard, conn, Streaming { stream, chunked, left: length, bytes });
                 }
             }
         }
+        self.measured(shard, conn, before);
         conn.h1.finish_response();
         self.end_exchange(conn);
+    }
+
+    /// An answer is complete; the output had `before` bytes in front of it.
+    #[inline]
+    fn measured(&self, shard: &Shard, conn: &Conn, before: usize) {
+        let began_ns = conn.exchange.as_ref().map(|exchange| exchange.began_ns);
+        self.measure.answer(shard, began_ns, (conn.output.len() - before) as u64);
     }
 
     fn end_exchange(&self, conn: &mut Conn) {
@@ -137,7 +156,7 @@ impl<S: Service> Http1<S> {
 
     fn stream(&self, shard: &Shard, conn: &mut Conn, mut streaming: Streaming) {
         streaming.stream.attach(Signal { list: std::rc::Rc::clone(&self.notices), key: conn.key });
-        let exchange = conn.exchange.get_or_insert_with(|| Box::new(Exchange::default()));
+        let exchange = conn.exchange.get_or_insert_with(|| Box::new(Exchange::new(shard.now().mono_ns)));
         exchange.streaming = Some(streaming);
         self.pump(shard, conn);
     }
@@ -176,12 +195,16 @@ impl<S: Service> Http1<S> {
                     if self.drain.get() != Drain::No {
                         conn.h1.close_after_response();
                     }
+                    let bytes = streaming.bytes;
+                    let began_ns = conn.exchange.as_ref().map(|exchange| exchange.began_ns);
+                    self.measure.answer(shard, began_ns, bytes);
                     conn.h1.finish_response();
                     self.end_exchange(conn);
                     return self.go_on(shard, conn);
                 }
                 Piece::Bytes(bytes) => {
                     let chunked = streaming.chunked;
+                    streaming.bytes += bytes.len() as u64;
                     if let Some(left) = &mut streaming.left {
                         let Some(rest) = left.checked_sub(bytes.len() as u64) else {
                             tracing::warn!(shard = shard.id().0, "a streamed body ran over its length");
@@ -217,6 +240,7 @@ impl<S: Service> Http1<S> {
         headers: &[crate::message::Field],
         takeover: crate::message::Takeover,
     ) {
+        let before = conn.output.len();
         let mut out = conn.output.writer(shard.pools());
         let written = with_fields(headers, |fields| {
             let mut all = vec![("Upgrade", protocol.as_bytes())];
@@ -232,6 +256,7 @@ impl<S: Service> Http1<S> {
         match written {
             Ok(()) => {
                 self.count(101);
+                self.measured(shard, conn, before);
                 self.end_exchange(conn);
                 conn.takeover = Some(takeover);
                 conn.phase = Phase::HandOver;
@@ -247,14 +272,16 @@ impl<S: Service> Http1<S> {
         bump(&self.stats.rejected);
         tracing::debug!(shard = shard.id().0, status = reject.status, why = reject.why.as_str(), "refused");
         let date = self.date(shard);
-        let begun = conn.h1.response_started();
-        self.end_exchange(conn);
-        if begun {
+        if conn.h1.response_started() {
             // Half an answer is out: the only honest end is a cut.
+            self.end_exchange(conn);
             return self.cut(conn);
         }
+        let before = conn.output.len();
         conn.h1.reject(&mut conn.output.writer(shard.pools()), reject, &date);
         self.count(reject.status);
+        self.measured(shard, conn, before);
+        self.end_exchange(conn);
         conn.lingers = true;
         self.end_input(conn);
     }
@@ -333,6 +360,7 @@ impl<S: Service> Http1<S> {
             return self.lost(conn);
         };
         add(&self.stats.bytes_out, sent);
+        conn.bytes_out += sent as u64;
         data.advance(sent);
         if !data.is_empty() {
             bump(&self.stats.sends_partial);

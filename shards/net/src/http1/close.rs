@@ -1,6 +1,7 @@
 //! Deadlines and the way out of a connection.
 //!
 //! ```text
+//! Naming -> Header -> Open                   what comes before; from each to Dying
 //! Open -> Flush -> Dying -> closed          everything was read: nothing more can come
 //!              \-> Linger -> Dying          something may still come: shut our side, drop the rest
 //! Open -> HandOver -> taken over            after a 101
@@ -82,7 +83,8 @@ impl<S: Service> Http1<S> {
         conn.eof = true;
         match conn.phase {
             Phase::Linger => self.kill(conn),
-            Phase::Flush | Phase::Dying | Phase::HandOver => {}
+            Phase::Header => self.no_header(conn, conn.inbox.is_some()),
+            Phase::Naming | Phase::Flush | Phase::Dying | Phase::HandOver => {}
             Phase::Open => {
                 conn.h1.handle_eof();
                 match &mut conn.exchange {
@@ -115,7 +117,7 @@ impl<S: Service> Http1<S> {
                 conn.phase = Phase::Linger;
                 conn.reading = Reading::Linger;
                 conn.read_deadline_ns = Self::after(shard, shard.limits().linger_time);
-                conn.shutting = true;
+                conn.other = true;
                 let token = self.token(tag::SHUTDOWN, conn.key);
                 shard.push(Op::Shutdown { sock: conn.sock, token, how: ShutdownHow::Write });
             } else {
@@ -128,7 +130,7 @@ impl<S: Service> Http1<S> {
         if conn.phase != Phase::Dying {
             return false;
         }
-        if conn.recv == Recv::Idle && !conn.sending && !conn.shutting {
+        if conn.recv == Recv::Idle && !conn.sending && !conn.other {
             if std::mem::take(&mut conn.resets) {
                 shard.push(Op::Reset { sock: conn.sock, token: Token::NONE });
             }
@@ -208,6 +210,10 @@ impl<S: Service> Http1<S> {
         conn.read_deadline_ns = NEVER;
         match conn.reading {
             Reading::Linger => self.kill(conn),
+            Reading::Proxy => {
+                bump(&self.stats.timeouts_head);
+                self.no_header(conn, true);
+            }
             Reading::Idle if conn.sending || !conn.output.is_empty() => {
                 conn.read_deadline_ns = Self::after(shard, shard.limits().idle_time);
             }

@@ -17,6 +17,10 @@ pub(super) const NEVER: u64 = u64::MAX;
 /// Where a connection is in its life. Goes only downward in this list.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) enum Phase {
+    /// The kernel is asked for the peer's address.
+    Naming,
+    /// A PROXY header must come first.
+    Header,
     /// Requests are read and answered.
     Open,
     /// Nothing more is read; what is queued is sent.
@@ -46,6 +50,7 @@ pub(super) enum Recv {
 /// What the read deadline is about.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Reading {
+    Proxy,
     Idle,
     Head,
     Body,
@@ -59,6 +64,8 @@ pub(super) struct Streaming {
     pub(super) chunked: bool,
     /// Bytes still announced.
     pub(super) left: Option<u64>,
+    /// Bytes of the answer so far, its head among them.
+    pub(super) bytes: u64,
 }
 
 /// A request that is not answered within the call. Allocated for these only.
@@ -68,11 +75,13 @@ pub(super) struct Exchange {
     pub(super) streaming: Option<Streaming>,
     /// Monotonic nanoseconds, or [`NEVER`].
     pub(super) deadline_ns: u64,
+    /// The turn that read the head, monotonic nanoseconds.
+    pub(super) began_ns: u64,
 }
 
-impl Default for Exchange {
-    fn default() -> Exchange {
-        Exchange { feed: None, task: None, streaming: None, deadline_ns: NEVER }
+impl Exchange {
+    pub(super) fn new(began_ns: u64) -> Exchange {
+        Exchange { feed: None, task: None, streaming: None, deadline_ns: NEVER, began_ns }
     }
 }
 
@@ -114,10 +123,16 @@ pub(super) struct Conn {
     pub(super) asked_close: bool,
     /// Ends with a reset: the peer reads nothing, or must see that its answer was cut.
     pub(super) resets: bool,
-    /// Our side is being shut.
-    pub(super) shutting: bool,
+    /// An operation beside receive and send is under way: our side is being shut, or the peer's address asked for.
+    pub(super) other: bool,
+    /// It counts among the connections of its peer's address.
+    pub(super) counted: bool,
+    /// What it counts for outlives its slot.
+    pub(super) shared: bool,
     /// Its input is being worked through: what comes up meanwhile is left to that loop.
     pub(super) processing: bool,
+    /// Bytes used of the request at hand.
+    pub(super) request_bytes: u64,
     /// Requests taken in turn number `turn`.
     pub(super) taken: u32,
     pub(super) turn: u64,
@@ -131,6 +146,11 @@ pub(super) struct Conn {
     pub(super) timer_ns: u64,
     /// Bytes handed to the send under way.
     pub(super) in_flight: usize,
+    /// When it was accepted or arrived.
+    pub(super) opened_ns: u64,
+    pub(super) requests: u64,
+    pub(super) bytes_in: u64,
+    pub(super) bytes_out: u64,
     pub(super) inbox: Option<Box<Inbox>>,
     pub(super) exchange: Option<Box<Exchange>>,
     pub(super) takeover: Option<Takeover>,
@@ -138,7 +158,7 @@ pub(super) struct Conn {
 }
 
 impl Conn {
-    pub(super) fn new(key: Key, sock: Sock, peer: Option<SocketAddr>) -> Conn {
+    pub(super) fn new(key: Key, sock: Sock) -> Conn {
         Conn {
             h1: h1::Connection::new(),
             output: Output::default(),
@@ -154,10 +174,13 @@ impl Conn {
             lingers: false,
             asked_close: false,
             processing: false,
+            request_bytes: 0,
             taken: 0,
             turn: 0,
             resets: false,
-            shutting: false,
+            other: false,
+            counted: false,
+            shared: false,
             cancelled: false,
             retiring: false,
             read_deadline_ns: NEVER,
@@ -165,10 +188,14 @@ impl Conn {
             timer: None,
             timer_ns: NEVER,
             in_flight: 0,
+            opened_ns: 0,
+            requests: 0,
+            bytes_in: 0,
+            bytes_out: 0,
             inbox: None,
             exchange: None,
             takeover: None,
-            peer: peer.map(Box::new),
+            peer: None,
         }
     }
 

@@ -30,6 +30,7 @@ impl<S: Service> Http1<S> {
         match (&event.data, event.result) {
             (Data::Received(bytes), n) if n > 0 => {
                 add(&self.stats.bytes_in, bytes.len());
+                conn.bytes_in += bytes.len() as u64;
                 if !event.more && !look && conn.phase == Phase::Open {
                     bump(&self.stats.recv_rearmed);
                 }
@@ -51,11 +52,12 @@ impl<S: Service> Http1<S> {
     }
 
     /// New bytes, in front of them what is left of older ones.
-    fn input(&self, shard: &Shard, conn: &mut Conn, bytes: &[u8]) {
+    pub(super) fn input(&self, shard: &Shard, conn: &mut Conn, bytes: &[u8]) {
         match conn.phase {
             Phase::Open => {}
+            Phase::Header => return self.header(shard, conn, bytes),
             Phase::HandOver => return self.keep(conn, bytes),
-            Phase::Flush | Phase::Linger | Phase::Dying => return,
+            Phase::Naming | Phase::Flush | Phase::Linger | Phase::Dying => return,
         }
         if conn.waiting {
             return self.keep(conn, bytes); // its turn comes
@@ -73,7 +75,7 @@ impl<S: Service> Http1<S> {
     }
 
     /// Copies bytes out of the receive ring.
-    fn keep(&self, conn: &mut Conn, bytes: &[u8]) {
+    pub(super) fn keep(&self, conn: &mut Conn, bytes: &[u8]) {
         self.inbox_bytes.set(self.inbox_bytes.get() + bytes.len() as u64);
         match &mut conn.inbox {
             Some(inbox) => {
@@ -151,9 +153,15 @@ impl<S: Service> Http1<S> {
                 }
                 break;
             }
-            match conn.h1.poll(&self.h1_limits, input, &mut slots) {
+            let unread = input.len();
+            let step = conn.h1.poll(&self.h1_limits, input, &mut slots);
+            conn.request_bytes += (unread - input.len()) as u64;
+            match step {
                 h1::Step::Head(request) => {
                     conn.taken += 1;
+                    if request.body == h1::BodyKind::None {
+                        self.measure.request(std::mem::take(&mut conn.request_bytes));
+                    }
                     self.head(shard, conn, &request, input.len());
                 }
                 h1::Step::NeedMore | h1::Step::AwaitResponse => break,
@@ -163,6 +171,7 @@ impl<S: Service> Http1<S> {
                     }
                 }
                 h1::Step::End(_) => {
+                    self.measure.request(std::mem::take(&mut conn.request_bytes));
                     if let Some(exchange) = &mut conn.exchange
                         && let Some(feed) = exchange.feed.take()
                     {
@@ -213,6 +222,7 @@ impl<S: Service> Http1<S> {
     #[inline]
     fn head(&self, shard: &Shard, conn: &mut Conn, request: &h1::Request<'_, '_>, behind: usize) {
         bump(&self.stats.requests);
+        conn.requests += 1;
         conn.asked_close = !request.keep_alive;
         if self.drain.get() != Drain::No {
             conn.h1.close_after_response();
@@ -272,8 +282,8 @@ impl<S: Service> Http1<S> {
                 conn.exchange = Some(Box::new(Exchange {
                     feed,
                     task: Some(task),
-                    streaming: None,
                     deadline_ns: Self::after(shard, shard.limits().handler_time),
+                    ..Exchange::new(shard.now().mono_ns)
                 }));
             }
             Err(_) => {

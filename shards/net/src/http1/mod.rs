@@ -11,34 +11,46 @@
 //! 3. Every state of a connection has a deadline or an operation under way that ends by itself.
 //! 4. What a connection cannot use now it keeps under a bound, and stops receiving.
 //!
-//! Reading order: `conn` the slot; `accept`; `input` from bytes to calls; `answer` from responses to sends;
-//! `close` deadlines and the way out.
+//! Reading order: `conn` the slot; `accept` listeners; `hand` to other shards; `admit` from a socket to an open
+//! connection; `input` from bytes to calls; `answer` from responses to sends; `close` deadlines and the way out;
+//! `drain`; `list` for people; `measure` how long answers take.
 //!
-//! Not here: the grammar (`proto-h1`), the application (`http`).
+//! Not here: the grammar (`proto-h1`), the application (`http`), whose a connection should be (`balance`).
 
 mod accept;
+mod admit;
 mod answer;
 mod close;
 mod conn;
+mod drain;
+mod hand;
 mod input;
+mod list;
+pub mod measure;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::net::IpAddr;
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
-use corelane_base::{Limits, ListenerId, Op, Token};
+use corelane_base::{Limits, Op, Token};
 use corelane_exec::{Data, Driver, Event, Shard};
 use corelane_pools::{SlotKey, Slots};
 use corelane_proto_h1 as h1;
+use ipnet::IpNet;
 
+use crate::balance::Balance;
 use crate::message::Takeover;
 use crate::notice::{Key, Notices};
 use crate::service::Service;
 use crate::stream::TcpStream;
 use conn::{Conn, NEVER, Phase, Recv};
+
+pub use drain::Draining;
+pub use list::ConnInfo;
 
 /// What of a driver's operations a token stands for.
 mod tag {
@@ -49,6 +61,10 @@ mod tag {
     pub(super) const ACCEPT_TIMER: u8 = 5;
     pub(super) const DRAIN_TIMER: u8 = 6;
     pub(super) const SHUTDOWN: u8 = 7;
+    pub(super) const NAME: u8 = 8;
+    pub(super) const HAND: u8 = 9;
+    /// Pushed by the kernel of another shard.
+    pub(super) const ARRIVAL: u8 = 10;
 }
 
 /// Settings that are no limits.
@@ -56,11 +72,29 @@ mod tag {
 pub struct Http1Config {
     /// Value of the `Server` field; `None` leaves it out.
     pub server: Option<&'static str>,
+    /// Find out the address of every peer, for [`Incoming::peer`](crate::Incoming::peer). Also done where
+    /// `Limits::connections_per_peer_max` or `proxy_from` needs it. Costs an operation a connection, or
+    /// accepting one by one where the kernel has no such operation.
+    pub peers: bool,
+    /// Peers whose connections begin with a PROXY header (version 1 or 2), and must: its source takes the place
+    /// of the peer. From anybody else such a header is a malformed request.
+    pub proxy_from: Vec<IpNet>,
+    /// The same for peers without an IP address: those of a Unix socket, which whoever may write to its file
+    /// can connect to.
+    pub proxy_from_unix: bool,
+    /// The group this shard shares its connections with. None keeps what it accepts.
+    pub balance: Option<Arc<Balance>>,
 }
 
 impl Default for Http1Config {
     fn default() -> Http1Config {
-        Http1Config { server: Some("corelane") }
+        Http1Config {
+            server: Some("corelane"),
+            peers: false,
+            proxy_from: Vec::new(),
+            proxy_from_unix: false,
+            balance: None,
+        }
     }
 }
 
@@ -90,6 +124,16 @@ counters! {
     accept_paused,
     /// Connections closed at once because their peer address had `connections_per_peer_max`.
     refused_per_peer,
+    /// Connections closed at once because the table was full.
+    refused_full,
+    /// Connections closed because the PROXY header they had to begin with was malformed, late or missing.
+    proxy_errors,
+    /// Connections accepted here and given to another shard.
+    handed,
+    /// Connections accepted by another shard and given to this one.
+    arrived,
+    /// Connections that were to go to another shard and stayed, because it had no descriptor for them.
+    hand_failed,
     /// Request heads accepted.
     requests,
     /// Answers with a 2xx status.
@@ -186,6 +230,7 @@ impl Held {
 struct Share {
     held: Rc<Held>,
     peer: Option<IpAddr>,
+    seat: Option<(Arc<Balance>, usize)>,
 }
 
 impl Drop for Share {
@@ -193,6 +238,9 @@ impl Drop for Share {
         self.held.upgraded.set(self.held.upgraded.get() - 1);
         if let Some(peer) = self.peer {
             self.held.leave(peer);
+        }
+        if let Some((balance, here)) = &self.seat {
+            balance.leave(*here);
         }
     }
 }
@@ -212,6 +260,11 @@ pub struct Http1<S: Service> {
     conns: RefCell<Slots<Conn>>,
     conns_max: usize,
     listeners: RefCell<Vec<accept::Listener>>,
+    /// A listener is paused: there may be room by now.
+    paused: Cell<bool>,
+    handing: RefCell<Slots<hand::Handing>>,
+    /// This shard's seat in the balance.
+    here: usize,
     held: Rc<Held>,
     takeovers: RefCell<Vec<(Takeover, TcpStream)>>,
     notices: Rc<Notices>,
@@ -223,6 +276,7 @@ pub struct Http1<S: Service> {
     inbox_serial: Cell<u64>,
     date: RefCell<DateCache>,
     drain: Cell<Drain>,
+    measure: measure::Measure,
     /// Counters.
     pub stats: Http1Stats,
 }
@@ -262,6 +316,9 @@ impl<S: Service> Http1<S> {
             conns: RefCell::new(Slots::new("connections_max", room)),
             conns_max: limits.connections_max as usize,
             listeners: RefCell::new(Vec::new()),
+            paused: Cell::new(false),
+            handing: RefCell::new(Slots::new("hand-overs under way", hand::HANDING_MAX)),
+            here: usize::from(shard.id().0),
             held: Rc::new(Held::default()),
             takeovers: RefCell::new(Vec::new()),
             notices: Rc::new(Notices::default()),
@@ -273,9 +330,11 @@ impl<S: Service> Http1<S> {
             inbox_serial: Cell::new(0),
             date: RefCell::new(DateCache { unix_s: shard.now().unix_s, text }),
             drain: Cell::new(Drain::No),
+            measure: measure::Measure::new(shard),
             stats: Http1Stats::default(),
         });
         table.owner.set(shard.add_driver(Rc::clone(&table) as Rc<dyn Driver>));
+        measure::register(shard, &table);
         table
     }
 
@@ -297,7 +356,10 @@ impl<S: Service> Http1<S> {
     /// Turns a connection's share into one that outlives its slot.
     fn share(&self, conn: &mut Conn) -> Share {
         self.held.upgraded.set(self.held.upgraded.get() + 1);
-        Share { held: Rc::clone(&self.held), peer: conn.peer.take().map(|peer| peer.ip()) }
+        conn.shared = true;
+        let peer = conn.peer.as_ref().filter(|_| std::mem::take(&mut conn.counted)).map(|peer| peer.ip());
+        let seat = self.config.balance.as_ref().map(|balance| (Arc::clone(balance), self.here));
+        Share { held: Rc::clone(&self.held), peer, seat }
     }
 
     /// Hands upgraded connections to their new owners: the application's code, outside of every borrow.
@@ -422,7 +484,8 @@ impl<S: Service> Http1<S> {
             Phase::Flush => conn.recv == Recv::Armed,
             Phase::Linger => true,
             Phase::Dying => conn.recv == Recv::Armed,
-            Phase::HandOver => false,
+            Phase::Header => true,
+            Phase::Naming | Phase::HandOver => false,
         }
     }
 
@@ -453,8 +516,13 @@ impl<S: Service> Http1<S> {
         if let Some(inbox) = &conn.inbox {
             self.inbox_bytes.set(self.inbox_bytes.get() - inbox.bytes.len() as u64);
         }
-        if let Some(peer) = &conn.peer {
+        if conn.counted
+            && let Some(peer) = &conn.peer
+        {
             self.held.leave(peer.ip());
+        }
+        if !conn.shared {
+            self.left();
         }
         drop(conn);
         self.resume_accept(shard);
@@ -484,7 +552,10 @@ impl<S: Service> Driver for Http1<S> {
                 _ => unreachable!("a send gives its bytes back"),
             }),
             tag::ACCEPT => self.accepted(shard, &event),
-            tag::SHUTDOWN => self.with(shard, index, |conn| conn.shutting = false),
+            tag::SHUTDOWN => self.with(shard, index, |conn| conn.other = false),
+            tag::NAME => self.with(shard, index, |conn| self.named(shard, conn, &event)),
+            tag::HAND => self.handed_over(shard, &event),
+            tag::ARRIVAL => self.arrived(shard, &event),
             other => unreachable!("no operation has the tag {other}"),
         }
     }
@@ -511,23 +582,12 @@ impl<S: Service> Driver for Http1<S> {
         self.evict_inboxes(shard);
         self.flush_dirty(shard);
         self.hand_over(shard);
-        if self.held.upgraded.get() > 0 || self.stats.accept_paused.get() > 0 {
+        self.take_arrivals(shard);
+        if self.paused.get() {
             self.resume_accept(shard);
         }
+        self.measure.end_turn(shard, &self.stats);
         // What a service called just now did to a body must not wait for the next completion.
         more || !self.notices.is_empty()
     }
-}
-
-/// What a handle outside the shard's generic code needs.
-pub trait Draining {
-    /// Begins the drain: no new connections, `Connection: close` on every answer, idle ones closed after
-    /// `drain_idle`, everything cut after `drain_time`. Calling it again does nothing.
-    fn drain(&self, shard: &Shard);
-
-    /// The drain is over: no connection and no listener is left.
-    fn is_drained(&self) -> bool;
-
-    /// Listeners whose queue is empty and which may be closed.
-    fn take_closed_listeners(&self) -> Vec<ListenerId>;
 }

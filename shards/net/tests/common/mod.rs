@@ -79,7 +79,8 @@ impl Bench {
         let pools = Pools::new(&PoolConfig { guard: false, poison: true, ..PoolConfig::default() }).unwrap();
         let mut rt = Runtime::new(ShardId(0), limits, pools.clone(), kernel, None);
         let http = rt.within(|shard| {
-            let http = Http1::start(shard, Closure(call), Http1Config { server: None });
+            let http =
+                Http1::start(shard, Closure(call), Http1Config { server: None, ..Http1Config::default() });
             http.listen(shard, listener);
             http
         });
