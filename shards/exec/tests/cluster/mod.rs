@@ -87,7 +87,19 @@ impl Cluster {
     }
 
     /// Lets time pass, on all clocks alike, to the first thing that is due.
+    ///
+    /// # Panics
+    /// If a shard sleeps over work: the deadline of a call would hide that.
     fn pass(&mut self) -> bool {
+        for node in self.nodes.iter_mut().filter(|node| !node.frozen) {
+            let handle = node.rt.shard().handle();
+            assert!(
+                !handle.has_work(),
+                "{:?} sleeps over work after turn {}: a wake was lost",
+                node.rt,
+                self.turns
+            );
+        }
         let awake = self.nodes.iter_mut().filter(|node| !node.frozen);
         let Some(at) = awake.filter_map(|node| node.rt.next_deadline()).min() else { return false };
         for node in &self.nodes {
