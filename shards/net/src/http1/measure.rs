@@ -21,7 +21,7 @@ use std::rc::{Rc, Weak};
 use corelane_exec::Shard;
 use hdrhistogram::Histogram;
 
-use super::{Http1, Http1Stats};
+use super::{ConnInfo, Http1, Http1Stats};
 use crate::service::Service;
 
 /// Shortest and longest latency told apart, nanoseconds. What is beyond is recorded as these.
@@ -50,7 +50,7 @@ pub fn latencies() -> Histogram<u64> {
     }
 }
 
-/// Sizes by powers of two: place `n` counts sizes below `2^n` and not below half of that.
+/// Sizes by powers of two: place `n` counts sizes of at most `2^n`, and more than half of that.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SizeCounts {
     /// How many, by power of two; the last place takes all that is larger.
@@ -60,7 +60,7 @@ pub struct SizeCounts {
 }
 
 impl SizeCounts {
-    /// Up to 16 GiB are told apart.
+    /// Up to 8 GiB are told apart.
     pub const PLACES: usize = 35;
 
     /// Adds another's.
@@ -96,7 +96,8 @@ impl Sizes {
 
     #[inline]
     fn record(&self, size: u64) {
-        let place = ((u64::BITS - size.leading_zeros()) as usize).min(SizeCounts::PLACES - 1);
+        let bits = u64::BITS - size.saturating_sub(1).leading_zeros();
+        let place = (bits as usize).min(SizeCounts::PLACES - 1);
         super::bump(&self.counts[place]);
         self.sum.set(self.sum.get() + size);
     }
@@ -344,6 +345,9 @@ impl Http1Numbers {
 pub(super) trait Observed {
     /// Adds its numbers to `sum`.
     fn add_numbers(&self, shard: &Shard, sum: &mut Http1Numbers);
+
+    /// As [`Http1::list`].
+    fn connections(&self, shard: &Shard, max: usize) -> Vec<ConnInfo>;
 }
 
 impl<S: Service> Observed for Http1<S> {
@@ -377,13 +381,17 @@ impl<S: Service> Observed for Http1<S> {
             busy_ns: sum.window.busy_ns.max(window.busy_ns),
         };
     }
+
+    fn connections(&self, shard: &Shard, max: usize) -> Vec<ConnInfo> {
+        self.list(shard, max)
+    }
 }
 
 /// The tables of a shard.
 #[derive(Default)]
 struct Tables(RefCell<Vec<Weak<dyn Observed>>>);
 
-/// Has [`numbers`] find a table.
+/// Has [`numbers`] and [`connections`] find a table.
 pub(super) fn register<S: Service>(shard: &Shard, table: &Rc<Http1<S>>) {
     let table: Rc<dyn Observed> = Rc::<Http1<S>>::clone(table);
     shard.local(Tables::default).0.borrow_mut().push(Rc::downgrade(&table));
@@ -398,6 +406,15 @@ pub fn numbers(shard: &Shard) -> Http1Numbers {
     sum
 }
 
+/// At most `max` of the HTTP/1.1 connections of a shard.
+pub fn connections(shard: &Shard, max: usize) -> Vec<ConnInfo> {
+    let mut found = Vec::new();
+    for table in shard.local(Tables::default).0.borrow().iter().filter_map(Weak::upgrade) {
+        found.extend(table.connections(shard, max - found.len()));
+    }
+    found
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -405,15 +422,15 @@ mod tests {
     #[test]
     fn a_size_goes_to_the_place_of_its_power_of_two() {
         let sizes = Sizes::new();
-        for size in [0, 1, 2, 3, 4, 1023, 1024, u64::from(u32::MAX), 1 << 33, (1 << 33) - 1] {
+        for size in [0, 1, 2, 3, 4, 1023, 1024, u64::from(u32::MAX), 1 << 33, (1 << 33) - 1, (1 << 33) + 1] {
             sizes.record(size);
         }
         let read = sizes.read();
-        for (place, count) in [(0, 1), (1, 1), (2, 2), (3, 1), (10, 1), (11, 1), (32, 1), (33, 1), (34, 1)] {
+        for (place, count) in [(0, 2), (1, 1), (2, 2), (3, 0), (10, 2), (11, 0), (32, 1), (33, 2), (34, 1)] {
             assert_eq!(read.counts[place], count, "place {place}");
         }
-        assert_eq!(read.count(), 10);
-        assert_eq!(read.sum, 1 + 2 + 3 + 4 + 1023 + 1024 + u64::from(u32::MAX) + (1 << 34) - 1);
+        assert_eq!(read.count(), 11);
+        assert_eq!(read.sum, 1 + 2 + 3 + 4 + 1023 + 1024 + u64::from(u32::MAX) + 3 * (1 << 33));
     }
 
     #[test]
