@@ -171,8 +171,8 @@ pub enum Op<B> {
         /// Who is told.
         token: Token,
     },
-    /// End the present or next sleep of another shard's kernel. No completion: where it cannot be done so, it
-    /// is done by [`Unpark::unpark`].
+    /// End the present or next sleep of another shard's kernel, as soon as this is handed over. No completion:
+    /// where that fails, it is done by [`Unpark::unpark`].
     Wake {
         /// The sleeper.
         peer: Arc<dyn Unpark>,

@@ -169,6 +169,55 @@ fn a_receive_for_nobody_is_stopped() {
 }
 
 #[test]
+#[should_panic(expected = "Hand of Sock(0), which this kernel cannot do")]
+fn a_socket_cannot_leave_its_world() {
+    let mut d = driver();
+    let (_, _peer, sock) = d.pair();
+    assert!(!d.kernel.abilities().hand);
+    assert!(!d.kernel.abilities().shared_socks);
+    let to = Sim::new(SimConfig::default()).0.unpark();
+    let _ = d.kernel.push(Op::Hand { sock, to, arrival: token(6, 0), token: token(5, 0) });
+}
+
+#[test]
+#[should_panic(expected = "PeerName of Sock(0), which this kernel cannot do")]
+fn a_question_that_the_kernel_cannot_answer_is_stopped() {
+    let mut d = Driver::new(SimConfig { peer_name: false, ..SimConfig::default() });
+    let (_, _peer, sock) = d.pair();
+    assert!(!d.kernel.abilities().peer_name);
+    let _ = d.kernel.push(Op::PeerName { sock, token: token(5, 0) });
+}
+
+#[test]
+#[should_panic(expected = "PeerName with Token::NONE")]
+fn a_question_of_nobody_is_stopped() {
+    let mut d = driver();
+    let (_, _peer, sock) = d.pair();
+    let _ = d.kernel.push(Op::PeerName { sock, token: Token::NONE });
+}
+
+#[test]
+#[should_panic(expected = "PeerName on Sock(0), which is a file")]
+fn a_file_has_no_peer() {
+    let mut d = driver();
+    let t = token(4, 0);
+    let done =
+        d.run(Op::Open { path: c"f".into(), flags: libc::O_CREAT | libc::O_RDWR, mode: 0o600, token: t }, t);
+    let sock = Sock(u32::try_from(done.result).unwrap());
+    let _ = d.kernel.push(Op::PeerName { sock, token: t });
+}
+
+#[test]
+#[should_panic(expected = "Close of Sock(0) while another operation is under way")]
+fn a_close_under_a_question_for_the_peer_is_stopped() {
+    let mut d = driver();
+    let (_, _peer, sock) = d.pair();
+    let _ = d.kernel.push(Op::PeerName { sock, token: token(5, 0) });
+    d.kernel.enter(Wait::No).unwrap();
+    let _ = d.kernel.push(close(sock));
+}
+
+#[test]
 #[should_panic(expected = "Cancel of Token::NONE")]
 fn a_cancel_of_nobody_is_stopped() {
     let _ = driver().kernel.push(Op::Cancel { target: Token::NONE, token: Token::NONE });

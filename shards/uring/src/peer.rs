@@ -89,3 +89,69 @@ pub(crate) fn entry(fd: Fd, addr: *mut libc::sockaddr, room: u32) -> squeue::Ent
     unsafe { (&raw mut entry).cast::<u8>().add(OPTLEN_AT).cast::<u32>().write(room) };
     entry
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn ask(room: u32, addr: RawAddr) -> Ask {
+        Ask { sock: Sock(0), room, addr: Box::new(addr) }
+    }
+
+    fn of(text: &str) -> RawAddr {
+        RawAddr::from(text.parse::<SocketAddr>().unwrap())
+    }
+
+    #[test]
+    fn fields_stand_where_the_header_says() {
+        let mut place = RawAddr::empty();
+        let addr = place.as_mut_ptr();
+        let entry = entry(Fd(77), addr, 28).user_data(5);
+        // SAFETY: an entry is 64 bytes of plain integers.
+        let bytes: [u8; 64] = unsafe { std::mem::transmute(entry) };
+        let word = |at: usize| u32::from_ne_bytes(bytes[at..at + 4].try_into().unwrap());
+        // opcode IORING_OP_URING_CMD, fd, cmd_op, level, optname, optlen; optval.
+        let fields = (bytes[0], word(4), word(8), word(16), word(20), word(44));
+        assert_eq!(fields, (46, 77, 2, libc::SOL_SOCKET.cast_unsigned(), 28, 28));
+        assert_eq!(u64::from_ne_bytes(bytes[48..56].try_into().unwrap()), addr.addr() as u64);
+        // __pad1, len, uring_cmd_flags, buf_index with personality, the rest.
+        assert!([12, 24, 28, 40, 56, 60].into_iter().all(|at| word(at) == 0));
+    }
+
+    #[test]
+    fn an_address_of_the_expected_family_is_the_answer() {
+        for (room, text) in [(V4_ROOM, "1.2.3.4:5"), (V6_ROOM, "[2001:db8::1]:5")] {
+            let addr: SocketAddr = text.parse().unwrap();
+            let length = room.cast_signed();
+            assert_eq!(ask(room, of(text)).answer(length), Answer::Addr(addr));
+            assert_eq!(room_of(addr), room);
+        }
+    }
+
+    #[test]
+    fn another_family_than_expected_is_asked_for_once_more() {
+        assert_eq!(ask(V4_ROOM, of("[::1]:5")).answer(16), Answer::Again(V6_ROOM));
+        assert_eq!(ask(V6_ROOM, RawAddr::empty()).answer(-libc::EINVAL), Answer::Again(V4_ROOM));
+    }
+
+    #[test]
+    fn an_address_of_no_ip_family_is_none() {
+        let none = Answer::Errno(-libc::EAFNOSUPPORT);
+        assert_eq!(ask(V4_ROOM, RawAddr::empty()).answer(-libc::EINVAL), none, "shorter than IPv4");
+        assert_eq!(ask(V6_ROOM, RawAddr::empty()).answer(-libc::EOPNOTSUPP), none);
+        let mut unix = RawAddr::empty();
+        // SAFETY: the storage has room for any address, and begins with its family.
+        unsafe { (*unix.as_mut_ptr()).sa_family = u16::try_from(libc::AF_UNIX).unwrap() };
+        for room in [V4_ROOM, V6_ROOM] {
+            assert_eq!(ask(room, unix).answer(room.cast_signed()), none);
+        }
+    }
+
+    #[test]
+    fn any_other_errno_is_told_as_it_is() {
+        for errno in [libc::ENOTCONN, libc::EBADF, libc::ECANCELED] {
+            assert_eq!(ask(V4_ROOM, RawAddr::empty()).answer(-errno), Answer::Errno(-errno));
+        }
+    }
+}

@@ -52,8 +52,8 @@ impl Wake {
 
     /// The ring ends: nothing reaches it by this handle any more, and the handle no longer keeps it.
     ///
-    /// Should the kernel refuse (it does where the limit of descriptors was lowered below the number), the
-    /// ring's memory stays until the handle is dropped.
+    /// Should the kernel refuse (it does where the limit of descriptors was lowered below the number), the ring
+    /// and its sockets stay until the handle is dropped.
     pub(crate) fn retire(&self) {
         if let Some(ring) = &self.ring {
             // SAFETY: rule 6: dup3(2) takes two numbers. Both are open descriptors of this handle, which keeps
@@ -83,8 +83,8 @@ impl Unpark for Wake {
 pub(crate) struct Rung(HashMap<RawFd, Arc<dyn Unpark>>);
 
 impl Rung {
-    /// Keeps the handle whose number is `ring`. False, with the handle, if there is no room. `idle`: nothing
-    /// stands in the submission queue, so handles that nobody else has may go.
+    /// Keeps the handle whose number is `ring`; gives it back where there is no room. `idle`: nothing stands in
+    /// the submission queue, so handles that nobody else has may go.
     #[inline]
     pub(crate) fn keep(
         &mut self,
@@ -129,5 +129,52 @@ impl Rung {
         if let Some(peer) = self.0.get(&ring) {
             peer.unpark();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    /// Counts how often it was told.
+    #[derive(Clone, Debug, Default)]
+    struct Told(Arc<AtomicU32>);
+
+    impl Unpark for Told {
+        fn unpark(&self) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    impl Told {
+        fn count(&self) -> u32 {
+            self.0.load(Ordering::Relaxed)
+        }
+    }
+
+    #[test]
+    fn one_more_than_the_maximum_has_no_room_until_a_handle_is_nobody_elses() {
+        let told = Told::default();
+        let mut held: Vec<Arc<dyn Unpark>> = (0..RUNG_MAX).map(|_| Arc::new(told.clone()) as _).collect();
+        let mut rung = Rung::default();
+        for (ring, peer) in (0..).zip(&held) {
+            assert!(rung.keep(ring, Arc::clone(peer), || false).is_ok());
+        }
+        let past = i32::try_from(RUNG_MAX).unwrap();
+        let newcomer: Arc<dyn Unpark> = Arc::new(Told::default());
+        assert!(rung.keep(past, Arc::clone(&newcomer), || true).is_err(), "all others are in use");
+        assert!(rung.keep(5, Arc::clone(&held[5]), || false).is_ok(), "a known one needs no room");
+        held.remove(7);
+        assert!(rung.keep(past, Arc::clone(&newcomer), || false).is_err(), "its number may be in the queue");
+        assert_eq!(told.count(), 0);
+        assert!(rung.keep(past, newcomer, || true).is_ok());
+        assert_eq!(told.count(), 1, "as it goes it is told what may have failed");
+        rung.failed(5);
+        assert_eq!(told.count(), 2);
+        rung.failed(7);
+        assert_eq!(told.count(), 2, "it is not there any more");
     }
 }

@@ -7,7 +7,7 @@ mod common;
 use std::thread;
 
 use common::{Bed, small, token};
-use corelane_base::{Op, RecvMode};
+use corelane_base::{Kernel, Op, RecvMode};
 use corelane_uring::{Features, Lacking, Ring, RingConfig, SetupError, Why};
 
 const SETUP: libc::c_long = libc::SYS_io_uring_setup;
@@ -96,6 +96,30 @@ fn a_ring_descriptor_that_cannot_be_registered_is_lacking_and_the_ring_works() {
         let lacking = Lacking { feature: Features::RING_FD, why: Why::Refused(libc::EINVAL) };
         assert_eq!(bed.ring.lacking(), [lacking]);
         let (_end, _peer) = bed.pair();
+    });
+}
+
+#[test]
+fn without_one_more_descriptor_no_ring_writes_to_it_and_it_is_woken_all_the_same() {
+    let lack = |feature, errno| [Lacking { feature, why: Why::Refused(errno) }];
+    let duplicate = u32::try_from(libc::F_DUPFD_CLOEXEC).unwrap();
+    refused(libc::SYS_fcntl, Some(duplicate), libc::EMFILE, move || {
+        let mut ring = Ring::new(&small()).unwrap();
+        assert_eq!(ring.lacking(), lack(Features::MSG_RING, libc::EMFILE));
+        assert_eq!(ring.unpark().ring(), None);
+        let mut other = Ring::new(&small()).unwrap();
+        assert!(other.push(Op::Wake { peer: ring.unpark() }).is_ok());
+        ring.enter(corelane_base::Wait::Until(None)).unwrap();
+    });
+}
+
+#[test]
+fn a_ring_that_could_not_try_to_ask_for_peers_does_without() {
+    refused(libc::SYS_socket, None, libc::EACCES, || {
+        let ring = Ring::new(&small()).unwrap();
+        let lacking = Lacking { feature: Features::PEER_NAME, why: Why::Refused(libc::EACCES) };
+        assert_eq!(ring.lacking(), [lacking]);
+        assert!(!ring.abilities().peer_name);
     });
 }
 
