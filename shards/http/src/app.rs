@@ -27,8 +27,10 @@ use corelane_net::body::Body;
 use corelane_net::h1::{self, Method, TargetForm};
 use corelane_net::message::Response;
 use corelane_net::service::{Answer, Incoming, Service};
+use ipnet::IpNet;
 
 use crate::answer::{IntoResponse, not_found};
+use crate::forwarded::Trust;
 use crate::head::{Head, Packed};
 use crate::middleware::Middleware;
 use crate::owned::{OwnedRequest, view};
@@ -50,6 +52,7 @@ pub type DrainHook = Pin<Box<dyn Future<Output = ()>>>;
 pub(crate) struct Core<S> {
     pub(crate) state: Rc<S>,
     pub(crate) middleware: Vec<Box<dyn Middleware<S>>>,
+    pub(crate) trust: Trust,
     /// Of each handler; `None` for the fallback.
     patterns: Vec<Box<str>>,
 }
@@ -164,7 +167,12 @@ impl<S: 'static> App<S> {
     /// The same, around state that others on this shard hold too.
     pub fn with_shared(state: Rc<S>) -> App<S> {
         App {
-            core: Rc::new(Core { state, middleware: Vec::new(), patterns: Vec::new() }),
+            core: Rc::new(Core {
+                state,
+                middleware: Vec::new(),
+                trust: Trust::default(),
+                patterns: Vec::new(),
+            }),
             routes: Routes::default(),
             handlers: Vec::new(),
             fallback: None,
@@ -332,6 +340,27 @@ impl<S: 'static> App<S> {
     #[must_use]
     pub fn middleware(mut self, middleware: impl Middleware<S>) -> App<S> {
         self.core_mut().middleware.push(Box::new(middleware));
+        self
+    }
+
+    /// Believes what peers in these networks say of their clients, in `Forwarded` and `X-Forwarded-*`: see
+    /// [`Request::client`]. None, unless set; a second call replaces the first.
+    ///
+    /// Name the addresses of proxies and nothing else. Whoever sends from such an address chooses whom it is
+    /// taken for, and so do the clients of a proxy that passes these fields on without adding to them: the
+    /// rules are in [`forwarded`](crate::forwarded).
+    ///
+    /// ```
+    /// use corelane_http::App;
+    /// let proxies = vec!["10.0.0.0/24".parse().unwrap(), "2001:db8:1::/64".parse().unwrap()];
+    /// let app = App::new(()).trusted_proxies(proxies).get("/", |request| {
+    ///     request.client_addr().map(|addr| addr.to_string())
+    /// });
+    /// # let _ = app;
+    /// ```
+    #[must_use]
+    pub fn trusted_proxies(mut self, networks: Vec<IpNet>) -> App<S> {
+        self.core_mut().trust = Trust::new(networks);
         self
     }
 

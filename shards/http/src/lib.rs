@@ -2,7 +2,7 @@
 //!
 //! An [`App`] is what one shard serves: state, routes, handlers, middleware. Reading order: [`app`] (the way
 //! of a request), `route` and `literal` (from a path to a handler), [`request`] and [`owned`] (what handlers
-//! see), [`answer`] and [`json`] (what they give back and read), [`middleware`], [`upgrade`].
+//! see), [`forwarded`] (whom they come from), [`answer`] and [`json`] (what they give back and read), [`middleware`], [`upgrade`].
 //!
 //! ```
 //! use corelane_http::App;
@@ -15,6 +15,7 @@
 
 pub mod answer;
 pub mod app;
+pub mod forwarded;
 mod head;
 pub mod json;
 mod literal;
@@ -36,7 +37,9 @@ pub use corelane_net::body::{Body, BodyError, BodySender, BodyStream, body_chann
 pub use corelane_net::h1::{Method, Version};
 pub use corelane_net::message::{Response, ResponseBody};
 pub use corelane_net::service::{Answer, Incoming, Service};
+pub use forwarded::{Client, How, Proto, Trust};
 pub use head::Fields;
+pub use ipnet::IpNet;
 pub use middleware::{Cors, Log, Middleware, SetHeader};
 pub use owned::OwnedRequest;
 pub use request::Request;

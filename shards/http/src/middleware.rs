@@ -82,7 +82,8 @@ fn has_field(response: &Response, name: &str) -> bool {
         || (response.content_type.is_some() && name.eq_ignore_ascii_case("content-type"))
 }
 
-/// One `tracing` event at debug level for each answer: method, path, pattern, status, peer.
+/// One `tracing` event at debug level for each answer: method, path, pattern, status, and, where they are
+/// known, the peer and the address of the client ([`Request::client`]).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Log;
 
@@ -94,6 +95,7 @@ impl<S> Middleware<S> for Log {
             pattern = request.pattern(),
             status = response.status,
             peer = request.peer().map(tracing::field::display),
+            client = request.client_addr().map(tracing::field::display),
             "answered"
         );
     }

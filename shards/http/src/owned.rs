@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 
 use crate::answer::Reject;
 use crate::app::Core;
+use crate::forwarded::Client;
 use crate::head::{Fields, Head, Packed};
 use crate::json;
 use crate::percent;
@@ -112,6 +113,16 @@ impl<S> OwnedRequest<S> {
     /// See [`Request::peer`].
     pub fn peer(&self) -> Option<SocketAddr> {
         self.peer
+    }
+
+    /// See [`Request::client`].
+    pub fn client(&self) -> Option<Client<'_>> {
+        self.view().client()
+    }
+
+    /// See [`Request::client_addr`].
+    pub fn client_addr(&self) -> Option<IpAddr> {
+        self.view().client_addr()
     }
 
     /// See [`Request::pattern`].

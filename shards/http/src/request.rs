@@ -12,7 +12,7 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fmt;
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 use corelane_net::body::Body;
@@ -21,6 +21,7 @@ use corelane_net::service::{Answer, Incoming};
 
 use crate::answer::IntoResponse;
 use crate::app::{After, Core};
+use crate::forwarded::{Client, client_of};
 use crate::head::{Fields, Head, Packed};
 use crate::owned::OwnedRequest;
 use crate::percent;
@@ -157,10 +158,24 @@ impl<'a, S> Request<'a, S> {
         percent::decoded_pairs(self.query().unwrap_or_default())
     }
 
-    /// Who sent it, where the listener was asked to know.
+    /// The other end of the connection, where the listener was asked to know: the client, or its proxy.
     #[inline]
     pub fn peer(&self) -> Option<SocketAddr> {
         self.peer
+    }
+
+    /// Who sent it: the peer, or whom the proxies of
+    /// [`App::trusted_proxies`](crate::App::trusted_proxies) say they had before them. `None` where the peer
+    /// is not known.
+    ///
+    /// Found anew by each call: one pass over the fields where the peer is trusted, nothing where it is not.
+    pub fn client(&self) -> Option<Client<'a>> {
+        Some(client_of(self.peer?, self.headers(), &self.core.trust))
+    }
+
+    /// The address of [`Request::client`].
+    pub fn client_addr(&self) -> Option<IpAddr> {
+        self.client().map(|client| client.addr)
     }
 
     /// The pattern of the route that matched. `None` for a 404, a 405, and `OPTIONS` answered by itself.

@@ -4,6 +4,7 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::net::SocketAddr;
 use std::task::{Context, Poll, Waker};
 
 use corelane_http::{Answer, App, IntoResponse, Log, Method, OwnedRequest, Request, Response, Status};
@@ -43,6 +44,16 @@ static ALLOCATOR: Counting = Counting;
 
 /// Allocations of the second call (the first may grow what is used again), and the status.
 fn count<S: 'static>(app: &App<S>, wire: &str, body: Option<&str>) -> (usize, u16) {
+    count_from(None, app, wire, body)
+}
+
+/// The same of a request whose peer is known.
+fn count_from<S: 'static>(
+    peer: Option<SocketAddr>,
+    app: &App<S>,
+    wire: &str,
+    body: Option<&str>,
+) -> (usize, u16) {
     let mut last = (0, 0);
     for _ in 0..2 {
         let mut slots = header_slots();
@@ -52,7 +63,7 @@ fn count<S: 'static>(app: &App<S>, wire: &str, body: Option<&str>) -> (usize, u1
         };
         let body = body.map(|text| Body::complete(text.as_bytes()));
         let before = COUNT.get();
-        let response = match app.call_parsed(&head, None, body) {
+        let response = match app.call_parsed(&head, peer, body) {
             Answer::Now(response) => response,
             Answer::Later(mut future) => {
                 match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
@@ -131,6 +142,19 @@ fn reading_a_body_that_is_there_allocates_within_the_budget_of_net() {
     let wire = "POST /body HTTP/1.1\r\nHost: t\r\nContent-Length: 4\r\n\r\n";
     let (allocations, status) = count(&app(), wire, Some("abcd"));
     assert_eq!((allocations, status), (3, 200));
+}
+
+#[test]
+fn finding_the_client_behind_its_proxies_allocates_nothing() {
+    let proxies = vec!["10.0.0.0/8".parse().unwrap()];
+    let app = App::new(()).trusted_proxies(proxies).get("/", |request| {
+        let client = request.client()?;
+        (client.addr.to_canonical().is_ipv6() && client.host == Some("a.example")).then_some("found")
+    });
+    let wire = "GET / HTTP/1.1\r\nHost: t\r\nX-Forwarded-For: 2001:db8::7, 10.0.0.2\r\n\
+                Forwarded: for=\"[2001:db8::\\7]:80\";host=a.example\r\nForwarded: for=10.0.0.2\r\n\r\n";
+    assert_eq!(count_from(Some("10.0.0.1:443".parse().unwrap()), &app, wire, None), (0, 200));
+    assert_eq!(count(&app, wire, None), (0, 404));
 }
 
 struct Nothing;

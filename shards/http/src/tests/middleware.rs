@@ -69,6 +69,57 @@ fn constant_fields_are_set_once() {
     assert_eq!(answer.header("content-type"), Some("text/x"));
 }
 
+/// Writes down the fields of each event.
+struct Events(std::sync::mpsc::SyncSender<String>);
+
+impl tracing::Subscriber for Events {
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        let mut text = String::new();
+        event.record(&mut |field: &tracing::field::Field, value: &dyn std::fmt::Debug| {
+            text.push_str(&format!("{field}={value:?} "));
+        });
+        self.0.try_send(text).unwrap();
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[test]
+#[allow(clippy::disallowed_methods)] // the subscriber must be shared between threads; nothing waits
+fn the_log_names_the_peer_and_the_client_behind_it() {
+    let (sender, events) = std::sync::mpsc::sync_channel(8);
+    let app = App::new(()).trusted_proxies(vec!["10.0.0.0/8".parse().unwrap()]).middleware(Log);
+    let server = TestServer::new(app.get("/", |_| "a").get_async("/later", async |_| "b"));
+    tracing::subscriber::with_default(Events(sender), || {
+        let get = |path| server.get(path).header("x-forwarded-for", "192.0.2.7");
+        get("/").peer("10.0.0.1:9".parse().unwrap()).send();
+        get("/later").peer("10.0.0.1:9".parse().unwrap()).send();
+        get("/").peer("192.0.2.1:9".parse().unwrap()).send();
+        get("/").send();
+    });
+    let events: Vec<String> = events.try_iter().collect();
+    assert_eq!(events.len(), 4, "{events:?}");
+    for event in &events[..2] {
+        assert!(event.contains("peer=10.0.0.1:9 client=192.0.2.7 "), "{event}");
+    }
+    assert!(events[2].contains("peer=192.0.2.1:9 client=192.0.2.1 "), "{}", events[2]);
+    assert!(!events[3].contains("peer=") && !events[3].contains("client="), "{}", events[3]);
+}
+
 #[test]
 fn cross_origin_requests_follow_the_list_of_origins() {
     let cors =
