@@ -16,6 +16,8 @@ pub struct Node {
     pub rt: Runtime<SimKernel>,
     pub world: World,
     asleep: bool,
+    /// Found nothing to do in its last turn, and will sleep if it finds nothing again: others turn in between.
+    drowsy: bool,
     /// Never turned while set: a shard whose thread has no CPU.
     pub frozen: bool,
 }
@@ -41,7 +43,7 @@ impl Cluster {
             let pools = Pools::new(&PoolConfig { poison: true, ..PoolConfig::default() }).unwrap();
             let id = ShardId(u16::try_from(n).unwrap());
             let rt = Runtime::on_mesh(id, limits.clone(), pools, kernel, None, seat);
-            Node { rt, world, asleep: false, frozen: false }
+            Node { rt, world, asleep: false, drowsy: false, frozen: false }
         });
         Cluster { nodes: nodes.collect(), rng: Rng::new(seed), turns: 0 }
     }
@@ -49,7 +51,7 @@ impl Cluster {
     /// Runs `f` on a shard, as a start hook would.
     pub fn on<R>(&mut self, shard: usize, f: impl FnOnce(&Rc<Shard>, Mesh) -> R) -> R {
         self.nodes[shard].rt.awake();
-        self.nodes[shard].asleep = false;
+        (self.nodes[shard].asleep, self.nodes[shard].drowsy) = (false, false);
         self.nodes[shard].rt.within(|shard| f(shard, shard.mesh()))
     }
 
@@ -61,7 +63,8 @@ impl Cluster {
         });
     }
 
-    /// One turn of a shard that is awake; if all sleep, time passes until one is due. False when none ever is.
+    /// One turn of a shard that is awake, or its falling asleep; if all sleep, time passes until one is due. False
+    /// when none ever is.
     pub fn step(&mut self) -> bool {
         for node in &mut self.nodes {
             let now_ns = node.world.now().as_nanos() as u64;
@@ -80,8 +83,10 @@ impl Cluster {
         }
         let node = &mut self.nodes[ready[self.rng.index(ready.len())]];
         self.turns += 1;
-        if node.rt.turn(false).unwrap() == Turn::Idle && node.rt.announce_sleep() {
-            node.asleep = true;
+        if std::mem::take(&mut node.drowsy) {
+            node.asleep = node.rt.announce_sleep();
+        } else {
+            node.drowsy = node.rt.turn(false).unwrap() == Turn::Idle;
         }
         true
     }
