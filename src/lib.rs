@@ -308,15 +308,19 @@ pub mod boot;
 pub mod config;
 pub mod drain;
 pub mod node;
+pub mod placement;
 pub mod preflight;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod watch;
 
 #[doc(inline)]
 pub use boot::{Running, Server, ShardInfo, Stopper};
+pub use config::Listen;
 pub use corelane_base::{Full, LimitError, Limits, ShardId};
 pub use corelane_exec::{
-    BlockingError, Elapsed, Shard, ShardHandle, Sleep, Task, TaskError, blocking, fs, sleep, spawn, timeout,
+    BlockingError, Call, CallError, Elapsed, Mesh, Message, Shard, ShardHandle, Sharded, Sleep, Task,
+    TaskError, blocking, fs, mesh, sleep, spawn, timeout,
 };
 pub use corelane_http::{
     Answer, App, Cors, Fields, HookError, Html, IntoResponse, Json, Log, Method, Middleware, OwnedRequest,

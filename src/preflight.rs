@@ -21,7 +21,9 @@ use corelane_sys::limits::{Resource, Rlimit};
 use corelane_sys::socket::{self, ListenOptions};
 use corelane_uring::{Features, Lacking, Ring, RingConfig, SetupError};
 
-pub use error::StartError;
+use crate::config::Listen;
+use crate::placement::{self, Placement, Wish};
+pub use error::{CpuRefusal, StartError};
 
 /// The oldest kernel whose rings have all that a shard builds on.
 pub const RELEASE_MIN: (u32, u32) = (6, 1);
@@ -30,8 +32,12 @@ pub const RELEASE_MIN: (u32, u32) = (6, 1);
 /// their memory became regions. Tried on 6.18 only.
 const RELEASE_CHARGED: (u32, u32) = (6, 14);
 
-/// Plain descriptors of a node: standard streams, log, signals, and for each shard its ring, listener and event.
+/// Plain descriptors of a node: half for standard streams, log, signals and the admin interface, half for the
+/// first shards.
 const PLAIN_DESCRIPTORS: u64 = 64;
+
+/// Plain descriptors of a shard besides its listeners: ring and event.
+const SHARD_DESCRIPTORS: u64 = 2;
 
 /// Headroom that is kept when it is lowered to make room for a `connections_max` that was set.
 const HEADROOM_MIN: u32 = 64;
@@ -113,7 +119,7 @@ impl Host {
     }
 
     /// Whether there is such a CPU at all. Where the kernel shows none, every number may be one.
-    fn has_cpu(&self, cpu: usize) -> bool {
+    pub(crate) fn has_cpu(&self, cpu: usize) -> bool {
         let cpus = self.root.join("sys/devices/system/cpu");
         !cpus.is_dir() || cpus.join(format!("cpu{cpu}")).is_dir()
     }
@@ -129,51 +135,49 @@ fn release_of(text: &str) -> Option<(u32, u32)> {
 #[derive(Clone, Copy, Debug)]
 pub struct Demand<'a> {
     /// Where it listens.
-    pub listen: SocketAddr,
+    pub listen: &'a [Listen],
+    /// Where its admin interface listens, if it does.
+    pub admin: Option<SocketAddr>,
     /// Every maximum of a shard.
     pub limits: &'a Limits,
-    /// The CPU of each shard; none is one shard on the first allowed CPU.
-    pub cpus: Option<&'a [usize]>,
-    /// Whether shards stay on their CPUs.
-    pub pin: bool,
+    /// How many shards, and where.
+    pub wish: Wish<'a>,
+    /// Whether memory asks for huge pages.
+    pub huge_pages: bool,
     /// Ring features that are left off.
     pub without: Features,
 }
 
 impl Demand<'_> {
-    /// Everything that can be known without making a ring, and the CPU of each shard (none if not pinned).
+    /// Everything that can be known without making a ring, and where each shard runs.
     ///
-    /// Binds the address once and lets it go again.
+    /// Binds each address once and lets it go again.
     ///
     /// # Errors
     /// The first [`StartError`].
-    pub fn check(&self, host: &Host) -> Result<Vec<Option<usize>>, StartError> {
+    pub fn check(&self, host: &Host) -> Result<Placement, StartError> {
         self.limits.check().map_err(StartError::Limits)?;
         host.check_kernel()?;
-        let cpus = self.placement(host)?;
-        let wanted = descriptors_wanted(self.limits, cpus.len(), self.without);
+        let mut placement = placement::place(&self.wish, host, self.limits)?;
+        let wanted = descriptors_wanted(self.limits, placement.shards.len(), self.listen.len(), self.without);
         if host.nofile < wanted {
             return Err(StartError::Nofile { wanted, limit: host.nofile });
         }
-        // A second node of the same user would join our reuseport group and take half the connections
-        // without a word: find out first.
-        socket::probe_bind(self.listen, &listen_options(self.limits))
-            .map_err(|error| StartError::Listen { addr: self.listen, error })?;
-        Ok(cpus)
-    }
-
-    fn placement(&self, host: &Host) -> Result<Vec<Option<usize>>, StartError> {
-        let wanted = match self.cpus {
-            Some(cpus) if !cpus.is_empty() => cpus,
-            _ => host.allowed.get(..1).unwrap_or_default(),
-        };
-        if !self.pin {
-            return Ok(wanted.iter().map(|_| None).collect());
+        for place in self.listen {
+            // A second node of the same user would join our reuseport group and take half the connections
+            // without a word: find out first.
+            let free = match place {
+                Listen::Tcp(addr) => socket::probe_bind(*addr, &listen_options(self.limits)),
+                Listen::Unix(path) => socket::probe_unix(path),
+            };
+            free.map_err(|error| StartError::Listen { addr: place.clone(), error })?;
         }
-        if let Some(&cpu) = wanted.iter().find(|cpu| !host.allowed.contains(cpu)) {
-            return Err(StartError::Cpu { cpu, exists: host.has_cpu(cpu), allowed: host.allowed.clone() });
+        if let Some(addr) = self.admin {
+            socket::probe_bind(addr, &ListenOptions::default())
+                .map_err(|error| StartError::Admin { addr, error })?;
         }
-        Ok(wanted.iter().copied().map(Some).collect())
+        placement.notes.extend(self.huge_pages.then(|| huge_pages_note(host)).flatten());
+        Ok(placement)
     }
 
     /// Makes the rings of `shards` shards side by side, as a start would, and drops them.
@@ -192,6 +196,19 @@ impl Demand<'_> {
             .first()
             .map_or((Features::NONE, Vec::new()), |ring| (ring.granted(), ring.lacking().to_vec())))
     }
+}
+
+/// What to know where huge pages are asked for: the kernel takes the advice, and may not follow it
+/// (Documentation/admin-guide/mm/transhuge.rst).
+fn huge_pages_note(host: &Host) -> Option<String> {
+    const FILE: &str = "sys/kernel/mm/transparent_hugepage/enabled";
+    let said = std::fs::read_to_string(host.root.join(FILE)).unwrap_or_default();
+    let how = match said.split_once('[').and_then(|(_, rest)| rest.split_once(']')) {
+        Some(("always" | "madvise", _)) => return None,
+        Some((other, _)) => format!("/{FILE} is {other}; allow them with `echo madvise > /{FILE}`"),
+        None => "this kernel was built without them".to_owned(),
+    };
+    Some(format!("huge_pages has no effect: {how}"))
 }
 
 /// How a node listens.
@@ -215,10 +232,16 @@ pub(crate) fn ring_config(limits: &Limits, without: Features) -> RingConfig {
 ///
 /// Each ring's table is bounded by it alone, so shards do not add up. Without tables connections are plain
 /// descriptors of the process, and they do.
-fn descriptors_wanted(limits: &Limits, shards: usize, without: Features) -> u64 {
+fn descriptors_wanted(limits: &Limits, shards: usize, listens: usize, without: Features) -> u64 {
     let table = u64::from(limits.connections_max) + u64::from(limits.descriptors_headroom);
     let tables = if without.contains(Features::DIRECT) { shards as u64 } else { 1 };
-    table.saturating_mul(tables) + PLAIN_DESCRIPTORS
+    table.saturating_mul(tables) + plain_descriptors(shards, listens)
+}
+
+/// Descriptors besides connections: those of each shard come on top once they are more than a few.
+fn plain_descriptors(shards: usize, listens: usize) -> u64 {
+    let of_shards = shards as u64 * (SHARD_DESCRIPTORS + listens as u64);
+    PLAIN_DESCRIPTORS + of_shards.saturating_sub(PLAIN_DESCRIPTORS / 2)
 }
 
 /// Bytes of locked memory that one ring is charged: pages of its submission queue, of its completion queue with
@@ -234,34 +257,37 @@ pub fn ring_bytes(limits: &Limits) -> u64 {
     parts.iter().map(|bytes| bytes.next_multiple_of(page)).sum()
 }
 
-/// Lowers limits that were left at their defaults to what `host` allows, for `shards` shards. Says what it did,
-/// one line each; nothing if all fits. `is_default` is asked for the name of a limit.
+/// Lowers limits that were left at their defaults to what `host` allows, for `shards` shards that listen at
+/// `listens` places. Says what it did, one line each; nothing if all fits. `is_default` is asked for the name of
+/// a limit.
 ///
 /// What it cannot make fit stays, and [`Demand::check`] or the kernel refuses it.
 pub fn fit(
     limits: &mut Limits,
     is_default: &dyn Fn(&str) -> bool,
     shards: usize,
+    listens: usize,
     without: Features,
     host: &Host,
 ) -> Vec<String> {
-    let descriptors = fit_descriptors(limits, is_default, shards, without, host);
+    let descriptors = fit_descriptors(limits, is_default, (shards, listens), without, host);
     descriptors.into_iter().chain(fit_rings(limits, is_default, shards, host)).collect()
 }
 
 fn fit_descriptors(
     limits: &mut Limits,
     is_default: &dyn Fn(&str) -> bool,
-    shards: usize,
+    (shards, listens): (usize, usize),
     without: Features,
     host: &Host,
 ) -> Option<String> {
-    let wanted = descriptors_wanted(limits, shards, without);
+    let wanted = descriptors_wanted(limits, shards, listens, without);
     if wanted <= host.nofile {
         return None;
     }
     let tables = if without.contains(Features::DIRECT) { shards.max(1) as u64 } else { 1 };
-    let room = u32::try_from(host.nofile.saturating_sub(PLAIN_DESCRIPTORS) / tables).unwrap_or(u32::MAX);
+    let plain = plain_descriptors(shards, listens);
+    let room = u32::try_from(host.nofile.saturating_sub(plain) / tables).unwrap_or(u32::MAX);
     let (connections, headroom) = match (is_default("connections_max"), is_default("descriptors_headroom")) {
         (true, true) => {
             let headroom = (room / 8).clamp(16, limits.descriptors_headroom.max(16));

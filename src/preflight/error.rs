@@ -7,7 +7,12 @@ use std::io;
 use std::net::SocketAddr;
 
 use corelane_base::{LimitError, ShardId};
+use corelane_sys::cgroup::MemoryLimit;
+use corelane_sys::cpu::format_cpu_list;
 use corelane_uring::SetupError;
+
+use crate::config::Listen;
+use crate::placement::mib;
 
 /// Why a node could not start.
 #[derive(Debug)]
@@ -26,21 +31,46 @@ pub enum StartError {
         /// That group, where there is one.
         group: Option<i32>,
     },
-    /// An address that cannot be listened on.
+    /// A place that cannot be listened at.
     Listen {
+        /// Which.
+        addr: Listen,
+        /// Why.
+        error: io::Error,
+    },
+    /// An address that the admin interface cannot listen on.
+    Admin {
         /// Which.
         addr: SocketAddr,
         /// Why.
         error: io::Error,
     },
-    /// A CPU that this process may not use.
+    /// A CPU that this process cannot use.
     Cpu {
         /// Asked for.
         cpu: usize,
-        /// Whether the host has it.
-        exists: bool,
+        /// Why not.
+        why: CpuRefusal,
         /// Those it may use.
         allowed: Vec<usize>,
+    },
+    /// More shards than there are CPUs to pin them to.
+    Shards {
+        /// Asked for.
+        wanted: usize,
+        /// Physical cores this process may use.
+        cores: usize,
+        /// CPUs it may use.
+        cpus: Vec<usize>,
+    },
+    /// Less memory than the node needs at its start.
+    Memory {
+        /// How many shards.
+        shards: usize,
+        /// Bytes they need.
+        wanted: u64,
+        /// What the control group allows.
+        limit: MemoryLimit,
     },
     /// io_uring is not to be had.
     Ring {
@@ -69,6 +99,17 @@ pub enum StartError {
     Panicked(ShardId),
 }
 
+/// Why a CPU cannot be used.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum CpuRefusal {
+    /// There is none of that number.
+    Missing,
+    /// It is switched off.
+    Offline,
+    /// Affinity or cpuset exclude it.
+    Forbidden,
+}
+
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -92,33 +133,97 @@ impl fmt::Display for StartError {
                 "kernel.io_uring_disabled is {level}: nobody may use io_uring; allow it with `sysctl -w \
                  kernel.io_uring_disabled=0`"
             ),
-            StartError::Listen { addr, error } if error.kind() == io::ErrorKind::AddrInUse => write!(
-                f,
-                "cannot listen on {addr}: another process does; see which with `ss -ltnp 'sport = :{}'`, or \
-                 choose another port with --listen",
-                addr.port()
-            ),
-            StartError::Listen { addr, error } if error.kind() == io::ErrorKind::PermissionDenied => write!(
-                f,
-                "cannot listen on {addr}: {error}; choose a port from 1024 up, or grant it with \
-                 `setcap cap_net_bind_service=+ep` on the binary"
-            ),
-            StartError::Listen { addr, error } => write!(
+            StartError::Listen { addr: Listen::Tcp(addr), error }
+                if error.kind() == io::ErrorKind::AddrInUse =>
+            {
+                write!(
+                    f,
+                    "cannot listen on {addr}: another process does; see which with `ss -ltnp 'sport = :{}'`, or \
+                     choose another port with --listen",
+                    addr.port()
+                )
+            }
+            StartError::Listen { addr: Listen::Tcp(addr), error }
+                if error.kind() == io::ErrorKind::PermissionDenied =>
+            {
+                write!(
+                    f,
+                    "cannot listen on {addr}: {error}; choose a port from 1024 up, or grant it with \
+                     `setcap cap_net_bind_service=+ep` on the binary"
+                )
+            }
+            StartError::Listen { addr: Listen::Tcp(addr), error } => write!(
                 f,
                 "cannot listen on {addr}: {error}; see this host's addresses with `ip -br address`, or choose \
                  another with --listen"
             ),
-            StartError::Cpu { cpu, exists: false, allowed } => write!(
+            StartError::Listen { addr: addr @ Listen::Unix(path), error } => write!(
                 f,
-                "this host has no CPU {cpu}; choose from {} with --cpus",
-                corelane_sys::cpu::format_cpu_list(allowed)
+                "cannot listen on {addr}: {error}; see who does with `ss -lxp src {}`, or choose another path \
+                 with --listen",
+                path.display()
             ),
-            StartError::Cpu { cpu, exists: true, allowed } => write!(
+            StartError::Admin { addr, error } if error.kind() == io::ErrorKind::AddrInUse => write!(
+                f,
+                "the admin interface cannot listen on {addr}: another process does, maybe another node; choose \
+                 another port with --admin 127.0.0.1:PORT, or do without one with --admin off"
+            ),
+            StartError::Admin { addr, error } => write!(
+                f,
+                "the admin interface cannot listen on {addr}: {error}; choose another address with --admin, or \
+                 do without one with --admin off"
+            ),
+            StartError::Cpu { cpu, why: CpuRefusal::Missing, allowed } => {
+                write!(f, "this host has no CPU {cpu}; choose from {} with --cpus", format_cpu_list(allowed))
+            }
+            StartError::Cpu { cpu, why: CpuRefusal::Offline, allowed } => write!(
+                f,
+                "CPU {cpu} is offline; choose from {} with --cpus, or bring it up with `echo 1 > \
+                 /sys/devices/system/cpu/cpu{cpu}/online`",
+                format_cpu_list(allowed)
+            ),
+            StartError::Cpu { cpu, why: CpuRefusal::Forbidden, allowed } => write!(
                 f,
                 "CPU {cpu} is not among those this process may use ({}); choose from these with --cpus, widen \
                  the cpuset or `taskset` it runs under, or leave placement to the kernel with --no-pin",
-                corelane_sys::cpu::format_cpu_list(allowed)
+                format_cpu_list(allowed)
             ),
+            StartError::Shards { wanted, cores, cpus } if *wanted <= cpus.len() => write!(
+                f,
+                "{wanted} shards were asked for, and this process may use {cores} physical {} with {} threads; \
+                 ask for at most {cores} with --shards, take the threads as well with --smt, or leave placement \
+                 to the kernel with --no-pin",
+                if *cores == 1 { "core" } else { "cores" },
+                cpus.len()
+            ),
+            StartError::Shards { wanted, cores, cpus } => {
+                let list = format_cpu_list(cpus);
+                write!(
+                    f,
+                    "{wanted} shards were asked for, and this process may use {} CPUs ({list}); ",
+                    cpus.len()
+                )?;
+                write!(f, "ask for at most {cores} with --shards")?;
+                if *cores < cpus.len() {
+                    write!(f, " ({} with --smt)", cpus.len())?;
+                }
+                f.write_str(
+                    ", widen the cpuset or `taskset` it runs under, or leave placement to the kernel with --no-pin",
+                )
+            }
+            StartError::Memory { shards, wanted, limit } => {
+                let MemoryLimit { bytes, file } = limit;
+                let (wanted, file) = (mib(*wanted), file.display());
+                let which = if *shards == 1 { "one shard needs" } else { &format!("{shards} shards need") };
+                write!(
+                    f,
+                    "{which} {wanted} MiB at the start, and the memory limit is {} MiB ({file}): ",
+                    bytes >> 20
+                )?;
+                write!(f, "the kernel would kill the node; raise the limit to {wanted} MiB or more, ")?;
+                f.write_str(if *shards == 1 { "" } else { "run fewer with --shards, " })?;
+                f.write_str("or lower recv_buffers (--limit recv_buffers=N)")
+            }
             StartError::Ring { error, cure } => write!(f, "cannot set up io_uring: {error}; {cure}"),
             StartError::Nofile { wanted, limit } => write!(
                 f,

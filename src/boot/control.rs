@@ -1,0 +1,355 @@
+//! The control thread: opens the shards together, watches them, drains them, ends them together.
+//!
+//! # Rules
+//! 1. A node runs with every shard it was asked for, or not at all: no shard opens before all are ready, and
+//!    when one ends, the others drain.
+//! 2. No shard ends before all have drained: until then each answers the calls of the others.
+//!
+//! Not here: what a shard does about it (`shard`), the steps of a drain (`drain`).
+
+use std::io;
+use std::net::SocketAddr;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use corelane_base::{Limits, ShardId};
+use corelane_exec::{Shard, ShardHandle};
+use corelane_uring::{Features, Lacking};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+
+use super::ShardInfo;
+use super::shard::{ShardEvent, drain_here, end_here, open_here};
+use crate::config::Listen;
+use crate::preflight::StartError;
+use crate::watch::{Finding, Watch};
+
+/// A shard that is set up.
+#[derive(Clone, Debug)]
+pub(super) struct Ready {
+    pub(super) info: ShardInfo,
+    pub(super) handle: ShardHandle,
+    pub(super) granted: Features,
+    pub(super) lacking: Vec<Lacking>,
+}
+
+/// What ends with the node, after its shards: the admin listener, files of sockets.
+pub(super) type Attached = Box<dyn Send>;
+
+/// The shards of a node and their threads.
+pub(super) struct Control {
+    threads: Vec<JoinHandle<()>>,
+    pub(super) shards: Vec<Ready>,
+    from_shards: Receiver<ShardEvent>,
+    limits: Limits,
+    draining: bool,
+    drained: usize,
+    ended: usize,
+    ending: bool,
+}
+
+impl Control {
+    /// Waits until every shard is ready.
+    ///
+    /// # Errors
+    /// The first that failed; the others have ended by then.
+    pub(super) fn gather(
+        threads: Vec<JoinHandle<()>>,
+        from_shards: Receiver<ShardEvent>,
+        limits: Limits,
+        mut failed: Option<StartError>,
+    ) -> Result<Control, StartError> {
+        let mut control = Control {
+            threads,
+            shards: Vec::new(),
+            from_shards,
+            limits,
+            draining: false,
+            drained: 0,
+            ended: 0,
+            ending: false,
+        };
+        while control.shards.len() + control.ended < control.threads.len() {
+            match control.from_shards.recv() {
+                Ok(ShardEvent::Ready { handle, info, granted, lacking }) => {
+                    control.shards.push(Ready { info, handle, granted, lacking });
+                }
+                Ok(ShardEvent::Ended(id, result)) => {
+                    control.ended += 1;
+                    failed = failed.or(Some(result.err().unwrap_or(StartError::Panicked(id))));
+                }
+                Ok(ShardEvent::Drained(_) | ShardEvent::Signal | ShardEvent::Drain) | Err(_) => {}
+            }
+        }
+        control.shards.sort_by_key(|ready| ready.info.id);
+        match failed {
+            None => Ok(control),
+            Some(error) => Err(control.fail(error)),
+        }
+    }
+
+    /// Ends what is there without having opened it.
+    pub(super) fn fail(mut self, error: StartError) -> StartError {
+        self.begin_drain();
+        drop(self.run(&mut None));
+        error
+    }
+
+    /// Lets every shard accept.
+    pub(super) fn open(&self) {
+        for ready in &self.shards {
+            tell(&ready.handle, open_here);
+        }
+    }
+
+    /// Runs until every shard has ended; then joins their threads.
+    ///
+    /// # Errors
+    /// When a shard ended by itself.
+    pub(super) fn run(mut self, watch: &mut Option<Watch>) -> Result<(), StartError> {
+        let mut outcome = Ok(());
+        while self.ended < self.threads.len() {
+            match self.next_event(watch) {
+                Some(ShardEvent::Signal | ShardEvent::Drain) if self.draining => {
+                    tracing::warn!("asked a second time: ending at once");
+                    std::process::exit(130);
+                }
+                Some(ShardEvent::Signal | ShardEvent::Drain) => {
+                    tracing::info!("draining");
+                    self.begin_drain();
+                }
+                Some(ShardEvent::Drained(id)) => {
+                    tracing::debug!(shard = id.0, "drained");
+                    self.drained += 1;
+                }
+                Some(ShardEvent::Ended(id, result)) => {
+                    self.ended += 1;
+                    if let Err(error) = result {
+                        outcome = Err(self.lost(id, error));
+                    }
+                }
+                Some(ShardEvent::Ready { .. }) => {}
+                None => break,
+            }
+            if self.drained + self.ended >= self.threads.len() && !self.ending {
+                self.ending = true;
+                for ready in &self.shards {
+                    tell(&ready.handle, end_here);
+                }
+            }
+        }
+        for thread in self.threads.drain(..) {
+            drop(thread.join());
+        }
+        outcome
+    }
+
+    /// A shard ended before it was told to.
+    fn lost(&mut self, id: ShardId, error: StartError) -> StartError {
+        tracing::error!(shard = id.0, %error, "a shard ended");
+        self.shards.retain(|ready| ready.info.id != id);
+        self.begin_drain();
+        error
+    }
+
+    /// Waits for what is told next, and looks at the shards meanwhile. None when nobody is left to tell.
+    fn next_event(&self, watch: &mut Option<Watch>) -> Option<ShardEvent> {
+        let Some(watch) = watch else { return self.from_shards.recv().ok() };
+        loop {
+            match self.from_shards.recv_timeout(watch.period) {
+                Ok(event) => return Some(event),
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) => {
+                    for finding in watch.look(corelane_sys::clock::mono_ns()) {
+                        match finding {
+                            Finding::Back { .. } => tracing::info!("{finding}"),
+                            Finding::Stuck { .. } | Finding::Silent { .. } => tracing::error!("{finding}"),
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn begin_drain(&mut self) {
+        if std::mem::replace(&mut self.draining, true) {
+            return;
+        }
+        for ready in &self.shards {
+            tell(&ready.handle, drain_here);
+        }
+    }
+
+    pub(super) fn handles(&self) -> Vec<ShardHandle> {
+        self.shards.iter().map(|ready| ready.handle.clone()).collect()
+    }
+
+    pub(super) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+}
+
+/// Full only if a shard has not turned for long: it is asked again until it listens.
+fn tell(handle: &ShardHandle, message: fn(&Shard)) {
+    while handle.send(message).is_err() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// A node that serves. Dropping it lets it serve on, until the process ends.
+#[derive(Debug)]
+pub struct Running {
+    addrs: Vec<Listen>,
+    admin: Option<SocketAddr>,
+    notes: Vec<String>,
+    shards: Vec<Ready>,
+    events: Sender<ShardEvent>,
+    control: JoinHandle<Result<(), StartError>>,
+}
+
+/// Asks a running node to drain, from any thread.
+#[derive(Clone, Debug)]
+pub struct Stopper(Sender<ShardEvent>);
+
+impl Stopper {
+    /// Begins the drain; [`Running::wait`] returns when it is over. A second call ends the process at once.
+    pub fn drain(&self) {
+        drop(self.0.try_send(ShardEvent::Drain));
+    }
+}
+
+/// What is known about a node once it is set up.
+pub(super) struct Known {
+    pub(super) addrs: Vec<Listen>,
+    pub(super) admin: Option<SocketAddr>,
+    pub(super) notes: Vec<String>,
+    pub(super) events: Sender<ShardEvent>,
+}
+
+impl Running {
+    /// Opens the shards and hands them to a thread of their own.
+    pub(super) fn begin(
+        control: Control,
+        known: Known,
+        signals: bool,
+        attached: Vec<Attached>,
+    ) -> Result<Running, StartError> {
+        let Known { addrs, admin, notes, events } = known;
+        if signals && let Err(error) = watch_signals(events.clone()) {
+            return Err(control.fail(StartError::System { step: "watch for signals", error }));
+        }
+        let shards = control.shards.clone();
+        let (handles, limits) = (control.handles(), control.limits().clone());
+        // Handed over by a channel, so that a thread that cannot be started leaves it here.
+        let (give, take) = crossbeam_channel::bounded::<(Control, Vec<Attached>)>(1);
+        let thread = std::thread::Builder::new().name("control".to_owned()).spawn(move || {
+            let Ok((control, attached)) = take.recv() else { return Ok(()) };
+            let mut watch = Some(Watch::new(handles, &limits, corelane_sys::clock::mono_ns()));
+            let outcome = control.run(&mut watch);
+            drop(attached);
+            outcome
+        });
+        let thread = match thread {
+            Ok(thread) => thread,
+            Err(error) => {
+                return Err(control.fail(StartError::System { step: "start the control thread", error }));
+            }
+        };
+        control.open();
+        drop(give.send((control, attached)));
+        Ok(Running { addrs, admin, notes, shards, events, control: thread })
+    }
+
+    /// Where it listens first, if that is an address of IP.
+    ///
+    /// # Panics
+    /// If it listens on Unix sockets only: see [`Running::listens`].
+    pub fn addr(&self) -> SocketAddr {
+        let first = self.addrs.iter().find_map(|listen| match listen {
+            Listen::Tcp(addr) => Some(*addr),
+            Listen::Unix(_) => None,
+        });
+        match first {
+            Some(addr) => addr,
+            None => panic!("this node listens on Unix sockets only"),
+        }
+    }
+
+    /// Everywhere it listens, with the ports the kernel chose.
+    pub fn listens(&self) -> &[Listen] {
+        &self.addrs
+    }
+
+    /// Where its admin interface listens, if it does.
+    pub fn admin(&self) -> Option<SocketAddr> {
+        self.admin
+    }
+
+    /// What is worth knowing about how it was set up.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// A line for each shard: CPU, ring features, and those it lacks.
+    pub fn describe(&self) -> Vec<String> {
+        let line =
+            |ready: &Ready| describe_shard(ready.info.id.0, ready.info.cpu, ready.granted, &ready.lacking);
+        self.shards.iter().map(line).collect()
+    }
+
+    /// Handles of the shards, in their order.
+    pub fn shards(&self) -> Vec<ShardHandle> {
+        self.shards.iter().map(|ready| ready.handle.clone()).collect()
+    }
+
+    /// A way to begin the drain from elsewhere.
+    pub fn stopper(&self) -> Stopper {
+        Stopper(self.events.clone())
+    }
+
+    /// Drains and waits for the end.
+    ///
+    /// # Errors
+    /// As [`Running::wait`].
+    pub fn drain(self) -> Result<(), StartError> {
+        self.stopper().drain();
+        self.wait()
+    }
+
+    /// Waits until the node has drained.
+    ///
+    /// # Errors
+    /// When a shard ended by itself.
+    pub fn wait(self) -> Result<(), StartError> {
+        let Running { control, shards, .. } = self;
+        match control.join() {
+            Ok(outcome) => outcome,
+            Err(_) => Err(StartError::Panicked(shards.first().map_or(ShardId(0), |ready| ready.info.id))),
+        }
+    }
+}
+
+/// The line of [`Running::describe`] for one shard.
+pub fn describe_shard(id: u16, cpu: Option<usize>, granted: Features, lacking: &[Lacking]) -> String {
+    let place = cpu.map_or_else(|| "not pinned".to_owned(), |cpu| format!("on CPU {cpu}"));
+    let mut line = format!("shard {id} {place}; ring: {granted}");
+    if lacking.is_empty() {
+        line.push_str("; lacks nothing");
+    } else {
+        let names: Vec<String> = lacking.iter().map(ToString::to_string).collect();
+        line.push_str(&format!("; lacks {}", names.join(", ")));
+    }
+    line
+}
+
+fn watch_signals(events: Sender<ShardEvent>) -> io::Result<()> {
+    use signal_hook::consts::{SIGINT, SIGTERM};
+    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
+    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        for _ in signals.forever() {
+            if events.send(ShardEvent::Signal).is_err() {
+                break;
+            }
+        }
+    })?;
+    Ok(())
+}

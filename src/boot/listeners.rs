@@ -1,0 +1,67 @@
+//! The listening sockets of a node: for each address one a shard, for each Unix socket one that all share.
+//!
+//! Not here: accepting (`net`), which addresses (`config`).
+
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+
+use corelane_base::Limits;
+use corelane_sys::socket::{self, SocketFile, UnixOptions};
+
+use crate::config::Listen;
+use crate::preflight::{self, StartError};
+
+/// Sockets that listen already.
+pub(super) struct Listeners {
+    /// Where, with the ports the kernel chose.
+    pub(super) addrs: Vec<Listen>,
+    /// Those of each shard, in the order of `addrs`.
+    pub(super) of_shards: Vec<Vec<OwnedFd>>,
+    /// Paths that are removed when the node ends.
+    pub(super) files: Vec<SocketFile>,
+}
+
+impl Listeners {
+    /// Listens everywhere, for `shards` shards.
+    ///
+    /// # Errors
+    /// [`StartError::Listen`] with the first place that cannot be had.
+    pub(super) fn open(places: &[Listen], shards: usize, limits: &Limits) -> Result<Listeners, StartError> {
+        let mut all = Listeners {
+            addrs: Vec::new(),
+            of_shards: (0..shards).map(|_| Vec::new()).collect(),
+            files: Vec::new(),
+        };
+        for place in places {
+            let failed = |error| StartError::Listen { addr: place.clone(), error };
+            match place {
+                Listen::Tcp(addr) => {
+                    let addr = all.tcp(*addr, limits).map_err(failed)?;
+                    all.addrs.push(Listen::Tcp(addr));
+                }
+                Listen::Unix(path) => {
+                    let options = UnixOptions { backlog: limits.backlog, ..UnixOptions::default() };
+                    let listener = socket::listen_unix(path, &options).map_err(failed)?;
+                    let (shares, file) = listener.share(shards).map_err(failed)?;
+                    for (of_shard, share) in all.of_shards.iter_mut().zip(shares) {
+                        of_shard.push(share);
+                    }
+                    all.files.push(file);
+                    all.addrs.push(place.clone());
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    /// A socket of each shard in one `SO_REUSEPORT` group, in the order of the shards.
+    fn tcp(&mut self, mut addr: SocketAddr, limits: &Limits) -> std::io::Result<SocketAddr> {
+        let options = preflight::listen_options(limits);
+        for of_shard in &mut self.of_shards {
+            let listener = socket::listen(addr, &options)?;
+            addr = listener.local_addr();
+            of_shard.push(listener.into());
+        }
+        Ok(addr)
+    }
+}

@@ -1,0 +1,272 @@
+//! The thread of one shard: what it makes, when it opens, and when it may end.
+//!
+//! Steps, of which the control thread gives the signal for the last three: set up and start hooks; open the
+//! listeners; drain; end. A shard that has drained still answers the others until all have.
+//!
+//! # Rules
+//! 1. Rings and memory are made here, after the thread was pinned (first touch).
+//! 2. A panic that is ours ends the process.
+//!
+//! Not here: who gives the signals (`control`).
+
+use std::cell::Cell;
+use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use corelane_base::{ListenerId, ShardId};
+use corelane_exec::{BlockingPool, Runtime, Seat, Shard, ShardHandle};
+use corelane_net::http1::Draining;
+use corelane_pools::{PoolConfig, Pools};
+use corelane_uring::{Features, Lacking, Ring};
+use crossbeam_channel::Sender;
+use std::os::fd::OwnedFd;
+
+use super::{Server, ShardInfo};
+use crate::drain::Drains;
+use crate::preflight::{self, StartError};
+
+pub(super) type AppStart = Arc<dyn Fn(&Rc<Shard>, ShardInfo, &[ListenerId]) -> Started + Send + Sync>;
+pub(super) type Hook = std::pin::Pin<Box<dyn Future<Output = Result<(), String>>>>;
+pub(super) type LastHook = std::pin::Pin<Box<dyn Future<Output = ()>>>;
+
+type Listen = Box<dyn FnOnce(&Rc<Shard>)>;
+
+/// What an application's closure set up on a shard.
+pub(super) struct Started {
+    pub(super) parts: Vec<Rc<dyn Draining>>,
+    pub(super) first: Vec<Hook>,
+    pub(super) listen: Listen,
+    pub(super) last: Box<dyn Fn() -> Vec<LastHook>>,
+}
+
+/// What a shard's thread needs to begin.
+pub(super) struct Plan {
+    pub(super) info: ShardInfo,
+    pub(super) server: Server,
+    pub(super) listeners: Vec<OwnedFd>,
+    pub(super) app: AppStart,
+    pub(super) blocking: Arc<BlockingPool>,
+    pub(super) seat: Seat,
+    pub(super) events: Sender<ShardEvent>,
+}
+
+/// What shards, signals and owners tell the control thread.
+pub(super) enum ShardEvent {
+    /// Set up; its start hooks are done.
+    Ready {
+        handle: ShardHandle,
+        info: ShardInfo,
+        granted: Features,
+        lacking: Vec<Lacking>,
+    },
+    /// Nothing of its own is left; it still answers other shards.
+    Drained(ShardId),
+    /// Its thread is about to end.
+    Ended(ShardId, Result<(), StartError>),
+    Signal,
+    Drain,
+}
+
+impl fmt::Debug for ShardEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ShardEvent::Ready { .. } => "Ready",
+            ShardEvent::Drained(_) => "Drained",
+            ShardEvent::Ended(..) => "Ended",
+            ShardEvent::Signal => "Signal",
+            ShardEvent::Drain => "Drain",
+        })
+    }
+}
+
+/// Time for the log's own thread to write where a shard panicked, before the process ends.
+const LAST_WORDS: Duration = Duration::from_millis(200);
+
+pub(super) fn shard_thread(plan: Plan) {
+    let (info, events) = (plan.info, plan.events.clone());
+    let serving = Cell::new(false);
+    let run = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| shard_main(plan, &serving)));
+    let outcome = run.unwrap_or_else(|_| {
+        if !serving.get() {
+            // The application's own set-up: nothing is served yet, so this is a failed start.
+            return Err(StartError::Panicked(info.id));
+        }
+        // A panic of a handler never gets here: this one is ours. A node with a shard missing would accept
+        // what it cannot serve, so the process ends, and its supervisor starts a whole one.
+        tracing::error!(shard = info.id.0, "a shard panicked: the process ends");
+        eprintln!("corelane: shard {} panicked; ending the process", info.id.0);
+        std::thread::sleep(LAST_WORDS);
+        std::process::abort();
+    });
+    drop(events.send(ShardEvent::Ended(info.id, outcome)));
+}
+
+fn shard_main(plan: Plan, serving: &Cell<bool>) -> Result<(), StartError> {
+    let Plan { info, server, listeners, app, blocking, seat, events } = plan;
+    if let Some(cpu) = info.cpu {
+        corelane_sys::cpu::pin_current_thread(cpu)
+            .map_err(|error| StartError::System { step: "pin a shard to its CPU", error })?;
+    }
+    let limits = &server.limits;
+    let pools = Pools::new(&PoolConfig {
+        small_count: limits.pool_small,
+        medium_count: limits.pool_medium,
+        large_count: limits.pool_large,
+        heap_bytes_max: limits.pool_heap_bytes_max,
+        guard: server.pool_guard,
+        poison: server.pool_guard,
+        ..PoolConfig::default()
+    })
+    .map_err(|error| StartError::System { step: "map the memory pools", error })?;
+    let mut ring = Ring::new(&preflight::ring_config(limits, server.without))
+        .map_err(|error| StartError::ring(error, limits))?;
+    let (granted, lacking) = (ring.granted(), ring.lacking().to_vec());
+    let ids: Vec<ListenerId> = listeners.into_iter().map(|fd| ring.add_listener(fd)).collect();
+    let mut runtime = Runtime::on_mesh(info.id, limits.clone(), pools, ring, Some(blocking), seat);
+    let Started { parts, first, listen, last } = runtime.within(|shard| app(shard, info, &ids));
+
+    run_first_hooks(&mut runtime, first)?;
+    let drains = Rc::new(Drains::new(parts));
+    DRAINS.set(Some(Rc::clone(&drains)));
+    let handle = runtime.shard().handle();
+    drop(events.send(ShardEvent::Ready { handle, info, granted, lacking }));
+
+    // Every shard must be ready before one of them serves.
+    turn_until(&mut runtime, Stage::Open)?;
+    serving.set(true);
+    if STAGE.get() < Stage::Draining {
+        runtime.within(listen);
+    }
+    turn_until(&mut runtime, Stage::Draining)?;
+    loop {
+        let shard = Rc::clone(runtime.shard());
+        for id in runtime.within(|shard| drains.closed_listeners(shard)) {
+            runtime.kernel().remove_listener(id);
+        }
+        if runtime.within(|_| drains.is_over(&shard)) {
+            break;
+        }
+        turn(&mut runtime)?;
+    }
+    run_last_hooks(&mut runtime, last())?;
+    DRAINS.set(None);
+    drop(events.send(ShardEvent::Drained(info.id)));
+    turn_until(&mut runtime, Stage::Ending)
+}
+
+/// How far a shard is. The control thread moves it on.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+enum Stage {
+    Starting,
+    Open,
+    Draining,
+    Ending,
+}
+
+thread_local! {
+    /// What this thread's shard drains, and how far it is: set by messages, read by the loops above.
+    static DRAINS: Cell<Option<Rc<Drains>>> = const { Cell::new(None) };
+    static STAGE: Cell<Stage> = const { Cell::new(Stage::Starting) };
+}
+
+/// A message: open the listeners.
+pub(super) fn open_here(shard: &Shard) {
+    STAGE.set(STAGE.get().max(Stage::Open));
+    shard.turn_again();
+}
+
+/// A message: drain. A shard that has not opened goes straight on.
+pub(super) fn drain_here(shard: &Shard) {
+    if let Some(drains) = DRAINS.take() {
+        drains.begin(shard);
+        // The loop must turn when the time is over, whatever else happens.
+        let time = drains.deadline(shard);
+        if let Ok(task) = corelane_exec::spawn(corelane_exec::sleep(time)) {
+            task.detach();
+        }
+        DRAINS.set(Some(drains));
+    }
+    STAGE.set(STAGE.get().max(Stage::Draining));
+    shard.turn_again();
+}
+
+/// A message: every shard has drained.
+pub(super) fn end_here(shard: &Shard) {
+    STAGE.set(Stage::Ending);
+    shard.turn_again();
+}
+
+fn turn(runtime: &mut Runtime<Ring>) -> Result<(), StartError> {
+    runtime.turn(true).map(|_| ()).map_err(|error| StartError::System { step: "enter the ring", error })
+}
+
+fn turn_until(runtime: &mut Runtime<Ring>, stage: Stage) -> Result<(), StartError> {
+    while STAGE.get() < stage {
+        turn(runtime)?;
+    }
+    Ok(())
+}
+
+/// Held by a task that this thread's loop waits for: however it ends, the turn it ends in does not sleep.
+struct Look;
+
+impl Drop for Look {
+    fn drop(&mut self) {
+        if let Some(shard) = corelane_exec::try_current() {
+            shard.turn_again();
+        }
+    }
+}
+
+/// Start hooks run as a task of the shard.
+fn run_first_hooks(runtime: &mut Runtime<Ring>, first: Vec<Hook>) -> Result<(), StartError> {
+    let hooks: Rc<Cell<Option<Result<(), String>>>> = Rc::new(Cell::new(None));
+    let done = Rc::clone(&hooks);
+    let task = runtime.shard().spawn(async move {
+        let _look = Look;
+        let mut outcome = Ok(());
+        for hook in first {
+            outcome = hook.await;
+            if outcome.is_err() {
+                break;
+            }
+        }
+        done.set(Some(outcome));
+    });
+    let Ok(task) = task else { unreachable!("the first task of a shard finds room") };
+    let result = loop {
+        if let Some(result) = hooks.take() {
+            break result;
+        }
+        if task.is_finished() {
+            break Err("it panicked; the log has the place".to_owned());
+        }
+        turn(runtime)?;
+    };
+    result.map_err(StartError::Hook)
+}
+
+fn run_last_hooks(runtime: &mut Runtime<Ring>, hooks: Vec<LastHook>) -> Result<(), StartError> {
+    if hooks.is_empty() {
+        return Ok(());
+    }
+    let time = runtime.shard().limits().drain_time.max(Duration::from_millis(1));
+    let task = runtime.shard().spawn(async move {
+        let _look = Look;
+        let all = async {
+            for hook in hooks {
+                hook.await;
+            }
+        };
+        if corelane_exec::timeout(time, all).await.is_err() {
+            tracing::warn!("drain hooks were cut off by drain_time");
+        }
+    });
+    let Ok(task) = task else { return Ok(()) };
+    while !task.is_finished() {
+        turn(runtime)?;
+    }
+    Ok(())
+}
