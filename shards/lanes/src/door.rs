@@ -1,8 +1,7 @@
 //! The door of a shard: who has something for it, and whether it sleeps and must be rung.
 //!
-//! One bit for each source, 63 to a word; the 64th, SLEEPS, says in the same word that the consumer sleeps or
-//! is about to. A producer learns by setting its bit whether it must ring; a consumer that looks finds out
-//! for 63 sources by one relaxed load.
+//! One bit for each source, 64 to a word, so that a look at 64 sources is one load; and one flag, for all
+//! queues of the shard, that says that it sleeps and that nobody has rung yet.
 //!
 //! Not here: the argument why no message is slept over (`lib.rs`, rules 5 to 8), how a thread is rung.
 
@@ -11,10 +10,7 @@ use crossbeam_utils::CachePadded;
 use crate::atomic::{Arc, AtomicBool, AtomicU64, Ordering};
 
 /// Sources that share a word, and a cache line.
-pub(crate) const WORD_SOURCES: usize = 63;
-
-/// The bit that says that the consumer sleeps.
-const SLEEPS: u64 = 1 << WORD_SOURCES;
+pub(crate) const WORD_SOURCES: usize = 64;
 
 /// What a shard's producers share with it. One thread, the consumer, sleeps and is rung; any thread may knock.
 ///
@@ -24,80 +20,76 @@ const SLEEPS: u64 = 1 << WORD_SOURCES;
 pub struct Door {
     /// Announced, and nobody has rung yet.
     sleeping: CachePadded<AtomicBool>,
+    /// Source `s` is bit `s % 64` of word `s / 64`.
     words: Box<[CachePadded<AtomicU64>]>,
     sources: usize,
 }
 
 impl Door {
-    /// A door for the sources `0 .. sources`. Costs a cache line (128 bytes on x86-64), and one more for each
-    /// 63 sources.
+    /// A door for the sources `0 .. sources`. Costs 3 padded lines (of 128 bytes on x86-64), and one for each
+    /// 64 sources.
     pub fn new(sources: usize) -> Arc<Door> {
-        let words = (0..sources.div_ceil(WORD_SOURCES).max(1)).map(|_| CachePadded::default()).collect();
+        let words = (0..sources.div_ceil(WORD_SOURCES)).map(|_| CachePadded::default()).collect();
         Arc::new(Door { sleeping: CachePadded::default(), words, sources })
     }
 
-    /// Whether somebody knocked since the knocks were last taken. Relaxed, one load for 63 sources: for a
+    /// Whether somebody knocked since the knocks were last taken. Relaxed, one load for 64 sources: for a
     /// look once a turn. What it misses now it sees soon, or [`Door::is_quiet`] does.
     #[inline]
     pub fn is_dirty(&self) -> bool {
-        self.words.iter().any(|word| word.load(Ordering::Relaxed) & !SLEEPS != 0)
+        self.words.iter().any(|word| word.load(Ordering::Relaxed) != 0)
     }
 
     /// Says that the consumer is about to sleep. From now on one producer, of those that come, rings.
     ///
     /// The consumer then looks at everything once more: [`Door::is_quiet`], and each queue whose producers
-    /// call [`Door::must_ring`]. What it does not find is of a producer that will ring, or has.
+    /// call [`Door::must_ring`]. What it does not find is of a producer that will ring, or has. One swap.
+    #[inline]
     pub fn announce_sleep(&self) {
-        // AcqRel: rule 8. Has seen what was pushed to other queues by those who found us awake.
+        // AcqRel: rule 8. Has seen what was pushed to other queues by all who found us awake.
         self.sleeping.swap(true, Ordering::AcqRel);
-        for word in &self.words {
-            // AcqRel: rules 5 and 7. After `sleeping`, so that who sees SLEEPS sees that too.
-            word.fetch_or(SLEEPS, Ordering::AcqRel);
-        }
     }
 
     /// After [`Door::announce_sleep`]: whether nobody knocked. Then whoever knocks later will ring.
+    ///
+    /// Not for looking around: it takes the cache line of each word from the producers. On x86-64 a fence
+    /// and a load for 64 sources, elsewhere a read-modify-write.
     #[inline]
     pub fn is_quiet(&self) -> bool {
-        // Acquire: rule 7. Not older than our own setting of SLEEPS, which is all that is needed.
-        self.words.iter().all(|word| word.load(Ordering::Acquire) & !SLEEPS == 0)
+        // A change that changes nothing, AcqRel: rule 7. A load might come before the announcement.
+        self.words.iter().all(|word| word.fetch_or(0, Ordering::AcqRel) == 0)
     }
 
     /// Says that the consumer is awake: nobody needs to ring any more. A ring may already be on its way.
+    #[inline]
     pub fn awake(&self) {
-        // A look first, as a producer usually was here before. By swap, not by store: rule 8.
+        // A look first, as whoever rang has done it already. Not by a store: rule 8.
         if self.sleeping.load(Ordering::Relaxed) {
             self.sleeping.swap(false, Ordering::AcqRel);
-        }
-        for word in &self.words {
-            if word.load(Ordering::Relaxed) & SLEEPS != 0 {
-                word.fetch_and(!SLEEPS, Ordering::AcqRel);
-            }
         }
     }
 
     /// After publishing: tells the consumer that `from` has something for it. Returns whether the consumer
     /// sleeps and this caller, alone, must ring it.
     ///
-    /// One atomic change of a word that 62 others share; a second one only for a sleeper.
+    /// One atomic change of a word that 63 others share, and one load; a second change only for a sleeper.
     ///
     /// # Panics
     /// If `from` is not a source of this door.
     #[inline]
     pub fn knock(&self, from: usize) -> bool {
         assert!(from < self.sources, "{from} is no source of a door for {}", self.sources);
-        let word = &self.words[from / WORD_SOURCES];
-        // AcqRel: rules 5 and 6, what was published comes before the bit. The result is left alone, and read
-        // by the load, as that is one instruction on x86-64 and a loop with it.
-        word.fetch_or(1 << (from % WORD_SOURCES), Ordering::AcqRel);
-        // Acquire: rule 7. Sees `sleeping` too, if it sees SLEEPS.
-        word.load(Ordering::Acquire) & SLEEPS != 0 && self.must_ring()
+        // AcqRel: rule 6 and rule 7. Also if the bit looks set: the consumer may be clearing it right now.
+        self.words[from / WORD_SOURCES].fetch_or(1 << (from % WORD_SOURCES), Ordering::AcqRel);
+        // A look first, as hardly anybody sleeps under load. Relaxed: rule 7, what our change of the word has
+        // seen orders this load too.
+        self.sleeping.load(Ordering::Relaxed) && self.must_ring()
     }
 
     /// After a push to any other queue of the consumer: whether it sleeps and this caller, alone, must ring.
     ///
     /// One atomic swap. That orders the push before the consumer's next look, whatever the queue's own
-    /// orderings are.
+    /// orderings are; so there is no look first.
     #[inline]
     pub fn must_ring(&self) -> bool {
         // AcqRel: rule 8.
@@ -116,7 +108,7 @@ impl Door {
         self.is_dirty()
     }
 
-    /// Words of bits: source `s` is bit `s % 63` of word `s / 63`.
+    /// Words of bits.
     #[inline]
     pub(crate) fn words(&self) -> usize {
         self.words.len()
@@ -126,11 +118,10 @@ impl Door {
     #[inline]
     pub(crate) fn take_word(&self, at: usize) -> u64 {
         let word = &self.words[at];
-        if word.load(Ordering::Relaxed) & !SLEEPS == 0 {
+        if word.load(Ordering::Relaxed) == 0 {
             return 0;
         }
-        // AcqRel: rules 5 and 6. Leaves SLEEPS, so that who looks between announcing and sleeping may still
-        // sleep.
-        word.fetch_and(SLEEPS, Ordering::AcqRel) & !SLEEPS
+        // AcqRel: rules 5 and 6.
+        word.swap(0, Ordering::AcqRel)
     }
 }

@@ -17,23 +17,22 @@
 //!    slots are written again. Who kept an older position than there is has fewer slots, never foreign ones.
 //! 4. The ring is freed by the last of its two handles, whose count orders it after everything that either
 //!    did. The producer drops what it never published, when it is dropped; the ring drops `head .. tail`.
-//! 5. A shard's dirty words hold a bit for each source, and [`SLEEPS`](door) of their own. They change by
-//!    atomic read-modify-write (AcqRel) only. So the changes of a word are one sequence, each change has seen
-//!    the one before it, and a load with Acquire that sees a change has also seen everything that came
-//!    before that change on the thread that made it.
+//! 5. The words of a door, and its `sleeping`, change by atomic read-modify-write (AcqRel) only. So the changes
+//!    of each are one sequence, in which every change has seen the one before it, and has seen what came
+//!    before that one on the thread that made it.
 //! 6. *No message without a bit.* A producer publishes `tail`, then sets its bit. The consumer clears bits,
-//!    then loads `tail`. If the clearing comes after the setting in the sequence of rule 5, it has seen `tail`
-//!    (Release, Acquire); if it comes before, the bit is set again and stays until the next look. A bit may
-//!    be set with nothing behind it, when an earlier look had taken the message already.
-//! 7. *No sleep over a bit.* The consumer sets SLEEPS in a word, then loads the word; a producer sets its bit
-//!    in the word, then loads the word. One change comes first in the sequence; who comes second loads a
-//!    value not older than its own change, and so sees the first. Either the consumer sees the bit and does
-//!    not sleep, or the producer sees SLEEPS (or that the consumer woke, which looks again). This is what
-//!    Dekker's algorithm gets from sequential consistency, from the coherence of one word alone.
-//! 8. *One ring.* `sleeping` becomes true once per [`Door::announce_sleep`], before any SLEEPS is set, and
-//!    whoever changes it to false, alone, rings. It too changes by read-modify-write (AcqRel) only: a
-//!    producer that pushed to any queue and then swapped it to false, and found it false, did so before the
-//!    next announcement, whose swap has seen the push.
+//!    then loads `tail`. If the clearing comes after the setting in the sequence of the word, it has seen
+//!    `tail`; if it comes before, the bit is set again and stays until the next look. A bit may be set with
+//!    nothing behind it, when an earlier look had taken the message already.
+//! 7. *No sleep over a bit.* The consumer sets `sleeping`, then changes each word (to what it is); a producer
+//!    changes the word (its bit), then loads `sleeping`. One of the two changes of the word comes first. If
+//!    the producer's, the consumer's reads the bit, and it does not sleep. If the consumer's, the producer's
+//!    has seen the announcement, and the load gives that or something newer: another producer rings, or the
+//!    consumer woke and will look again. Dekker's algorithm needs a total order of four accesses of two
+//!    variables for this (SeqCst); one word that both sides change has its order by coherence alone.
+//! 8. *One ring.* `sleeping` becomes true once per [`Door::announce_sleep`], and whoever changes it to false,
+//!    alone, rings. A producer that pushed to any other queue swaps it to false. If it was true, it rings. If
+//!    not, its swap comes before the next announcement in the sequence, which has then seen the push.
 //! 9. A shard has at most `credits` requests at another that are not answered, or whose answer it has not
 //!    taken. So the lane of requests and the lane of responses of that pair, each with room for `credits`,
 //!    are never full, and responses can be taken without a budget. No chain of shards can wait in a circle.
@@ -50,3 +49,6 @@ mod ring;
 pub use door::Door;
 pub use mesh::{MeshConfig, Port, SHARDS_MAX, mesh};
 pub use ring::{CAPACITY_MAX, Consumer, Producer, lane};
+
+#[cfg(all(test, loom))]
+mod loom_tests;

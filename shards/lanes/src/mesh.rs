@@ -215,7 +215,7 @@ impl<Q, R> Port<Q, R> {
     /// requests are left: the next call goes on with them, no door needed.
     ///
     /// The budget is shared evenly among the shards that have requests, and who comes next goes round, so
-    /// that each gets its share of every few calls. Costs one relaxed load for 63 shards when there is
+    /// that each gets its share of every few calls. Costs one relaxed load for 64 shards when there is
     /// nothing, two more reads for each shard that knocked.
     pub fn take(
         &mut self,
