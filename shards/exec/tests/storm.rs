@@ -11,6 +11,7 @@ mod cluster;
 #[path = "storm/load.rs"]
 mod load;
 
+use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
@@ -18,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use cluster::Cluster;
 use corelane_base::{Limits, ShardId};
-use corelane_exec::{Runtime, Seat, ShardHandle, seats};
+use corelane_exec::{Call, Runtime, Seat, ShardHandle, seats};
 use corelane_pools::{PoolConfig, Pools};
 use corelane_sim::{Faults, seeds};
 use corelane_uring::{Features, Ring, RingConfig};
@@ -73,6 +74,31 @@ fn no_message_is_lost_doubled_or_overtaken_in_any_order_of_turns() {
         assert_eq!(sent, handled);
         assert!(sent > (SHARDS * TASKS) as u64 * u64::from(REQUESTS) / 2, "{sent} is no storm");
     }
+}
+
+#[test]
+fn replies_that_call_when_they_are_dropped_may_spend_the_credits_that_came_with_them() {
+    thread_local! { static KEPT: RefCell<Vec<Call<()>>> = const { RefCell::new(Vec::new()) } }
+    struct Lease;
+    impl Drop for Lease {
+        fn drop(&mut self) {
+            let mesh = corelane_exec::mesh();
+            if mesh.here() == ShardId(0) {
+                KEPT.with_borrow_mut(|kept| kept.extend((0..3).map(|_| mesh.with(ShardId(1), |_| ()))));
+            }
+        }
+    }
+    let mut cluster = Cluster::new(2, &limits(2));
+    cluster.spawn(0, |mesh| async move {
+        // Both replies come in one turn, and nobody waits for them.
+        drop([mesh.with(ShardId(1), |_| Lease), mesh.with(ShardId(1), |_| Lease)]);
+    });
+    cluster.settle(|| false);
+    cluster.on(0, |shard, _| {
+        assert_eq!(shard.mesh_stats.responses_in.get(), 2 + 2 * 3);
+        assert_eq!(at_rest(shard), Vec::<String>::new());
+    });
+    KEPT.with_borrow_mut(Vec::clear);
 }
 
 /// What the threads of a storm on rings share.
@@ -187,7 +213,7 @@ fn storm_on_rings(credits: u32, time: Duration) -> Vec<Duration> {
     wait_until(&shared, "all shards start", PATIENCE, || shared.handles.iter().all(|h| h.get().is_some()));
 
     let start = Instant::now();
-    let mut last = vec![(0, start); SHARDS];
+    let mut last = [(0, start); SHARDS];
     let mut longest = vec![Duration::ZERO; SHARDS];
     while start.elapsed() < time {
         std::thread::sleep(Duration::from_millis(1));
@@ -217,7 +243,7 @@ fn storm_on_rings(credits: u32, time: Duration) -> Vec<Duration> {
     wrong.extend(Book::compare(&books));
     let sum = |figure: fn(&Book) -> u64| books.iter().map(figure).sum::<u64>();
     let (sent, handled) = (sum(Book::sent), sum(|b| b.handled));
-    println!(
+    eprintln!(
         "credits {credits}, {time:?}: {handled} messages, {} replies, {} calls dropped, {} casts refused; longest \
          standstill of each shard {longest:.1?}",
         sum(|b| b.replies),

@@ -201,8 +201,12 @@ impl Shard {
         }
     }
 
-    /// A credit came back from `peer`: whoever waits longest for one has it now.
+    /// A credit came back from `peer`: whoever waits longest for one has it now, unless what was dropped or woken
+    /// for an earlier response of this turn has spent it.
     fn send_waiting(&self, peer: usize) {
+        if self.mesh.port.borrow().credits(peer) == 0 {
+            return;
+        }
         let next = self.mesh.table.borrow_mut().next_waiting(peer);
         if let Some(parcel) = next {
             let to = ShardId(u16::try_from(peer).unwrap_or(u16::MAX));
