@@ -100,7 +100,7 @@ pub struct Client<'a> {
     pub port: Option<u16>,
     /// How it reached the outermost trusted proxy, where one says so.
     pub proto: Option<Proto>,
-    /// Whom it asked that proxy for, where it says so: host and perhaps port, checked for its characters only.
+    /// Whom it asked that proxy for, where it says so: host and perhaps port, of harmless characters.
     pub host: Option<&'a str>,
     /// Where the address was found.
     pub how: How,
@@ -233,8 +233,8 @@ fn last_comma(list: &[u8]) -> Option<usize> {
 
 /// The last comma outside quotes, seen from the right (rule 2).
 ///
-/// A quote closes, seen from the left, unless an odd number of backslashes stands before it (RFC 9110, 5.6.4).
-/// Within a well-formed element that holds from the right too: what opens a string stands behind `=`.
+/// A quote is escaped where an odd number of backslashes stands before it (RFC 9110, 5.6.4). Within a
+/// well-formed element that holds from the right too: what opens a string stands behind `=`.
 fn last_unquoted_comma(list: &[u8]) -> Option<usize> {
     let mut is_quoted = false;
     for (index, byte) in list.iter().enumerate().rev() {

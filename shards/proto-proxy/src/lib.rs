@@ -131,8 +131,8 @@ impl Header<'_> {
 
 /// Reads the header at the beginning of `input`, which is all that came so far.
 ///
-/// `header_bytes_max` bounds a whole header of version 2; a line is bounded by [`LINE_BYTES_MAX`] alone. Costs
-/// one pass over the header, two where it has a checksum; call it as often as bytes come.
+/// `header_bytes_max` bounds a whole header of version 2; a line is bounded by [`LINE_BYTES_MAX`] alone.
+/// Costs one pass over the header, two where it has a checksum; call it as often as bytes come.
 ///
 /// # Errors
 /// [`Error`] as soon as no header can begin like this: at the first byte for a client that speaks something

@@ -30,7 +30,8 @@ impl core::error::Error for TooLong {}
 
 /// Appends the line of version 1 for a TCP connection: source and destination; `None` writes `UNKNOWN`.
 ///
-/// At most [`LINE_BYTES_MAX`](crate::LINE_BYTES_MAX) bytes. Flow labels and scopes of IPv6 have no place in it.
+/// At most [`LINE_BYTES_MAX`](crate::LINE_BYTES_MAX) bytes. Flow labels and scopes of IPv6 have no place
+/// in it.
 pub fn write_v1(out: &mut Vec<u8>, addresses: Option<(SocketAddr, SocketAddr)>) {
     let line =
         match addresses.map(|(source, destination)| (one_family(source, destination), source, destination)) {
