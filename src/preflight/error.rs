@@ -99,6 +99,10 @@ pub enum StartError {
     Panicked(ShardId),
 }
 
+fn count(number: usize, of: &str) -> String {
+    if number == 1 { format!("1 {of}") } else { format!("{number} {of}s") }
+}
+
 /// Why a CPU cannot be used.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum CpuRefusal {
@@ -190,18 +194,18 @@ impl fmt::Display for StartError {
             ),
             StartError::Shards { wanted, cores, cpus } if *wanted <= cpus.len() => write!(
                 f,
-                "{wanted} shards were asked for, and this process may use {cores} physical {} with {} threads; \
+                "{wanted} shards were asked for, and this process may use {} with {} threads; \
                  ask for at most {cores} with --shards, take the threads as well with --smt, or leave placement \
                  to the kernel with --no-pin",
-                if *cores == 1 { "core" } else { "cores" },
+                count(*cores, "physical core"),
                 cpus.len()
             ),
             StartError::Shards { wanted, cores, cpus } => {
                 let list = format_cpu_list(cpus);
                 write!(
                     f,
-                    "{wanted} shards were asked for, and this process may use {} CPUs ({list}); ",
-                    cpus.len()
+                    "{wanted} shards were asked for, and this process may use {} ({list}); ",
+                    count(cpus.len(), "CPU")
                 )?;
                 write!(f, "ask for at most {cores} with --shards")?;
                 if *cores < cpus.len() {

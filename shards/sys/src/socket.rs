@@ -17,7 +17,7 @@ use libc::c_int;
 use crate::RawAddr;
 
 pub use steer::{can_steer, steer_by_cpu, unsteer};
-pub use unix::{SocketFile, UnixListener, UnixOptions, listen_unix};
+pub use unix::{SocketFile, UnixListener, UnixOptions, listen_unix, probe_unix};
 
 /// How to listen. The default is what a shard wants.
 #[derive(Clone, Debug, Eq, PartialEq)]

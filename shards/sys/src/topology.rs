@@ -7,7 +7,7 @@
 //! Not here: which CPU becomes which shard (`placement` of the product), the memory of nodes (`numa`).
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::cpu::parse_cpu_list;
 use crate::kernel::read_trimmed;
@@ -72,13 +72,15 @@ pub fn is_online(root: &Path, cpu: usize) -> Option<bool> {
 /// The CPUs that share the highest level of cache of `cpu`.
 fn last_cache(root: &Path, cpu: usize) -> Option<Vec<usize>> {
     let caches = root.join(format!("sys/devices/system/cpu/cpu{cpu}/cache"));
-    let levels = (0..CACHES_MAX).filter_map(|index| {
+    let levels = (0..CACHES_MAX).map_while(|index| {
         let dir = caches.join(format!("index{index}"));
-        let level: u32 = read_trimmed(&dir.join("level")).ok()?.parse().ok()?;
-        let holds_data = read_trimmed(&dir.join("type")).is_ok_and(|kind| kind != "Instruction");
-        holds_data.then_some((level, dir))
+        let level = read_trimmed(&dir.join("level")).ok()?;
+        Some((level.parse::<u32>().ok()?, dir))
     });
-    let (_, dir) = levels.max_by_key(|(level, _)| *level)?;
+    // Instructions alone are not what shards share.
+    let data =
+        |(_, dir): &(u32, PathBuf)| read_trimmed(&dir.join("type")).is_ok_and(|kind| kind != "Instruction");
+    let (_, dir) = levels.filter(data).max_by_key(|(level, _)| *level)?;
     list(&dir.join("shared_cpu_list")).filter(|list| list.contains(&cpu))
 }
 

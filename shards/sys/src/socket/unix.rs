@@ -81,6 +81,18 @@ pub fn listen_unix(path: &Path, options: &UnixOptions) -> io::Result<UnixListene
     Ok(UnixListener { fd, file })
 }
 
+/// Finds out whether [`listen_unix`] would get `path`, and changes nothing. The answer is about now.
+///
+/// # Errors
+/// As [`listen_unix`] would answer for what is there already, and `NotFound` without a directory for it. Whether
+/// we may write there is not looked at.
+pub fn probe_unix(path: &Path) -> io::Result<()> {
+    if let Some(dir) = path.parent() {
+        fs::metadata(dir)?;
+    }
+    left_behind(path, &RawAddr::unix(path)?).map(drop)
+}
+
 impl UnixListener {
     /// Where it is.
     pub fn path(&self) -> &Path {
@@ -135,10 +147,23 @@ impl Drop for SocketFile {
 
 /// Rule 2.
 fn remove_if_dead(path: &Path, addr: &RawAddr) -> io::Result<()> {
-    let in_use = || io::Error::from_raw_os_error(libc::EADDRINUSE);
+    let Some(found) = left_behind(path, addr)? else { return Ok(()) };
+    let now = fs::symlink_metadata(path)?;
+    if (now.dev(), now.ino()) != (found.dev(), found.ino()) {
+        return Err(in_use()); // somebody else was here in between
+    }
+    fs::remove_file(path)
+}
+
+fn in_use() -> io::Error {
+    io::Error::from_raw_os_error(libc::EADDRINUSE)
+}
+
+/// The socket file at `path` that nobody listens at; nothing if there is no file.
+fn left_behind(path: &Path, addr: &RawAddr) -> io::Result<Option<fs::Metadata>> {
     let found = match fs::symlink_metadata(path) {
         Ok(found) => found,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
     if !found.file_type().is_socket() {
@@ -149,15 +174,10 @@ fn remove_if_dead(path: &Path, addr: &RawAddr) -> io::Result<()> {
     // SAFETY: rule 1: the address and its length. The socket does not block: a full queue is an answer, too.
     let answer = check(unsafe { libc::connect(fd.as_raw_fd(), addr.as_ptr(), addr.len()) });
     match answer.err().and_then(|error| error.raw_os_error()) {
-        Some(libc::ECONNREFUSED) => {}
-        Some(libc::ENOENT) => return Ok(()),
-        _ => return Err(in_use()),
+        Some(libc::ECONNREFUSED) => Ok(Some(found)),
+        Some(libc::ENOENT) => Ok(None),
+        _ => Err(in_use()),
     }
-    let now = fs::symlink_metadata(path)?;
-    if (now.dev(), now.ino()) != (found.dev(), found.ino()) {
-        return Err(in_use()); // somebody else was here in between
-    }
-    fs::remove_file(path)
 }
 
 fn unix_socket() -> io::Result<OwnedFd> {
@@ -209,6 +229,24 @@ mod tests {
         assert_eq!(&four, b"ping");
         drop(file);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_probe_answers_like_a_listen_and_leaves_everything_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("node.sock");
+        let kind = |path: &Path| probe_unix(path).err().map(|error| error.kind());
+        assert_eq!(kind(&path), None);
+        assert!(!path.exists());
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        assert_eq!(kind(&path), Some(io::ErrorKind::AddrInUse));
+        drop(listener);
+        assert_eq!(kind(&path), None, "left behind");
+        assert!(path.exists());
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "a file").unwrap();
+        assert_eq!(kind(&path), Some(io::ErrorKind::AlreadyExists));
+        assert_eq!(kind(&dir.path().join("no/node.sock")), Some(io::ErrorKind::NotFound));
     }
 
     #[test]
