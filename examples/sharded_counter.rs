@@ -33,10 +33,9 @@ async fn add(request: OwnedRequest<State>) -> Result<String, Reject> {
         *count += 1;
         Some(*count)
     });
-    match counted.await {
-        Ok(Some(count)) => Ok(format!("{count}\n")),
-        Ok(None) => Err(Reject::new(507, "there are too many counters")),
-        Err(error) => Err(Reject::new(503, error.to_string())),
+    match counted.await? {
+        Some(count) => Ok(format!("{count}\n")),
+        None => Err(Reject::new(507, "there are too many counters")),
     }
 }
 
@@ -44,10 +43,7 @@ async fn read(request: OwnedRequest<State>) -> Result<Option<String>, Reject> {
     let name = name_of(&request)?;
     let counters = request.state();
     let count = counters.on(counters.owner(&name), move |counters| counters.borrow().get(&name).copied());
-    match count.await {
-        Ok(count) => Ok(count.map(|count| format!("{count}\n"))),
-        Err(error) => Err(Reject::new(503, error.to_string())),
-    }
+    Ok(count.await?.map(|count| format!("{count}\n")))
 }
 
 async fn shards(request: OwnedRequest<State>) -> String {

@@ -9,6 +9,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use bytes::Bytes;
+use corelane_exec::CallError;
 use corelane_net::body::BodyError;
 use corelane_net::message::{Response, ResponseBody};
 use serde::Serialize;
@@ -303,6 +304,23 @@ impl From<BodyError> for Reject {
             BodyError::TooLarge { .. } => 413,
         };
         Reject::new(status, error.to_string())
+    }
+}
+
+/// 503 where the other shard was not asked or did not answer in time, 500 where it panicked.
+impl From<CallError> for Reject {
+    fn from(error: CallError) -> Reject {
+        let status = match error {
+            CallError::Full(_) | CallError::Late => 503,
+            CallError::Panicked => 500,
+        };
+        Reject::new(status, error.to_string())
+    }
+}
+
+impl IntoResponse for CallError {
+    fn into_response(self) -> Response {
+        Reject::from(self).into_response()
     }
 }
 

@@ -220,7 +220,7 @@ impl<S: 'static> Request<'_, S> {
             core: Rc::clone(self.core),
         };
         if self.core.middleware.is_empty() {
-            let future = handler(owned);
+            let future = named(handler(owned));
             return Answer::Later(Box::pin(async move { future.await.into_response() }));
         }
         let after = After {
@@ -229,7 +229,7 @@ impl<S: 'static> Request<'_, S> {
             peer: self.peer,
             core: Rc::clone(self.core),
         };
-        let future = handler(owned);
+        let future = named(handler(owned));
         Answer::Later(Box::pin(async move {
             let mut response = future.await.into_response();
             after.run(&mut response);
@@ -242,4 +242,14 @@ impl<S> fmt::Debug for Request<'_, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {} ({} fields)", self.method().as_str(), self.path(), self.headers().count())
     }
+}
+
+/// A handler's future that says who it is whenever it is polled, for whoever asks what the shard is at.
+async fn named<Fut: Future>(future: Fut) -> Fut::Output {
+    let mut future = std::pin::pin!(future);
+    std::future::poll_fn(|cx| {
+        corelane_exec::note(std::any::type_name::<Fut>);
+        future.as_mut().poll(cx)
+    })
+    .await
 }
