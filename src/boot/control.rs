@@ -30,6 +30,7 @@ pub(super) struct Ready {
     pub(super) handle: ShardHandle,
     pub(super) granted: Features,
     pub(super) lacking: Vec<Lacking>,
+    pub(super) notes: Vec<String>,
 }
 
 /// What ends with the node, after its shards: the admin listener, files of sockets.
@@ -70,8 +71,8 @@ impl Control {
         };
         while control.shards.len() + control.ended < control.threads.len() {
             match control.from_shards.recv() {
-                Ok(ShardEvent::Ready { handle, info, granted, lacking }) => {
-                    control.shards.push(Ready { info, handle, granted, lacking });
+                Ok(ShardEvent::Ready(ready)) => {
+                    control.shards.push(*ready);
                 }
                 Ok(ShardEvent::Ended(id, result)) => {
                     control.ended += 1;
@@ -127,7 +128,7 @@ impl Control {
                         outcome = Err(self.lost(id, error));
                     }
                 }
-                Some(ShardEvent::Ready { .. }) => {}
+                Some(ShardEvent::Ready(_)) => {}
                 None => break,
             }
             if self.drained + self.ended >= self.threads.len() && !self.ending {
@@ -183,6 +184,11 @@ impl Control {
         self.shards.iter().map(|ready| ready.handle.clone()).collect()
     }
 
+    /// What the shards have to say about how they were set up.
+    pub(super) fn notes(&self) -> Vec<String> {
+        self.shards.iter().flat_map(|ready| ready.notes.iter().cloned()).collect()
+    }
+
     pub(super) fn limits(&self) -> &Limits {
         &self.limits
     }
@@ -223,6 +229,8 @@ pub(super) struct Known {
     pub(super) admin: Option<SocketAddr>,
     pub(super) notes: Vec<String>,
     pub(super) events: Sender<ShardEvent>,
+    /// CPUs without a shard.
+    pub(super) spare: Vec<usize>,
 }
 
 impl Running {
@@ -233,7 +241,7 @@ impl Running {
         signals: bool,
         attached: Vec<Attached>,
     ) -> Result<Running, StartError> {
-        let Known { addrs, admin, notes, events } = known;
+        let Known { addrs, admin, notes, events, spare } = known;
         if signals && let Err(error) = watch_signals(events.clone()) {
             return Err(control.fail(StartError::System { step: "watch for signals", error }));
         }
@@ -243,6 +251,10 @@ impl Running {
         let (give, take) = crossbeam_channel::bounded::<(Control, Vec<Attached>)>(1);
         let thread = std::thread::Builder::new().name("control".to_owned()).spawn(move || {
             let Ok((control, attached)) = take.recv() else { return Ok(()) };
+            // Away from the shards where there is a place; where there is none it runs between them.
+            if let Some(&cpu) = spare.first() {
+                let _ = corelane_sys::cpu::pin_current_thread(cpu);
+            }
             let mut watch = Some(Watch::new(handles, &limits, corelane_sys::clock::mono_ns()));
             let outcome = control.run(&mut watch);
             drop(attached);

@@ -3,7 +3,7 @@
 //! Not here: accepting (`net`), which addresses (`config`).
 
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use corelane_base::Limits;
 use corelane_sys::socket::{self, SocketFile, UnixOptions};
@@ -19,24 +19,36 @@ pub(super) struct Listeners {
     pub(super) of_shards: Vec<Vec<OwnedFd>>,
     /// Paths that are removed when the node ends.
     pub(super) files: Vec<SocketFile>,
+    /// What is not as it was asked for.
+    pub(super) notes: Vec<String>,
 }
 
 impl Listeners {
-    /// Listens everywhere, for `shards` shards.
+    /// Listens everywhere, for `shards` shards; steers connections to `cpus`, those of the shards, where that can
+    /// help.
     ///
     /// # Errors
     /// [`StartError::Listen`] with the first place that cannot be had.
-    pub(super) fn open(places: &[Listen], shards: usize, limits: &Limits) -> Result<Listeners, StartError> {
+    pub(super) fn open(
+        places: &[Listen],
+        shards: usize,
+        limits: &Limits,
+        steer_to: Option<&Vec<usize>>,
+    ) -> Result<Listeners, StartError> {
         let mut all = Listeners {
             addrs: Vec::new(),
             of_shards: (0..shards).map(|_| Vec::new()).collect(),
             files: Vec::new(),
+            notes: Vec::new(),
         };
         for place in places {
             let failed = |error| StartError::Listen { addr: place.clone(), error };
             match place {
                 Listen::Tcp(addr) => {
                     let addr = all.tcp(*addr, limits).map_err(failed)?;
+                    if let Some(cpus) = steer_to {
+                        all.steer(addr, cpus);
+                    }
                     all.addrs.push(Listen::Tcp(addr));
                 }
                 Listen::Unix(path) => {
@@ -63,5 +75,18 @@ impl Listeners {
             of_shard.push(listener.into());
         }
         Ok(addr)
+    }
+    /// Steers the group that was made last. It serves without, too.
+    fn steer(&mut self, addr: SocketAddr, cpus: &[usize]) {
+        let Some(listener) = self.of_shards.first().and_then(|of_shard| of_shard.last()) else { return };
+        let shards = self.of_shards.len();
+        if !socket::can_steer(addr, shards, cpus) {
+            self.notes.push(format!(
+                "connections to {addr} are not steered: that takes several shards, each pinned to a CPU of its \
+                 own, and an address other than loopback"
+            ));
+        } else if let Err(error) = socket::steer_by_cpu(listener.as_fd(), cpus) {
+            self.notes.push(format!("connections to {addr} are not steered: {error}"));
+        }
     }
 }

@@ -20,20 +20,22 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use corelane_base::{Limits, ListenerId, ShardId};
+use corelane_base::{Limits, ShardId};
 use corelane_exec::{BlockingPool, Shard, seats};
 use corelane_http::App;
-use corelane_net::{Http1, Http1Config, TcpAcceptor, TcpStream};
+use corelane_net::{Balance, Http1, Http1Config, TcpAcceptor, TcpStream};
 use corelane_uring::Features;
 use crossbeam_channel::bounded;
+use ipnet::IpNet;
 
-use crate::config::Listen;
+use crate::config::{Accept, Listen, Numa, Secret};
+use crate::observe::NodeFacts;
 use crate::placement::{self, Wish};
 use crate::preflight::{self, Demand, Host, StartError};
 use control::{Attached, Control, Known};
 pub use control::{Running, Stopper, describe_shard};
 use listeners::Listeners;
-use shard::{AppStart, Hook, Plan, ShardEvent, Started, shard_thread};
+use shard::{AppStart, Ground, Hook, Plan, ShardEvent, Started, shard_thread};
 
 /// Which shard a closure runs on.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -52,8 +54,18 @@ pub struct Server {
     listen: Vec<Listen>,
     limits: Limits,
     limits_given: bool,
+    shards: Option<u16>,
     cpus: Option<Vec<usize>>,
+    smt: bool,
     pin: bool,
+    numa: Numa,
+    huge_pages: bool,
+    accept: Accept,
+    steer: bool,
+    peers: bool,
+    proxy_protocol: Vec<IpNet>,
+    trusted_proxies: Vec<IpNet>,
+    admin: Option<(SocketAddr, Secret)>,
     without: Features,
     server_field: Option<&'static str>,
     signals: bool,
@@ -61,15 +73,30 @@ pub struct Server {
 }
 
 impl Server {
-    /// One shard on the first CPU this process may use, listening on `addr` (port 0: any free one), with the
-    /// default [`Limits`].
+    /// A shard on every core this process may use, listening on `addr` (port 0: any free one), with the default
+    /// [`Limits`].
     pub fn new(addr: SocketAddr) -> Server {
+        Server::at(vec![Listen::Tcp(addr)])
+    }
+
+    /// As [`Server::new`], listening at all of these places.
+    pub fn at(listen: Vec<Listen>) -> Server {
         Server {
-            listen: vec![Listen::Tcp(addr)],
+            listen,
             limits: Limits::default(),
             limits_given: false,
+            shards: None,
             cpus: None,
+            smt: false,
             pin: true,
+            numa: Numa::default(),
+            huge_pages: false,
+            accept: Accept::default(),
+            steer: false,
+            peers: false,
+            proxy_protocol: Vec::new(),
+            trusted_proxies: Vec::new(),
+            admin: None,
             without: Features::NONE,
             server_field: Some("corelane"),
             signals: true,
@@ -93,10 +120,87 @@ impl Server {
         self
     }
 
+    /// This many shards, on cores that share a cache as far as there are some. Without, and without
+    /// [`Server::cpus`]: one for each core, as many as the CPU quota and the memory limit of the control group
+    /// allow.
+    #[must_use]
+    pub fn shards(mut self, shards: u16) -> Server {
+        self.shards = Some(shards);
+        self
+    }
+
     /// One shard on each of these CPUs.
     #[must_use]
     pub fn cpus(mut self, cpus: Vec<usize>) -> Server {
         self.cpus = Some(cpus);
+        self
+    }
+
+    /// Whether the hardware threads of one core are as good as cores. Two shards on one core get in each other's
+    /// way more often than they help.
+    #[must_use]
+    pub fn smt(mut self, on: bool) -> Server {
+        self.smt = on;
+        self
+    }
+
+    /// Whether a shard's memory comes from the node of its CPU.
+    #[must_use]
+    pub fn numa(mut self, numa: Numa) -> Server {
+        self.numa = numa;
+        self
+    }
+
+    /// Whether pools and receive buffers ask for huge pages.
+    #[must_use]
+    pub fn huge_pages(mut self, on: bool) -> Server {
+        self.huge_pages = on;
+        self
+    }
+
+    /// Who gets a new HTTP connection: the shard the kernel chose, or the one with the fewest.
+    #[must_use]
+    pub fn accept(mut self, accept: Accept) -> Server {
+        self.accept = accept;
+        self
+    }
+
+    /// Has new connections go to the shard of the CPU that took their packet, where that can help: shards pinned
+    /// one to a CPU, and addresses other than loopback.
+    #[must_use]
+    pub fn steer(mut self, on: bool) -> Server {
+        self.steer = on;
+        self
+    }
+
+    /// Finds out the address of every HTTP client, for [`Request::peer`](crate::Request::peer). One operation a
+    /// connection.
+    #[must_use]
+    pub fn peers(mut self, on: bool) -> Server {
+        self.peers = on;
+        self
+    }
+
+    /// HTTP connections from these networks begin with a PROXY protocol header, and must.
+    #[must_use]
+    pub fn proxy_protocol(mut self, networks: Vec<IpNet>) -> Server {
+        self.proxy_protocol = networks;
+        self
+    }
+
+    /// Proxies whose Forwarded and X-Forwarded-For are believed, for
+    /// [`Request::client`](crate::Request::client). Takes the place of [`App::trusted_proxies`].
+    #[must_use]
+    pub fn trusted_proxies(mut self, networks: Vec<IpNet>) -> Server {
+        self.trusted_proxies = networks;
+        self
+    }
+
+    /// Shows metrics and connections on this address, by a thread of its own. One that is not loopback needs a
+    /// token.
+    #[must_use]
+    pub fn admin(mut self, addr: SocketAddr, token: Secret) -> Server {
+        self.admin = Some((addr, token));
         self
     }
 
@@ -157,16 +261,24 @@ impl Server {
         St: 'static,
         F: Fn(ShardInfo) -> App<St> + Send + Sync + 'static,
     {
-        let config = Http1Config { server: self.server_field, ..Http1Config::default() };
-        self.launch(Arc::new(move |shard: &Rc<Shard>, info, listeners: &[ListenerId]| {
-            let app = app(info);
+        let peers = self.peers || !self.trusted_proxies.is_empty();
+        let (proxy_from, trusted) = (self.proxy_protocol.clone(), self.trusted_proxies.clone());
+        let config = Http1Config { server: self.server_field, peers, proxy_from, ..Http1Config::default() };
+        let balanced = self.accept == Accept::Balanced;
+        self.launch(Arc::new(move |shard: &Rc<Shard>, info, ground: &Ground| {
+            let mut app = app(info);
+            if !trusted.is_empty() {
+                app = app.trusted_proxies(trusted.clone());
+            }
+            let balance = balanced.then(|| Arc::clone(&ground.balance));
+            let config = Http1Config { balance, ..config.clone() };
             let first = app
                 .start_hooks()
                 .into_iter()
                 .map(|hook| -> Hook { Box::pin(async move { hook.await.map_err(|e| e.to_string()) }) })
                 .collect();
-            let http = Http1::start(shard, app, config.clone());
-            let listeners = listeners.to_vec();
+            let http = Http1::start(shard, app, config);
+            let listeners = ground.listeners.clone();
             let (accepting, ending) = (Rc::clone(&http), Rc::clone(&http));
             Started {
                 parts: vec![http],
@@ -190,8 +302,8 @@ impl Server {
         F: Fn(TcpStream) -> Fut + Clone + Send + Sync + 'static,
         Fut: Future<Output = ()> + 'static,
     {
-        self.launch(Arc::new(move |_shard: &Rc<Shard>, _info, listeners: &[ListenerId]| {
-            let listeners = listeners.to_vec();
+        self.launch(Arc::new(move |_shard: &Rc<Shard>, _info, ground: &Ground| {
+            let listeners = ground.listeners.clone();
             let handler = handler.clone();
             Started {
                 parts: Vec::new(),
@@ -208,6 +320,7 @@ impl Server {
 
     fn launch(mut self, app: AppStart) -> Result<Running, StartError> {
         let host = Host::this()?;
+        host.check_kernel()?;
         let mut notes = Vec::new();
         if !self.limits_given {
             let shards = placement::place(&self.wish(), &host, &self.limits)?.shards.len();
@@ -215,24 +328,29 @@ impl Server {
             notes = preflight::fit(&mut self.limits, &|_| true, shards, listens, self.without, &host);
         }
         let placement = self.demand().check(&host)?;
-        let cpus = placement.cpus();
-        notes.extend(placement.notes);
-        let shards = cpus.len();
-        let listeners = Listeners::open(&self.listen, shards, &self.limits)?;
-        let addrs = listeners.addrs.clone();
-        let attached: Vec<Attached> = vec![Box::new(listeners.files)];
+        notes.extend(placement.notes.iter().cloned());
+        let shards = placement.shards.len();
+        let cpus: Vec<usize> = placement.cpus().into_iter().flatten().collect();
+        let listeners = Listeners::open(&self.listen, shards, &self.limits, self.steer.then_some(&cpus))?;
+        notes.extend(listeners.notes);
+        let addrs = listeners.addrs;
+        let named = addrs.iter().map(ToString::to_string).collect();
+        let node = Arc::new(NodeFacts::now(named, self.admin.as_ref().map(|(addr, _)| *addr)));
         let blocking = BlockingPool::new(self.limits.blocking_threads, self.limits.blocking_queue_max)
             .map_err(|error| StartError::System { step: "start the blocking threads", error })?;
         let (events, from_shards) = bounded::<ShardEvent>(shards * 4 + 16);
         let (mut threads, mut failed) = (Vec::new(), None);
-        let seats = seats(shards, &self.limits);
-        for (n, ((cpu, listeners), seat)) in cpus.into_iter().zip(listeners.of_shards).zip(seats).enumerate()
-        {
+        let balance = Balance::new(shards);
+        let places = placement.shards.iter().zip(listeners.of_shards).zip(seats(shards, &self.limits));
+        for (n, ((&place, listeners), seat)) in places.enumerate() {
             let id = ShardId(u16::try_from(n).unwrap_or(u16::MAX));
             let plan = Plan {
-                info: ShardInfo { id, cpu, shards },
+                info: ShardInfo { id, cpu: place.cpu, shards },
+                node: place.node,
+                facts: Arc::clone(&node),
                 server: self.clone(),
                 listeners,
+                balance: Arc::clone(&balance),
                 app: Arc::clone(&app),
                 blocking: Arc::clone(&blocking),
                 seat,
@@ -250,23 +368,25 @@ impl Server {
         }
         drop(app);
         let control = Control::gather(threads, from_shards, self.limits.clone(), failed)?;
-        Running::begin(control, Known { addrs, admin: None, notes, events }, self.signals, attached)
+        notes.extend(control.notes());
+        let attached: Vec<Attached> = vec![Box::new(listeners.files)];
+        let known = Known { addrs, admin: None, notes, events, spare: placement.spare };
+        Running::begin(control, known, self.signals, attached)
     }
 
-    /// Where its shards are to run.
+    /// How many shards this start wants, and where.
     fn wish(&self) -> Wish<'_> {
-        let shards = if self.cpus.is_some() { None } else { Some(1) };
-        Wish { shards, cpus: self.cpus.as_deref(), smt: false, pin: self.pin }
+        Wish { shards: self.shards, cpus: self.cpus.as_deref(), smt: self.smt, pin: self.pin }
     }
 
     /// What this start asks of its host.
     fn demand(&self) -> Demand<'_> {
         Demand {
             listen: &self.listen,
-            admin: None,
+            admin: self.admin.as_ref().map(|(addr, _)| *addr),
             limits: &self.limits,
             wish: self.wish(),
-            huge_pages: false,
+            huge_pages: self.huge_pages,
             without: self.without,
         }
     }

@@ -16,20 +16,30 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use corelane_base::{ListenerId, ShardId};
-use corelane_exec::{BlockingPool, Runtime, Seat, Shard, ShardHandle};
+use corelane_exec::{BlockingPool, Runtime, Seat, Shard};
+use corelane_net::Balance;
 use corelane_net::http1::Draining;
 use corelane_pools::{PoolConfig, Pools};
-use corelane_uring::{Features, Lacking, Ring};
+use corelane_uring::Ring;
 use crossbeam_channel::Sender;
 use std::os::fd::OwnedFd;
 
+use super::control::Ready;
 use super::{Server, ShardInfo};
 use crate::drain::Drains;
+use crate::observe::{self, NodeFacts, ShardFacts};
 use crate::preflight::{self, StartError};
 
-pub(super) type AppStart = Arc<dyn Fn(&Rc<Shard>, ShardInfo, &[ListenerId]) -> Started + Send + Sync>;
+pub(super) type AppStart = Arc<dyn Fn(&Rc<Shard>, ShardInfo, &Ground) -> Started + Send + Sync>;
 pub(super) type Hook = std::pin::Pin<Box<dyn Future<Output = Result<(), String>>>>;
 pub(super) type LastHook = std::pin::Pin<Box<dyn Future<Output = ()>>>;
+
+/// What an application is set up on.
+pub(super) struct Ground {
+    pub(super) listeners: Vec<ListenerId>,
+    /// Of all shards.
+    pub(super) balance: Arc<Balance>,
+}
 
 type Listen = Box<dyn FnOnce(&Rc<Shard>)>;
 
@@ -44,8 +54,12 @@ pub(super) struct Started {
 /// What a shard's thread needs to begin.
 pub(super) struct Plan {
     pub(super) info: ShardInfo,
+    /// The memory node of its CPU, where there is a choice.
+    pub(super) node: Option<usize>,
+    pub(super) facts: Arc<NodeFacts>,
     pub(super) server: Server,
     pub(super) listeners: Vec<OwnedFd>,
+    pub(super) balance: Arc<Balance>,
     pub(super) app: AppStart,
     pub(super) blocking: Arc<BlockingPool>,
     pub(super) seat: Seat,
@@ -55,12 +69,7 @@ pub(super) struct Plan {
 /// What shards, signals and owners tell the control thread.
 pub(super) enum ShardEvent {
     /// Set up; its start hooks are done.
-    Ready {
-        handle: ShardHandle,
-        info: ShardInfo,
-        granted: Features,
-        lacking: Vec<Lacking>,
-    },
+    Ready(Box<Ready>),
     /// Nothing of its own is left; it still answers other shards.
     Drained(ShardId),
     /// Its thread is about to end.
@@ -72,7 +81,7 @@ pub(super) enum ShardEvent {
 impl fmt::Debug for ShardEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            ShardEvent::Ready { .. } => "Ready",
+            ShardEvent::Ready(_) => "Ready",
             ShardEvent::Drained(_) => "Drained",
             ShardEvent::Ended(..) => "Ended",
             ShardEvent::Signal => "Signal",
@@ -104,12 +113,13 @@ pub(super) fn shard_thread(plan: Plan) {
 }
 
 fn shard_main(plan: Plan, serving: &Cell<bool>) -> Result<(), StartError> {
-    let Plan { info, server, listeners, app, blocking, seat, events } = plan;
+    let Plan { info, node, facts, server, listeners, balance, app, blocking, seat, events } = plan;
     if let Some(cpu) = info.cpu {
         corelane_sys::cpu::pin_current_thread(cpu)
             .map_err(|error| StartError::System { step: "pin a shard to its CPU", error })?;
     }
     let limits = &server.limits;
+    let notes = Vec::new();
     let pools = Pools::new(&PoolConfig {
         small_count: limits.pool_small,
         medium_count: limits.pool_medium,
@@ -125,13 +135,24 @@ fn shard_main(plan: Plan, serving: &Cell<bool>) -> Result<(), StartError> {
     let (granted, lacking) = (ring.granted(), ring.lacking().to_vec());
     let ids: Vec<ListenerId> = listeners.into_iter().map(|fd| ring.add_listener(fd)).collect();
     let mut runtime = Runtime::on_mesh(info.id, limits.clone(), pools, ring, Some(blocking), seat);
-    let Started { parts, first, listen, last } = runtime.within(|shard| app(shard, info, &ids));
+    observe::introduce(
+        runtime.shard(),
+        ShardFacts {
+            node: facts,
+            cpu: info.cpu,
+            numa_node: node,
+            ring: granted.to_string(),
+            lacks: lacking.iter().map(ToString::to_string).collect(),
+        },
+    );
+    let ground = Ground { listeners: ids.clone(), balance };
+    let Started { parts, first, listen, last } = runtime.within(|shard| app(shard, info, &ground));
 
     run_first_hooks(&mut runtime, first)?;
     let drains = Rc::new(Drains::new(parts));
     DRAINS.set(Some(Rc::clone(&drains)));
     let handle = runtime.shard().handle();
-    drop(events.send(ShardEvent::Ready { handle, info, granted, lacking }));
+    drop(events.send(ShardEvent::Ready(Box::new(Ready { info, handle, granted, lacking, notes }))));
 
     // Every shard must be ready before one of them serves.
     turn_until(&mut runtime, Stage::Open)?;
@@ -140,6 +161,14 @@ fn shard_main(plan: Plan, serving: &Cell<bool>) -> Result<(), StartError> {
         runtime.within(listen);
     }
     turn_until(&mut runtime, Stage::Draining)?;
+    if server.steer {
+        // A socket that leaves the group moves another to its place: from here on the hash chooses.
+        for &id in &ids {
+            if let Some(listener) = runtime.kernel().listener_fd(id) {
+                let _ = corelane_sys::socket::unsteer(listener); // refused for those never steered
+            }
+        }
+    }
     loop {
         let shard = Rc::clone(runtime.shard());
         for id in runtime.within(|shard| drains.closed_listeners(shard)) {

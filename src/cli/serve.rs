@@ -3,7 +3,8 @@
 //! Not here: flags (`cli`), the log (`logging`), the node's routes (`corelane::node`).
 
 use corelane::boot::describe_shard;
-use corelane::config::{Config, LogFormat, Settings};
+use corelane::config::{Config, Listen, LogFormat, Settings};
+use corelane::placement::{self, Wish};
 use corelane::preflight::{self, Demand, Host};
 use corelane::{RingFeatures, Server, node};
 
@@ -30,28 +31,22 @@ fn fitted(config: &Config) -> Result<Fitted, CannotRun> {
             text.parse().map_err(|error| CannotRun(format!("{WITHOUT_ENV}: {error}")))?
         }
     };
+    // The kernel first: on one that cannot run at all, nothing else is of interest.
+    host.check_kernel()?;
     let mut settings = config.settings().clone();
-    let shards = settings.cpus.as_ref().map_or(1, Vec::len);
+    let shards = placement::place(&wish_of(&settings), &host, &settings.limits)?.shards.len();
     let is_default = |field: &str| config.is_default_limit(field);
-    let notes = preflight::fit(&mut settings.limits, &is_default, shards, without, &host);
+    let listens = settings.listen.len();
+    let notes = preflight::fit(&mut settings.limits, &is_default, shards, listens, without, &host);
     Ok(Fitted { settings, without, host, notes })
 }
 
 /// Starts the node and waits for its end.
 pub(crate) fn run(config: &Config) -> Result<Exit, CannotRun> {
     let Fitted { settings, without, host, notes } = fitted(config)?;
-    // The kernel first: on one that cannot run at all, nothing else is of interest.
-    host.check_kernel()?;
     let log = logging::start(&settings.log, settings.log_format)?;
     let json = settings.log_format == LogFormat::Json;
-    let mut server = Server::new(tcp_of(&settings)?)
-        .limits(settings.limits)
-        .pin(settings.pin)
-        .without(without)
-        .server_field(server_field(settings.server_field));
-    if let Some(cpus) = settings.cpus {
-        server = server.cpus(cpus);
-    }
+    let server = server_of(settings, without);
     let running = match server.start(|_shard| node::app()) {
         Ok(running) => running,
         Err(error) => {
@@ -70,14 +65,20 @@ pub(crate) fn run(config: &Config) -> Result<Exit, CannotRun> {
     for line in running.describe() {
         say(&line);
     }
-    for note in &notes {
+    for note in notes.iter().chain(running.notes()) {
         say(&format!("note: {note}"));
     }
-    if json {
-        tracing::info!("listening on http://{}", running.addr());
+    if let Some(addr) = running.admin() {
+        say(&format!("admin interface on http://{addr}"));
     }
-    // Whoever started it may not read this; the node serves all the same.
-    let _ = print(format_args!("listening on http://{}\n", running.addr()));
+    for place in running.listens() {
+        let place = url_of(place);
+        if json {
+            tracing::info!("listening on {place}");
+        }
+        // Whoever started it may not read this; the node serves all the same.
+        let _ = print(format_args!("listening on {place}\n"));
+    }
     let outcome = running.wait();
     log.end();
     match outcome {
@@ -92,18 +93,21 @@ pub(crate) fn run(config: &Config) -> Result<Exit, CannotRun> {
 /// Says what would run, having tried everything short of listening.
 pub(crate) fn check(config: &Config) -> Result<Exit, CannotRun> {
     let Fitted { settings, without, host, notes } = fitted(config)?;
-    let listen = tcp_of(&settings)?;
     let demand = Demand {
-        listen,
+        listen: &settings.listen,
+        admin: settings.admin,
         limits: &settings.limits,
-        cpus: settings.cpus.as_deref(),
-        pin: settings.pin,
+        wish: wish_of(&settings),
+        huge_pages: settings.huge_pages,
         without,
     };
-    let cpus = demand.check(&host)?;
+    let placement = demand.check(&host)?;
+    let cpus = placement.cpus();
     let (granted, lacking) = demand.try_rings(cpus.len())?;
     let mut text = format!("Linux {}.{}\n", host.release.0, host.release.1);
-    text.push_str(&format!("would listen on http://{listen}\n"));
+    for listen in &settings.listen {
+        text.push_str(&format!("would listen on {}\n", url_of(listen)));
+    }
     for (id, cpu) in (0..).zip(cpus) {
         text.push_str(&describe_shard(id, cpu, granted, &lacking));
         text.push('\n');
@@ -115,15 +119,49 @@ pub(crate) fn check(config: &Config) -> Result<Exit, CannotRun> {
         host.nofile,
         host.memlock.map_or("unlimited".to_owned(), |bytes| format!("{bytes} bytes")),
     ));
-    for note in notes {
+    for note in notes.into_iter().chain(placement.notes) {
         text.push_str(&format!("note: {note}\n"));
     }
     Ok(print(format_args!("{text}ok: it would start\n")))
 }
 
-fn tcp_of(settings: &Settings) -> Result<std::net::SocketAddr, CannotRun> {
-    let addr = settings.first_tcp();
-    addr.ok_or_else(|| CannotRun("--listen has no ADDR:PORT; name one".to_owned()))
+/// A node of these settings, before it starts.
+fn server_of(settings: Settings, without: RingFeatures) -> Server {
+    let mut server = Server::at(settings.listen)
+        .limits(settings.limits)
+        .smt(settings.smt)
+        .pin(settings.pin)
+        .numa(settings.numa)
+        .huge_pages(settings.huge_pages)
+        .accept(settings.accept)
+        .steer(settings.steer)
+        .proxy_protocol(settings.proxy_protocol)
+        .trusted_proxies(settings.trusted_proxies)
+        .without(without)
+        .server_field(server_field(settings.server_field));
+    if let Some(shards) = settings.shards {
+        server = server.shards(shards);
+    }
+    if let Some(cpus) = settings.cpus {
+        server = server.cpus(cpus);
+    }
+    if let Some(addr) = settings.admin {
+        server = server.admin(addr, settings.admin_token);
+    }
+    server
+}
+
+/// Where its shards are to run.
+fn wish_of(settings: &Settings) -> Wish<'_> {
+    Wish { shards: settings.shards, cpus: settings.cpus.as_deref(), smt: settings.smt, pin: settings.pin }
+}
+
+/// What a client is given to connect to.
+fn url_of(place: &Listen) -> String {
+    match place {
+        Listen::Tcp(addr) => format!("http://{addr}"),
+        Listen::Unix(_) => place.to_string(),
+    }
 }
 
 /// For the life of the process, which is that of the node.

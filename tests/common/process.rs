@@ -25,6 +25,8 @@ impl Process {
         for (name, _) in std::env::vars_os().filter(|(n, _)| n.to_string_lossy().starts_with("CORELANE_")) {
             command.env_remove(name);
         }
+        // Many run side by side, and the default port is one.
+        command.env("CORELANE_ADMIN", "off");
         command.args(flags);
         command.args(["--listen", "127.0.0.1:0", "--no-pin"]);
         Process::start(&mut command)

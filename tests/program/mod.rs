@@ -46,6 +46,8 @@ fn plain(command: &mut Command) {
             command.env_remove(name);
         }
     }
+    // Many run side by side, and the default port is one.
+    command.env("CORELANE_ADMIN", "off");
     command.stdin(Stdio::null());
 }
 
