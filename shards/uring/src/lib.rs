@@ -31,6 +31,9 @@
 //! - A shutdown, an fsync, and an open or read that must wait for the disk are done by kernel threads (at most four
 //!   for each CPU); a shutdown takes about 10 us (Linux 6.18). It must have completed before the close is
 //!   pushed. Where nothing unread waits, a close alone ends the stream as well, and costs a third.
+//! - A socket given by another ring ([`Op::Hand`](corelane_base::Op::Hand)), or a ring taken apart, may interrupt any
+//!   other system call of its thread with `EINTR`. Should the kernel have no memory to tell of such a socket, the
+//!   giver is told `EOVERFLOW`, and the socket stays open until the ring it went to ends.
 //! - Without [`Features::DIRECT`], sockets and files that were not closed stay open when the ring is dropped.
 //!
 //! Not here: who gets a completion (`exec`), what a connection is (`net`), what to do about a

@@ -11,7 +11,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use common::{ACCEPT, Bed, CLOSE, OTHER, PATIENCE, RECV, SEND, masks, small, sock, token, without};
+use common::{ACCEPT, Bed, CLOSE, OTHER, PATIENCE, RECV, SEND, masks, read, small, sock, token, without};
 use corelane_base::{AcceptMode, Kernel, Op, Payload, RecvMode, Sock, Token, Unpark, Wait};
 use corelane_uring::{Features, Ring, RingConfig};
 
@@ -111,7 +111,7 @@ fn a_connection_accepted_in_one_ring_is_served_by_another_and_closed_in_the_firs
         assert_eq!(&early, b"early");
         echoes(&mut peer, b"and more");
         peer.shutdown(std::net::Shutdown::Write).unwrap();
-        assert_eq!(peer.read(&mut [0; 8]).unwrap(), 0, "closed by the second ring");
+        assert_eq!(read(&mut peer, &mut [0; 8]), 0, "closed by the second ring");
         ended.recv_timeout(PATIENCE).unwrap();
         thread.join().unwrap();
         assert_eq!(bed.ring.flights(), 0);
@@ -259,7 +259,7 @@ fn a_socket_of_another_ring_may_be_used_at_once_where_there_are_no_tables() {
     second.push(Op::CancelSock { sock: end, token: Token::NONE });
     assert_eq!(second.of(token(RECV, 0)).result, -libc::ECANCELED);
     close(&mut second, end, 0);
-    assert_eq!(peer.read(&mut [0; 8]).unwrap(), 0);
+    assert_eq!(read(&mut peer, &mut [0; 8]), 0);
 }
 
 #[test]
@@ -290,7 +290,7 @@ fn a_ring_that_ends_with_sockets_on_the_way_to_it_closes_them() {
     }
     thread.join().unwrap();
     for (_, peer) in &mut ends {
-        assert_eq!(peer.read(&mut [0; 8]).unwrap(), 0);
+        assert_eq!(read(peer, &mut [0; 8]), 0);
     }
 }
 

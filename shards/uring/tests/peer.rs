@@ -83,6 +83,19 @@ fn the_peer_of_an_accepted_socket_is_told_whatever_family_came_before() {
 }
 
 #[test]
+fn a_question_is_asked_twice_only_where_the_family_changed() {
+    let mut bed = Bed::new(&without(Features::NONE));
+    let ends = ["127.0.0.1:0", "127.0.0.1:0", "[::1]:0", "[::1]:0", "127.0.0.1:0", "127.0.0.1:0"]
+        .map(|at| Tcp::connect(&mut bed, at));
+    let asked = ends.map(|tcp| {
+        let before = bed.ring.stats().submitted;
+        assert_eq!(peer_of(&mut bed, tcp.end), tcp.addr());
+        bed.ring.stats().submitted - before
+    });
+    assert_eq!(asked, [1, 1, 2, 1, 2, 1]);
+}
+
+#[test]
 fn a_unix_socket_has_no_address_to_tell() {
     for mask in able() {
         let mut bed = Bed::new(&without(mask));

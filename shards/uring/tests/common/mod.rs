@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, dead_code, unreachable_pub, clippy::disallowed_methods)]
 
 use std::collections::VecDeque;
+use std::io::Read;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
@@ -168,6 +169,18 @@ impl Bed {
         assert!(!accepted.more);
         assert!(self.ring.remove_listener(listener));
         (sock(accepted.result), peer)
+    }
+}
+
+/// What the peer reads next. The kernel takes a ring apart on the thread that made it, and gives it sockets
+/// there, either of which may interrupt a call.
+#[track_caller]
+pub fn read(peer: &mut TcpStream, into: &mut [u8]) -> usize {
+    loop {
+        match peer.read(into) {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            read => return read.unwrap(),
+        }
     }
 }
 
