@@ -15,6 +15,8 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use corelane::config::Listen;
+use corelane::placement::Wish;
 use corelane::preflight::{self, Demand, Host};
 use corelane::{Limits, RingFeatures, StartError};
 use corelane_sys::limits::Rlimit;
@@ -33,7 +35,8 @@ fn host(root: &Path) -> Host {
 }
 
 fn demand(limits: &Limits) -> Demand<'_> {
-    Demand { listen: ANY.parse().unwrap(), limits, cpus: None, pin: true, without: RingFeatures::NONE }
+    let (wish, without) = (Wish::default(), RingFeatures::NONE);
+    Demand { listen: &[], admin: None, limits, wish, huge_pages: false, without }
 }
 
 fn says(outcome: Result<(), StartError>) -> String {
@@ -206,6 +209,64 @@ fn a_port_that_is_taken_is_refused_also_by_a_node_of_ours() {
 }
 
 #[test]
+fn every_place_to_listen_at_is_looked_at_before_the_start() {
+    let root = tempfile::tempdir().unwrap();
+    let (host, limits) = (host(root.path()), Limits::default());
+    let taken = TcpListener::bind(ANY).unwrap().local_addr().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("node.sock");
+    let check =
+        |listen: &[Listen], admin| says(Demand { listen, admin, ..demand(&limits) }.check(&host).map(drop));
+    let free = Listen::Tcp(ANY.parse().unwrap());
+    let places = [free.clone(), Listen::Unix(path.clone()), free];
+    assert_eq!(check(&places, Some(taken)), "nothing");
+    assert!(!path.exists(), "looking leaves nothing behind");
+
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let refused = check(&places, None);
+    let start = format!("cannot listen on unix:{}: ", path.display());
+    assert!(refused.starts_with(&start) && refused.contains("`ss -lxp"), "{refused}");
+    drop(listener);
+    assert_eq!(check(&places, None), "nothing", "left behind by one that died");
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(&path, "").unwrap();
+    assert!(check(&places, None).contains("is not a socket"));
+
+    let taken = TcpListener::bind(ANY).unwrap();
+    let addr = taken.local_addr().unwrap();
+    assert_eq!(
+        check(&[], Some(addr)),
+        format!(
+            "the admin interface cannot listen on {addr}: another process does, maybe another node; choose another \
+             port with --admin 127.0.0.1:PORT, or do without one with --admin off"
+        )
+    );
+    let elsewhere = "203.0.113.7:9901".parse().unwrap();
+    assert!(check(&[], Some(elsewhere)).contains("choose another address with --admin"));
+}
+
+#[test]
+fn many_shards_need_descriptors_of_their_own() {
+    let root = tempfile::tempdir().unwrap();
+    let mut host = host(root.path());
+    let limits = Limits { connections_max: 100, descriptors_headroom: 64, ..Limits::default() };
+    let listen = [Listen::Tcp(ANY.parse().unwrap())];
+    let mut least = |shards: u16| {
+        let wish = Wish { shards: Some(shards), pin: false, ..Wish::default() };
+        (1..10_000_u64)
+            .find(|&nofile| {
+                host.nofile = nofile;
+                Demand { listen: &listen, wish, ..demand(&limits) }.check(&host).is_ok()
+            })
+            .unwrap()
+    };
+    let [one, ten, eleven, thousand] = [1, 10, 11, 1000].map(&mut least);
+    assert_eq!((one, ten), (228, 228), "a table, and a few");
+    assert_eq!(eleven, 229);
+    assert_eq!(thousand, 228 + 3 * 1000 - 32, "ring, event and listener of each");
+}
+
+#[test]
 fn an_address_of_another_host_and_a_port_for_root_are_refused_with_a_cure() {
     let ended = run_with(&["--listen", "203.0.113.7:8080"]);
     assert!(ended.refusal().contains("see this host's addresses with `ip -br address`"), "{ended:?}");
@@ -224,7 +285,10 @@ fn a_cpu_that_is_not_there_is_told_from_one_that_is_not_allowed() {
     let ended = run_with(&["--listen", ANY, "--cpus", "999"]);
     assert!(ended.refusal().starts_with("this host has no CPU 999; choose from "), "{ended:?}");
     let ended = run_with(&["--listen", ANY, "--cpus", "9999"]);
-    assert!(ended.refusal().starts_with("--cpus 9999: write at most 1024 CPU numbers below 8192"), "{ended:?}");
+    assert!(
+        ended.refusal().starts_with("--cpus 9999: write at most 1024 CPU numbers below 8192"),
+        "{ended:?}"
+    );
 
     let cpus = corelane_sys::cpu::allowed_cpus().unwrap();
     if let [first, .., last] = cpus[..]
@@ -240,11 +304,12 @@ fn a_cpu_that_is_not_there_is_told_from_one_that_is_not_allowed() {
     let root = tempfile::tempdir().unwrap();
     let host = host(root.path());
     let limits = Limits::default();
-    let one = Demand { cpus: Some(&[7, 9]), pin: false, ..demand(&limits) };
-    assert_eq!(one.check(&host).unwrap(), [None, None]);
-    let pinned = Demand { pin: true, ..one };
+    let named = Wish { cpus: Some(&[7, 9]), ..Wish::default() };
+    let loose = Demand { wish: Wish { pin: false, ..named }, ..demand(&limits) };
+    assert_eq!(loose.check(&host).unwrap().cpus(), [None, None]);
+    let pinned = Demand { wish: named, ..demand(&limits) };
     assert!(matches!(pinned.check(&host), Err(StartError::Cpu { cpu: 7, .. })));
-    assert_eq!(demand(&limits).check(&host).unwrap(), [Some(0)]);
+    assert_eq!(demand(&limits).check(&host).unwrap().cpus(), [Some(0), Some(1)]);
 }
 
 #[test]
@@ -282,7 +347,7 @@ fn descriptors_are_fitted_to_the_very_last_one() {
     let mut host = host(root.path());
     let fitted = |host: &Host, set: &[&str], limits: &Limits, shards: usize, without: RingFeatures| {
         let mut limits = limits.clone();
-        let notes = preflight::fit(&mut limits, &|name| !set.contains(&name), shards, without, host);
+        let notes = preflight::fit(&mut limits, &|name| !set.contains(&name), shards, 1, without, host);
         (limits.connections_max, limits.descriptors_headroom, notes.len())
     };
     let defaults = Limits::default();
@@ -319,7 +384,7 @@ fn rings_are_fitted_to_locked_memory_only_where_it_is_charged() {
     let mut host = host(root.path());
     let fitted = |host: &Host, set: &[&str], shards: usize| {
         let mut limits = Limits::default();
-        preflight::fit(&mut limits, &|name| !set.contains(&name), shards, RingFeatures::NONE, host);
+        preflight::fit(&mut limits, &|name| !set.contains(&name), shards, 1, RingFeatures::NONE, host);
         limits.check().unwrap();
         (
             limits.submission_entries,
@@ -394,7 +459,7 @@ fn the_bytes_of_a_ring_are_what_the_kernel_charges_for_it() {
     let bytes = preflight::ring_bytes(&Limits::default());
     // One that was set keeps them all from being lowered. Two pages: a kernel may do without the index array.
     let check = |limit: u64| {
-        let arguments = ["--check", "--listen", ANY, "--limit", "recv_buffers=1024"];
+        let arguments = ["--check", "--listen", ANY, "--shards", "1", "--limit", "recv_buffers=1024"];
         run(&mut unprivileged(&binary, &[&format!("--memlock={limit}")], &arguments)).code
     };
     assert_eq!(check(bytes), Some(0));
