@@ -114,6 +114,11 @@ impl Balance {
         Arc::new(Balance { seats: (0..shards).map(seat).collect(), waiting: AtomicU32::new(0) })
     }
 
+    /// How many shards there are.
+    pub fn shards(&self) -> usize {
+        self.seats.len()
+    }
+
     /// Connections that are `shard`'s, those on their way to it included.
     pub fn assigned(&self, shard: usize) -> u32 {
         self.seats[shard].assigned.load(SeqCst)
@@ -284,6 +289,18 @@ impl Balance {
         letter.port.store(u64::from(peer.port()) | u64::from(scope) << 16, Relaxed);
         letter.full.store(true, Release);
         u32::try_from(at).ok()
+    }
+
+    /// What an arrival says about its letter: 0, or which shard wrote which.
+    pub(crate) fn mail(&self, from: usize, letter: Option<u32>) -> u32 {
+        let number = letter.map_or(0, |at| 1 + from * LETTERS + at as usize);
+        u32::try_from(number).unwrap_or(0) // 65,536 shards of 64 letters are far below 2^32
+    }
+
+    /// The address in the letter of an arrival, where it has one.
+    pub(crate) fn open_mail(&self, mail: u32) -> Option<SocketAddr> {
+        let number = (mail as usize).checked_sub(1)?;
+        self.read(number / LETTERS, u32::try_from(number % LETTERS).ok()?)
     }
 
     /// The address in letter `at` of `from`, which is free again afterwards. The giver reads a letter itself

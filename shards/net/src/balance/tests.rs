@@ -144,6 +144,10 @@ fn an_address_travels_in_a_letter_and_the_letter_is_used_again() {
     assert_eq!(balance.write(0, peer), None, "all are out");
     assert_eq!(balance.read(0, 40), Some(peer));
     assert_eq!(balance.write(0, peer), Some(40));
+    assert_eq!(balance.mail(1, None), 0);
+    assert_eq!(balance.open_mail(0), None);
+    let at = balance.write(1, peer);
+    assert_eq!(balance.open_mail(balance.mail(1, at)), Some(peer));
     assert_eq!(balance.read(9, 0), None);
     assert_eq!(balance.read(0, 64), None);
 }

@@ -4,8 +4,8 @@
 //! 1. While the table holds `connections_max` or more, and nobody takes what is over, no accept is under way but
 //!    ones being cancelled.
 //! 2. Lack of descriptors is waited out for [`RETRY`], never spun on.
-//! 3. Near the limit connections are accepted one by one: a multishot accept takes the whole queue at once, and
-//!    what finds no descriptor is lost.
+//! 3. With less room than `backlog` connections are accepted one by one: a multishot accept takes the whole queue
+//!    at once, and what finds no descriptor is lost.
 //!
 //! Not here: where a connection goes then (`hand`, `admit`), the end of listeners (`drain`).
 
@@ -20,7 +20,7 @@ use crate::errno;
 use crate::service::Service;
 
 /// Single accepts under way at most.
-const SINGLES: u16 = 8;
+const SINGLES: u32 = 8;
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum State {
@@ -61,7 +61,7 @@ impl<S: Service> Http1<S> {
             state: State::On,
             under_way: 0,
             multi: false,
-            careful: !self.is_roomy(),
+            careful: !self.is_roomy(shard),
             resting: false,
             patience: Patience::default(),
             handed_back: false,
@@ -74,14 +74,28 @@ impl<S: Service> Http1<S> {
         Token::new(self.owner.get(), tag::ACCEPT, single, u32::try_from(at).unwrap_or(u32::MAX))
     }
 
-    /// Connections this shard may still take.
+    /// Connections this shard may still take, those that may come back from a hand-over among them.
     fn room(&self) -> usize {
-        self.conns_max.saturating_sub(self.load())
+        self.conns_max.saturating_sub(self.load() + self.handing.borrow().len())
     }
 
-    /// Enough room for what a multishot accept may bring beyond what is wanted.
-    fn is_roomy(&self) -> bool {
-        self.room() > self.conns_max / 8 && self.room() >= usize::from(SINGLES)
+    /// Enough room for what a multishot accept may bring at once: all that waits.
+    fn is_roomy(&self, shard: &Shard) -> bool {
+        self.room() >= shard.limits().backlog as usize
+    }
+
+    /// Single accepts to have under way: no more than there is room for. A full shard accepts for others, and
+    /// keeps at most [`SINGLES`] beyond its limit that they did not take after all.
+    fn singles(&self) -> u32 {
+        let room = match self.room() {
+            0 => {
+                let over = (self.load() + self.handing.borrow().len()).saturating_sub(self.conns_max);
+                (SINGLES as usize).saturating_sub(over)
+            }
+            room => room,
+        };
+        self.held_back.set(self.held_back.get() | (room == 0));
+        u32::try_from(room).unwrap_or(u32::MAX).min(SINGLES)
     }
 
     pub(super) fn arm_accept(&self, shard: &Shard, listener: &mut Listener, at: usize) {
@@ -90,19 +104,15 @@ impl<S: Service> Http1<S> {
         }
         match listener.state {
             State::On => {
-                listener.careful &= !self.is_roomy();
+                listener.careful &= !self.is_roomy(shard);
                 let singles = listener.careful || self.needs_single_accepts(shard);
+                // A multishot accept is the only one: it waits for single ones to end, and has the first bit then.
                 let (count, mode) = match singles {
-                    true => {
-                        let room = u16::try_from(self.room()).unwrap_or(u16::MAX);
-                        (room.clamp(1, SINGLES), AcceptMode::OneWithPeer)
-                    }
+                    true => (self.singles(), AcceptMode::OneWithPeer),
                     false => (1, AcceptMode::Multi),
                 };
-                for n in 0..count {
-                    if listener.under_way & (1 << n) != 0 {
-                        continue;
-                    }
+                while listener.under_way.count_ones() < count {
+                    let n = u16::try_from(listener.under_way.trailing_ones()).unwrap_or(0);
                     listener.under_way |= 1 << n;
                     listener.multi |= mode == AcceptMode::Multi;
                     let token = self.accept_token(at, n);
@@ -120,7 +130,7 @@ impl<S: Service> Http1<S> {
 
     pub(super) fn cancel_accepts(&self, shard: &Shard, listener: &mut Listener, at: usize) {
         listener.multi = false;
-        for n in (0..SINGLES).filter(|n| listener.under_way & (1 << n) != 0) {
+        for n in (0..16).filter(|n| listener.under_way & (1 << n) != 0) {
             shard.push(Op::Cancel { target: self.accept_token(at, n), token: Token::NONE });
         }
     }
@@ -151,7 +161,7 @@ impl<S: Service> Http1<S> {
             self.accept_failed(shard, listener, at, -event.result);
         }
         match listener.state {
-            State::On if self.load() >= self.conns_max => self.at_limit(shard, listener, at),
+            State::On if self.room() == 0 => self.at_limit(shard, listener, at),
             State::Emptying if event.result == -errno::EAGAIN && listener.under_way == 0 => {
                 listener.state = State::Done;
                 shard.turn_again(); // the listener is to be closed at once
@@ -200,9 +210,18 @@ impl<S: Service> Http1<S> {
         self.arm_accept(shard, listener, at);
     }
 
+    /// A hand-over or a connection of a full shard has ended: it may accept one more for others.
+    pub(super) fn go_on_for_others(&self, shard: &Shard) {
+        if self.held_back.take() {
+            for (at, listener) in self.listeners.borrow_mut().iter_mut().enumerate() {
+                self.arm_accept(shard, listener, at);
+            }
+        }
+    }
+
     /// Full, and those who seemed to have room do not take what they are given: everything rests for a while.
     pub(super) fn rest_if_full(&self, shard: &Shard) {
-        if self.load() < self.conns_max || self.drain.get() != Drain::No {
+        if self.room() > 0 || self.drain.get() != Drain::No {
             return;
         }
         for (at, listener) in self.listeners.borrow_mut().iter_mut().enumerate() {
@@ -215,6 +234,7 @@ impl<S: Service> Http1<S> {
 
     /// A place is free, here or where this shard may give to: paused listeners may go on.
     pub(super) fn resume_accept(&self, shard: &Shard) {
+        self.go_on_for_others(shard);
         if !self.paused.get() || !self.may_resume(shard) {
             return;
         }

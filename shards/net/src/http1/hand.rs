@@ -118,9 +118,8 @@ impl<S: Service> Http1<S> {
             None => None,
         };
         let Ok(key) = handing.insert(Handing { sock, to, peer, letter }) else { return false };
-        let from = u16::try_from(self.here).unwrap_or(u16::MAX);
         let own = door.arrival;
-        let arrival = Token::new(own.owner(), own.tag(), from, letter.map_or(0, |at| at + 1));
+        let arrival = Token::new(own.owner(), own.tag(), 0, balance.mail(self.here, letter));
         // The low half of the generation is enough: a slot is freed after its last completion.
         #[allow(clippy::cast_possible_truncation)]
         let token = Token::new(self.owner.get(), tag::HAND, key.generation as u16, key.index);
@@ -149,6 +148,7 @@ impl<S: Service> Http1<S> {
             self.admit(shard, sock, peer);
             self.rest_if_full(shard);
         }
+        self.go_on_for_others(shard);
         self.check_drained(shard);
     }
 
@@ -158,8 +158,7 @@ impl<S: Service> Http1<S> {
             debug_assert!(false, "an arrival without a socket: {event:?}");
             return;
         };
-        let from = usize::from(event.token.generation());
-        let peer = event.token.index().checked_sub(1).and_then(|at| balance.read(from, at));
+        let peer = balance.open_mail(event.token.index());
         bump(&self.stats.arrived);
         self.admit(shard, Sock(number), peer);
         self.check_drained(shard);

@@ -262,6 +262,8 @@ pub struct Http1<S: Service> {
     listeners: RefCell<Vec<accept::Listener>>,
     /// A listener is paused: there may be room by now.
     paused: Cell<bool>,
+    /// A listener has fewer accepts under way than it could: this shard is full, and others were to take them.
+    held_back: Cell<bool>,
     handing: RefCell<Slots<hand::Handing>>,
     /// This shard's seat in the balance.
     here: usize,
@@ -317,6 +319,7 @@ impl<S: Service> Http1<S> {
             conns_max: limits.connections_max as usize,
             listeners: RefCell::new(Vec::new()),
             paused: Cell::new(false),
+            held_back: Cell::new(false),
             handing: RefCell::new(Slots::new("hand-overs under way", hand::HANDING_MAX)),
             here: usize::from(shard.id().0),
             held: Rc::new(Held::default()),
