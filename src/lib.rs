@@ -304,10 +304,12 @@
 
 #![forbid(unsafe_code)]
 
+pub mod admin;
 pub mod boot;
 pub mod config;
 pub mod drain;
 pub mod node;
+pub mod observe;
 pub mod placement;
 pub mod preflight;
 #[cfg(feature = "testing")]
@@ -316,16 +318,16 @@ mod watch;
 
 #[doc(inline)]
 pub use boot::{Running, Server, ShardInfo, Stopper};
-pub use config::Listen;
+pub use config::{Accept, Listen, Numa, Secret};
 pub use corelane_base::{Full, LimitError, Limits, ShardId};
 pub use corelane_exec::{
     BlockingError, Call, CallError, Elapsed, Mesh, Message, Shard, ShardHandle, Sharded, Sleep, Task,
     TaskError, blocking, fs, mesh, sleep, spawn, timeout,
 };
 pub use corelane_http::{
-    Answer, App, Cors, Fields, HookError, Html, IntoResponse, Json, Log, Method, Middleware, OwnedRequest,
-    Redirect, Reject, Request, Response, ResponseBody, RouteError, SetHeader, Status, Version,
-    WebSocketAccept, websocket_accept,
+    Answer, App, Client, Cors, Fields, HookError, How as ClientFrom, Html, IntoResponse, IpNet, Json, Log,
+    Method, Middleware, OwnedRequest, Proto, Redirect, Reject, Request, Response, ResponseBody, RouteError,
+    SetHeader, Status, Version, WebSocketAccept, websocket_accept,
 };
 pub use corelane_net::{Body, BodyError, BodySender, BodyStream, Disconnected, TcpStream, body_channel};
 pub use corelane_uring::Features as RingFeatures;

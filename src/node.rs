@@ -21,13 +21,14 @@ async fn echo(mut request: OwnedRequest<()>) -> Response {
     }
 }
 
-/// `GET /health`, `GET /plaintext`, `GET /json`, `POST /echo`.
+/// `GET /health`, `GET /plaintext`, `GET /json`, `POST /echo`, `GET /api/info`, `GET /api/performance`.
 pub fn app() -> App<()> {
-    App::new(())
+    let app = App::new(())
         .get("/health", |_| Response::text("ok\n"))
         .get("/plaintext", |_| PLAINTEXT)
         .get("/json", |_| Json(Message { message: "Hello, World!" }))
-        .post_async("/echo", echo)
+        .post_async("/echo", echo);
+    crate::observe::routes(app)
 }
 
 /// Made once: a constant response costs nothing to build.

@@ -346,6 +346,9 @@ pub(super) trait Observed {
     /// Adds its numbers to `sum`.
     fn add_numbers(&self, shard: &Shard, sum: &mut Http1Numbers);
 
+    /// Connections open. None are known within a call of the service, which has the table.
+    fn open(&self) -> usize;
+
     /// As [`Http1::list`].
     fn connections(&self, shard: &Shard, max: usize) -> Vec<ConnInfo>;
 }
@@ -362,8 +365,7 @@ impl<S: Service> Observed for Http1<S> {
         }
         add(&mut sum.latency, &latency.past);
         sum.latency_sum_ns += latency.sum_ns;
-        // Unknown, and left out, within a call of the service, which has the table.
-        sum.connections += self.conns.try_borrow().map_or(0, |conns| conns.len() as u64);
+        sum.connections += self.open() as u64;
         sum.inbox_bytes += self.inbox_bytes();
         for (of_sum, (name, value)) in sum.counters.iter_mut().zip(self.stats.list()) {
             debug_assert_eq!(of_sum.0, name);
@@ -380,6 +382,10 @@ impl<S: Service> Observed for Http1<S> {
             bytes_out: sum.window.bytes_out + window.bytes_out,
             busy_ns: sum.window.busy_ns.max(window.busy_ns),
         };
+    }
+
+    fn open(&self) -> usize {
+        self.conns.try_borrow().map_or(0, |conns| conns.len())
     }
 
     fn connections(&self, shard: &Shard, max: usize) -> Vec<ConnInfo> {
@@ -406,13 +412,14 @@ pub fn numbers(shard: &Shard) -> Http1Numbers {
     sum
 }
 
-/// At most `max` of the HTTP/1.1 connections of a shard.
-pub fn connections(shard: &Shard, max: usize) -> Vec<ConnInfo> {
-    let mut found = Vec::new();
+/// How many HTTP/1.1 connections a shard has open, and at most `max` of them.
+pub fn connections(shard: &Shard, max: usize) -> (usize, Vec<ConnInfo>) {
+    let (mut open, mut found) = (0, Vec::new());
     for table in shard.local(Tables::default).0.borrow().iter().filter_map(Weak::upgrade) {
+        open += table.open();
         found.extend(table.connections(shard, max - found.len()));
     }
-    found
+    (open, found)
 }
 
 #[cfg(test)]
