@@ -33,6 +33,7 @@ mod tests;
 pub use buf::Buf;
 pub use chain::{CHUNKS_MAX, Chain, Chunk};
 pub use corelane_base::Full;
+pub use corelane_sys::Refusal;
 pub use pool::{PoolConfig, Pools};
 pub use slots::{SEGMENT_SLOTS, SlotKey, Slots};
 pub use stats::{HeapStats, Stats, TierStats};

@@ -7,8 +7,11 @@
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::cell::Cell;
 use std::io;
+use std::mem::discriminant;
 use std::ptr::NonNull;
 use std::rc::Rc;
+
+use corelane_sys::Refusal;
 
 use crate::buf::{Buf, HEAP_TIER, SlotRef};
 use crate::tier::{LARGE_LEN, MEDIUM_LEN, SMALL_LEN, TIER_LENS, Tier, TierConfig};
@@ -35,6 +38,10 @@ pub struct PoolConfig {
     pub large_idle_max: u32,
     /// Bytes of heap buffers lent at once, when the tiers are out or the request exceeds a large slot.
     pub heap_bytes_max: u64,
+    /// The memory node slots come from, as long as it has memory. None: that of the CPU that touches them first.
+    pub node: Option<usize>,
+    /// Asks for huge pages: fewer misses of the address cache, and 2 MiB in use where a slot of 64 KiB is.
+    pub huge_pages: bool,
     /// Makes free slots inaccessible, so that a use after free faults. For tests: two system calls a buffer.
     pub guard: bool,
     /// Fills free slots with a pattern and panics if it changed by the next use. For tests: two passes over
@@ -53,6 +60,8 @@ impl Default for PoolConfig {
             medium_idle_max: 64,
             large_idle_max: 8,
             heap_bytes_max: 64 << 20,
+            node: None,
+            huge_pages: false,
             guard: false,
             poison: false,
         }
@@ -71,6 +80,7 @@ pub(crate) struct Inner {
     pub(crate) tiers: [Tier; 3],
     heap: Heap,
     refused: Cell<u64>,
+    refusals: Vec<Refusal>,
 }
 
 #[derive(Debug)]
@@ -84,17 +94,27 @@ struct Heap {
 
 impl Pools {
     /// Maps the three tiers. Commits the small one, and nothing of the others. Call it on the pinned thread of
-    /// the shard: memory comes from the node of the CPU that first touches it.
+    /// the shard: memory comes from the node of the CPU that first touches it. Node and page size are asked for
+    /// before that; what the kernel refused of it is no error, see [`Pools::refusals`].
     ///
     /// # Errors
     /// `ENOMEM` from `mmap(2)`; `InvalidInput` for a count above 2^30 - 1.
     pub fn new(config: &PoolConfig) -> io::Result<Pools> {
-        let tier = |slot_len, slots: u32, prefault, idle_max| {
+        let mut refusals: Vec<Refusal> = Vec::new();
+        let mut tier = |slot_len, slots: u32, prefault, idle_max| {
             if slots > SlotRef::INDEX_MAX {
                 return Err(io::Error::from(io::ErrorKind::InvalidInput));
             }
-            let (guard, poison) = (config.guard, config.poison);
-            Tier::new(&TierConfig { slot_len, slots, prefault, idle_max, guard, poison })
+            let PoolConfig { node, huge_pages, guard, poison, .. } = *config;
+            let config = TierConfig { slot_len, slots, prefault, idle_max, node, huge_pages, guard, poison };
+            let (tier, refused) = Tier::new(&config)?;
+            // What is refused to one tier is to all.
+            for one in refused {
+                if !refusals.iter().any(|other| discriminant(other) == discriminant(&one)) {
+                    refusals.push(one);
+                }
+            }
+            Ok(tier)
         };
         let tiers = [
             tier(SMALL_LEN, config.small_count, true, u32::MAX)?,
@@ -108,7 +128,12 @@ impl Pools {
             served: Cell::new(0),
             oversized: Cell::new(0),
         };
-        Ok(Pools { inner: Rc::new(Inner { tiers, heap, refused: Cell::new(0) }) })
+        Ok(Pools { inner: Rc::new(Inner { tiers, heap, refused: Cell::new(0), refusals }) })
+    }
+
+    /// What the kernel refused of `node` and `huge_pages`, each once. The pools work without, slower.
+    pub fn refusals(&self) -> &[Refusal] {
+        &self.inner.refusals
     }
 
     /// Lends an empty buffer that holds at least `len` bytes. Its spare bytes are whatever its last user left.
@@ -168,6 +193,13 @@ impl Pools {
     #[cfg(test)]
     pub(crate) fn resident_bytes(&self, tier: usize) -> usize {
         self.inner.tiers[tier].resident_bytes()
+    }
+
+    /// Where one tier is mapped.
+    #[cfg(test)]
+    pub(crate) fn mapping(&self, tier: usize) -> &corelane_sys::Mapping {
+        let Some(mapping) = self.inner.tiers[tier].mapping() else { panic!("tier {tier} has no slots") };
+        mapping
     }
 
     #[cold]

@@ -15,7 +15,7 @@ use std::cell::Cell;
 use std::io;
 use std::ptr::NonNull;
 
-use corelane_sys::{Mapping, page_len};
+use corelane_sys::{MapOptions, Mapping, Refusal, page_len};
 
 /// Bytes of a small slot: a response head, a short JSON body.
 pub const SMALL_LEN: usize = 1 << 10;
@@ -47,6 +47,8 @@ pub(crate) struct TierConfig {
     pub(crate) prefault: bool,
     /// Free slots that keep their memory.
     pub(crate) idle_max: u32,
+    pub(crate) node: Option<usize>,
+    pub(crate) huge_pages: bool,
     pub(crate) guard: bool,
     pub(crate) poison: bool,
 }
@@ -78,20 +80,23 @@ pub(crate) struct Tier {
 }
 
 impl Tier {
-    pub(crate) fn new(config: &TierConfig) -> io::Result<Tier> {
+    /// The tier, and what the kernel refused of its memory's wishes.
+    pub(crate) fn new(config: &TierConfig) -> io::Result<(Tier, Vec<Refusal>)> {
         let slots = config.slots;
         // Protection works on pages, so a guarded slot has its pages for itself.
         let stride = if config.guard { config.slot_len.max(page_len()) } else { config.slot_len };
-        let mapping = match slots as usize * stride {
-            0 => None,
-            len => Some(Mapping::anonymous(len, config.prefault)?),
+        let options =
+            MapOptions { populate: config.prefault, node: config.node, huge_pages: config.huge_pages };
+        let (mapping, refused) = match slots as usize * stride {
+            0 => (None, Vec::new()),
+            len => Mapping::with(len, &options).map(|(mapping, refused)| (Some(mapping), refused))?,
         };
         if let Some(mapping) = &mapping
             && config.guard
         {
             mapping.protect_none(0..mapping.len())?;
         }
-        Ok(Tier {
+        let tier = Tier {
             start: mapping.as_ref().map_or(NonNull::dangling(), Mapping::as_ptr),
             slot_len: config.slot_len,
             stride,
@@ -110,7 +115,8 @@ impl Tier {
             misses: Cell::new(0),
             given_back: Cell::new(0),
             mapping,
-        })
+        };
+        Ok((tier, refused))
     }
 
     /// Lends a slot: its index and first byte.
@@ -175,6 +181,12 @@ impl Tier {
     /// Free slots with memory behind them.
     pub(crate) fn idle(&self) -> u32 {
         self.free_count.get() - self.cold.get()
+    }
+
+    /// Where the tier is mapped, if it has slots.
+    #[cfg(test)]
+    pub(crate) fn mapping(&self) -> Option<&Mapping> {
+        self.mapping.as_ref()
     }
 
     /// Bytes of this tier that are in memory, as the kernel counts them.

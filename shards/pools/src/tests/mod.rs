@@ -18,6 +18,8 @@ fn tiny() -> PoolConfig {
         medium_idle_max: 1,
         large_idle_max: 1,
         heap_bytes_max: 2 << 20,
+        node: None,
+        huge_pages: false,
         guard: false,
         poison: false,
     }
@@ -49,6 +51,47 @@ fn a_request_gets_the_smallest_tier_that_holds_it() {
     assert_eq!(stats.tiers.map(|tier| (tier.hits, tier.misses)), [(3, 0), (2, 0), (2, 0)]);
     assert_eq!((stats.heap.served, stats.heap.oversized, stats.refused), (1, 1, 0));
     assert_eq!(stats.hit_rate(), 7.0 / 8.0);
+}
+
+#[test]
+fn pools_on_a_node_or_of_huge_pages_lend_the_same_slots() {
+    // Node 0 is there wherever the kernel has nodes; where it has none, or a filter forbids it, that is said.
+    for (node, huge_pages) in [(Some(0), false), (None, true), (Some(0), true)] {
+        let pools =
+            Pools::new(&PoolConfig { node, huge_pages, poison: true, ..PoolConfig::default() }).unwrap();
+        let mut held: Vec<Buf> = [SMALL_LEN, MEDIUM_LEN, LARGE_LEN].map(|len| pools.get(len).unwrap()).into();
+        for (buf, byte) in held.iter_mut().zip(1..) {
+            assert_eq!(buf.put(&vec![byte; buf.capacity()]), buf.capacity());
+        }
+        assert!(held.iter().zip(1..).all(|(buf, byte)| buf.iter().all(|&b| b == byte)));
+        held.clear();
+        // Given back, the slots of a huge page read as zero: poison mode panics otherwise.
+        for _ in 0..3 {
+            pools.trim(u32::MAX);
+        }
+        let again = [pools.get(MEDIUM_LEN).unwrap(), pools.get(LARGE_LEN).unwrap()];
+        assert!(again.iter().all(|buf| buf.is_empty()));
+        let wishes = usize::from(node.is_some()) + usize::from(huge_pages);
+        assert!(pools.refusals().len() <= wishes, "{:?}", pools.refusals());
+        if huge_pages {
+            for tier in [1, 2] {
+                assert!(
+                    pools.mapping(tier).as_ptr().addr().get().is_multiple_of(corelane_sys::HUGE_PAGE_LEN)
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_node_that_is_not_there_is_refused_once_and_the_pools_work() {
+    let node = Some(corelane_sys::numa::NODES_MAX);
+    let pools = Pools::new(&PoolConfig { node, ..PoolConfig::default() }).unwrap();
+    let [Refusal::Node { node: named, .. }] = pools.refusals() else { panic!("{:?}", pools.refusals()) };
+    assert_eq!(Some(*named), node);
+    assert!(pools.get(LARGE_LEN).is_ok());
+    assert_eq!(pools.resident_bytes(0), 500 * KIB, "small slots are there from the start");
+    assert!(Pools::new(&tiny()).unwrap().refusals().is_empty());
 }
 
 #[test]
