@@ -10,7 +10,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use corelane_base::BufferId;
-use corelane_sys::{Mapping, page_len};
+use corelane_sys::{MapOptions, Mapping, Refusal, page_len};
 use io_uring::{IoUring, opcode, squeue};
 
 use crate::error::{SetupError, errno_of};
@@ -48,21 +48,29 @@ pub(crate) struct Buffers {
     /// Bytes received in each lent buffer; 0 where the kernel has it.
     lent: Box<[u32]>,
     way: Way,
+    refused: Vec<Refusal>,
 }
 
 impl Buffers {
-    /// Maps `count` buffers of `bytes` each and gives all of them to the kernel: at once with `ring`, with the
-    /// next [`Buffers::give_back`] else.
+    /// Maps `count` buffers of `bytes` each, in memory of this kind, and gives all of them to the kernel: at once
+    /// with `ring`, with the next [`Buffers::give_back`] else.
     ///
     /// # Errors
     /// [`SetupError::Buffers`].
-    pub(crate) fn new(io: &IoUring, count: u16, bytes: u32, ring: bool) -> Result<Buffers, SetupError> {
+    pub(crate) fn new(
+        io: &IoUring,
+        count: u16,
+        bytes: u32,
+        ring: bool,
+        memory: &MapOptions,
+    ) -> Result<Buffers, SetupError> {
         assert!(count.is_power_of_two() && count <= 1 << 15, "recv_buffers {count}");
         assert!((1..=1 << 30).contains(&bytes), "recv_buffer_bytes {bytes}");
         let wrong = |error: std::io::Error| SetupError::Buffers { errno: errno_of(&error) };
         let stagger = if ring && (bytes as usize).is_multiple_of(page_len()) { STAGGER } else { 0 };
         let stride = bytes as usize + stagger;
-        let memory = Mapping::anonymous(stride * usize::from(count), true).map_err(wrong)?;
+        let options = MapOptions { populate: true, ..*memory };
+        let (memory, refused) = Mapping::with(stride * usize::from(count), &options).map_err(wrong)?;
         let mut buffers = Buffers {
             memory,
             stride,
@@ -70,6 +78,7 @@ impl Buffers {
             count,
             lent: vec![0; usize::from(count)].into_boxed_slice(),
             way: Way::Operation { back: Vec::with_capacity(usize::from(count)) },
+            refused,
         };
         if ring {
             let entries = Mapping::anonymous(usize::from(count) * size_of::<Entry>(), true).map_err(wrong)?;
@@ -84,6 +93,11 @@ impl Buffers {
         }
         buffers.publish();
         Ok(buffers)
+    }
+
+    /// What the system refused of the wishes for their memory.
+    pub(crate) fn refusals(&self) -> &[Refusal] {
+        &self.refused
     }
 
     /// Bytes of one buffer.

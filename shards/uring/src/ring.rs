@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use corelane_base::{Completion, Kernel, KernelStats, ListenerId, Wait};
 use corelane_pools::Chain;
-use corelane_sys::{EventFd, RawAddr};
+use corelane_sys::{EventFd, MapOptions, RawAddr, Refusal};
 use io_uring::{IoUring, opcode, squeue, types};
 
 use crate::buffers::Buffers;
@@ -106,6 +106,18 @@ impl Ring {
     /// If `entries` is below 2, if `recv_buffers` is no power of two up to 32768, or `recv_buffer_bytes` is 0 or above 2^30:
     /// `Limits::check` is stricter.
     pub fn new(config: &RingConfig) -> Result<Ring, SetupError> {
+        Ring::with_memory(config, &MapOptions::default())
+    }
+
+    /// As [`Ring::new`], with receive buffers on a memory node or of huge pages. What the system refuses of that
+    /// is no error: see [`Ring::refusals`].
+    ///
+    /// # Errors
+    /// As [`Ring::new`].
+    ///
+    /// # Panics
+    /// As [`Ring::new`].
+    pub fn with_memory(config: &RingConfig, memory: &MapOptions) -> Result<Ring, SetupError> {
         assert!(config.entries >= 2, "a queued accept takes two places");
         let mut wake =
             Wake::new().map_err(|error| SetupError::Other { errno: errno_of(&error), step: "eventfd" })?;
@@ -115,7 +127,8 @@ impl Ring {
         {
             made.lack(Features::MSG_RING, Why::Refused(errno_of(&error)));
         }
-        let buffers = |io: &_, ring| Buffers::new(io, config.recv_buffers, config.recv_buffer_bytes, ring);
+        let (count, bytes) = (config.recv_buffers, config.recv_buffer_bytes);
+        let buffers = |io: &_, ring| Buffers::new(io, count, bytes, ring, memory);
         let buffers = match buffers(&made.io, made.granted.contains(Features::BUFFER_RING)) {
             Err(SetupError::Buffers { errno: errno @ libc::EINVAL })
                 if made.granted.contains(Features::BUFFER_RING) =>
@@ -169,6 +182,11 @@ impl Ring {
     /// What it does without, and why.
     pub fn lacking(&self) -> &[Lacking] {
         &self.lacking
+    }
+
+    /// What the system refused of the wishes for the receive buffers' memory. They work without, slower.
+    pub fn refusals(&self) -> &[Refusal] {
+        self.buffers.refusals()
     }
 
     /// Takes a listening socket.

@@ -8,6 +8,7 @@ use std::thread;
 
 use common::{Bed, small, token};
 use corelane_base::{Kernel, Op, RecvMode};
+use corelane_sys::{MapOptions, Refusal};
 use corelane_uring::{Features, Lacking, Ring, RingConfig, SetupError, Why};
 
 const SETUP: libc::c_long = libc::SYS_io_uring_setup;
@@ -140,6 +141,34 @@ fn buffers_go_back_by_operation_where_a_buffer_ring_is_refused() {
     });
     let error = refused(REGISTER, Some(register_pbuf_ring), libc::ENOMEM, || setup_error(&small()));
     assert_eq!(error, SetupError::Buffers { errno: libc::ENOMEM });
+}
+
+/// A byte goes through receive buffers in memory of this kind.
+fn received_in(memory: &MapOptions) -> Bed {
+    let mut bed = Bed::new(&small());
+    bed.ring = Ring::with_memory(&RingConfig { recv_buffers: 1024, ..small() }, memory).unwrap();
+    let (end, mut peer) = bed.pair();
+    std::io::Write::write_all(&mut peer, b"x").unwrap();
+    bed.recv(end, token(common::RECV, 0), RecvMode::Once);
+    let got = bed.of(token(common::RECV, 0));
+    assert_eq!(bed.bytes(&got), b"x");
+    bed.push(Op::Close { sock: end, token: token(common::CLOSE, 0) });
+    assert_eq!(bed.of(token(common::CLOSE, 0)).result, 0);
+    bed
+}
+
+#[test]
+fn receive_buffers_of_huge_pages_on_a_node_work_and_so_they_do_where_that_is_refused() {
+    let memory = MapOptions { node: Some(0), huge_pages: true, ..MapOptions::default() };
+    let granted = received_in(&memory);
+    // A kernel may have neither nodes nor huge pages.
+    assert!(granted.ring.refusals().len() <= 2, "{:?}", granted.ring.refusals());
+    refused(libc::SYS_mbind, None, libc::EPERM, move || {
+        let without = received_in(&memory);
+        let is_node = |refusal: &Refusal| matches!(refusal, Refusal::Node { node: 0, error } if error.raw_os_error() == Some(libc::EPERM));
+        assert_eq!(without.ring.refusals().iter().filter(|one| is_node(one)).count(), 1);
+    });
+    assert!(received_in(&MapOptions::default()).ring.refusals().is_empty());
 }
 
 #[test]
