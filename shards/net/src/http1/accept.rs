@@ -141,7 +141,8 @@ impl<S: Service> Http1<S> {
             bump(&self.stats.accepted);
             let sock = Sock(number);
             let peer = match event.data {
-                Data::Peer(peer) => plain(peer),
+                // Accepts one by one bring it even where nobody asked.
+                Data::Peer(peer) if self.wants_addresses(shard) => plain(peer),
                 _ => None,
             };
             if !self.give_away(shard, sock, peer) {

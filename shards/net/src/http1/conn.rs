@@ -220,3 +220,15 @@ impl Conn {
             && self.unread_len() == 0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_connection_is_a_slot_of_a_few_cache_lines() {
+        let bytes = size_of::<Conn>();
+        assert!(bytes <= 512, "{bytes} bytes");
+        eprintln!("a connection's slot: {bytes} bytes");
+    }
+}

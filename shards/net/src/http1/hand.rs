@@ -110,7 +110,7 @@ impl<S: Service> Http1<S> {
         if handing.is_full() {
             return false;
         }
-        let letter = match peer.filter(|_| self.wants_addresses(shard)) {
+        let letter = match peer {
             Some(peer) => match balance.write(self.here, peer) {
                 None if !able.peer_name => return false,
                 letter => letter,

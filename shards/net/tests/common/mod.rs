@@ -74,13 +74,16 @@ impl Bench {
     }
 
     pub fn on(config: SimConfig, limits: Limits, call: Call) -> Bench {
+        Bench::configured(config, limits, Http1Config::default(), call)
+    }
+
+    pub fn configured(config: SimConfig, limits: Limits, http: Http1Config, call: Call) -> Bench {
         let (kernel, world) = Sim::new(config);
         let listener = world.add_listener();
         let pools = Pools::new(&PoolConfig { guard: false, poison: true, ..PoolConfig::default() }).unwrap();
         let mut rt = Runtime::new(ShardId(0), limits, pools.clone(), kernel, None);
         let http = rt.within(|shard| {
-            let http =
-                Http1::start(shard, Closure(call), Http1Config { server: None, ..Http1Config::default() });
+            let http = Http1::start(shard, Closure(call), Http1Config { server: None, ..http });
             http.listen(shard, listener);
             http
         });
@@ -89,6 +92,12 @@ impl Bench {
 
     pub fn connect(&mut self) -> Peer {
         let peer = self.world.connect(self.listener);
+        self.settle();
+        peer
+    }
+
+    pub fn connect_from(&mut self, from: &str) -> Peer {
+        let peer = self.world.connect_from(self.listener, from.parse().unwrap());
         self.settle();
         peer
     }
