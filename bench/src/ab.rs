@@ -6,10 +6,10 @@
 //!
 //! Not here: wrk (`wrk`), processes and their CPU time (`process`), the arithmetic (`summary`).
 
-mod machine;
+pub(crate) mod machine;
 mod plan;
-mod process;
-mod summary;
+pub(crate) mod process;
+pub(crate) mod summary;
 mod wrk;
 
 use std::io::{self, Write};

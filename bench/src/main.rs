@@ -2,15 +2,16 @@
 //!
 //! `limit-uring` and `limit-epoll` are hand-written servers that do nothing but the work; they mark
 //! what one core can do and everything else is compared with them. `compare` measures servers against
-//! each other in interleaved rounds. Results go to standard output,
+//! each other in interleaved rounds, `mesh` ways for two cores to talk. Results go to standard output,
 //! talk to standard error. Exit codes: 0 done, 1 ran but a target was missed, 2 could not run.
 //!
-//! Not here: in-process micro benchmarks, and peers that need heavy crates (`bench/peers`).
+//! Not here: micro benchmarks of one part, and peers that need heavy crates (`bench/peers`).
 
 #![allow(clippy::disallowed_methods, reason = "a tool that times others reads the clock")]
 
 mod ab;
 mod limit;
+mod mesh;
 
 use std::convert::Infallible;
 use std::io;
@@ -33,6 +34,8 @@ enum Command {
     LimitEpoll(limit::Options),
     /// Measure the CPU cost of an answer of several servers, in interleaved rounds.
     Compare(ab::Options),
+    /// Measure messages between two cores: Corelane's beside other ways, in interleaved rounds.
+    Mesh(mesh::Options),
 }
 
 fn main() -> ExitCode {
@@ -40,6 +43,7 @@ fn main() -> ExitCode {
         Command::LimitUring(options) => end(limit::uring::serve(&options)),
         Command::LimitEpoll(options) => end(limit::epoll::serve(&options)),
         Command::Compare(options) => ab::compare(&options),
+        Command::Mesh(options) => mesh::run(&options),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,

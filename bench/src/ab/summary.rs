@@ -177,7 +177,7 @@ fn median_or_dash(series: &Series, figure: impl Fn(&Sample) -> Option<f64>) -> S
 }
 
 /// Pads columns to their widest cell: the first to the left, the others to the right.
-fn align<const N: usize>(lines: &[[String; N]]) -> String {
+pub(crate) fn align<const N: usize>(lines: &[[String; N]]) -> String {
     let mut widths = [0; N];
     for line in lines {
         for (width, cell) in widths.iter_mut().zip(line) {
