@@ -34,13 +34,24 @@ pub fn allowed_cpus() -> io::Result<Vec<usize>> {
 /// Keeps the calling thread on `cpu` from now on.
 ///
 /// # Errors
-/// `EINVAL` if there is no such CPU, it is offline, or the cpuset forbids it.
+/// As [`keep_current_thread_on`].
 pub fn pin_current_thread(cpu: usize) -> io::Result<()> {
+    keep_current_thread_on(&[cpu])
+}
+
+/// Keeps the calling thread on `cpus` from now on, and those it starts. CPUs that are offline or that the cpuset
+/// forbids are left out by the kernel.
+///
+/// # Errors
+/// `EINVAL` if none is left, or one is not below [`CPUS_MAX`].
+pub fn keep_current_thread_on(cpus: &[usize]) -> io::Result<()> {
     let mut mask: CpuMask = [0; CPUS_MAX / WORD_BITS];
-    let Some(word) = mask.get_mut(cpu / WORD_BITS) else {
-        return Err(io::Error::from_raw_os_error(libc::EINVAL));
-    };
-    *word = 1 << (cpu % WORD_BITS);
+    for &cpu in cpus {
+        let Some(word) = mask.get_mut(cpu / WORD_BITS) else {
+            return Err(io::Error::from_raw_os_error(libc::EINVAL));
+        };
+        *word |= 1 << (cpu % WORD_BITS);
+    }
     // SAFETY: rule 1: `size_of` the mask, as an array of long words, which is what a cpu_set_t is.
     let answer = unsafe { libc::sched_setaffinity(0, size_of::<CpuMask>(), mask.as_ptr().cast()) };
     if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
@@ -182,6 +193,25 @@ mod tests {
             .join()
             .unwrap();
         }
+    }
+
+    #[test]
+    fn a_thread_kept_on_several_cpus_and_those_it_starts_have_all_of_them() {
+        let allowed = allowed_cpus().unwrap();
+        std::thread::spawn(move || {
+            for cpus in [&allowed[..1], &allowed[..]] {
+                keep_current_thread_on(cpus).unwrap();
+                assert_eq!(std::thread::spawn(|| allowed_cpus().unwrap()).join().unwrap(), cpus);
+            }
+            let none = keep_current_thread_on(&[]).unwrap_err();
+            assert_eq!(none.raw_os_error(), Some(libc::EINVAL));
+            assert_eq!(allowed_cpus().unwrap(), allowed, "as it was");
+            // One that is not there is left out.
+            keep_current_thread_on(&[allowed[0], CPUS_MAX - 1]).unwrap();
+            assert_eq!(allowed_cpus().unwrap(), allowed[..1]);
+        })
+        .join()
+        .unwrap();
     }
 
     #[test]
