@@ -33,7 +33,8 @@ pub enum Answer {
 pub struct Incoming<'r, 'h, 'i> {
     /// Method, target, fields: borrowed from the receive buffer.
     pub head: &'r h1::Request<'h, 'i>,
-    /// Where it comes from, where the listener was asked to know (`Limits::connections_per_peer_max`).
+    /// Where it comes from, where the listener was asked to know ([`Http1Config::peers`](crate::Http1Config)).
+    /// Behind a proxy that sends PROXY headers, whom that speaks for. IPv4 is never within IPv6 here.
     pub peer: Option<SocketAddr>,
     pub(crate) signal: Option<Signal>,
     pub(crate) body: &'r mut Option<crate::body::BodyFeed>,

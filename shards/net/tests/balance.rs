@@ -258,6 +258,34 @@ fn one_unix_socket_feeds_all_shards() {
 }
 
 #[test]
+fn an_upgraded_connection_keeps_its_place_until_it_is_closed_and_no_drain_waits_for_it() {
+    use std::io::{Read, Write};
+    let mut cluster = Cluster::new(2, small(), Features::NONE);
+    let mut clients: Vec<Client> = (0..8).map(|_| cluster.connect(0)).collect();
+    for client in &mut clients {
+        let request = b"GET /upgrade HTTP/1.1\r\nHost: t\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n";
+        client.stream.write_all(request).unwrap();
+        let mut head = [0; 256];
+        let n = client.stream.read(&mut head).unwrap();
+        assert!(head[..n].starts_with(b"HTTP/1.1 101 "));
+    }
+    until("they are no HTTP connections", || cluster.nodes.iter().all(|node| node.connections() == 0));
+    assert_eq!(cluster.loads(), [4, 4]);
+    let more = cluster.connect(0);
+    until("it is shared out as before", || cluster.loads().iter().sum::<u32>() == 9);
+    drop(more);
+    clients.truncate(5);
+    until("places are given back", || cluster.loads().iter().sum::<u32>() == 5);
+    // Whoever ends the shard waits for streams, up to its own deadline; connections do not.
+    let node = cluster.nodes.pop().unwrap();
+    node.drain();
+    node.join();
+    drop(clients);
+    until("nothing is left", || cluster.loads() == [0]);
+    cluster.end();
+}
+
+#[test]
 fn a_drain_in_the_middle_of_hand_overs_loses_no_connection() {
     for without in [Features::NONE, Features::DIRECT] {
         let mut cluster = Cluster::new(4, small(), without);

@@ -86,8 +86,9 @@ impl<S: Service> Http1<S> {
 
     /// Single accepts to have under way: no more than there is room for. A full shard accepts for others, and
     /// keeps at most [`SINGLES`] beyond its limit that they did not take after all.
-    fn singles(&self) -> u32 {
+    fn singles(&self, shard: &Shard) -> u32 {
         let room = match self.room() {
+            0 if !self.can_hand(shard) => 0,
             0 => {
                 let over = (self.load() + self.handing.borrow().len()).saturating_sub(self.conns_max);
                 (SINGLES as usize).saturating_sub(over)
@@ -108,7 +109,7 @@ impl<S: Service> Http1<S> {
                 let singles = listener.careful || self.needs_single_accepts(shard);
                 // A multishot accept is the only one: it waits for single ones to end, and has the first bit then.
                 let (count, mode) = match singles {
-                    true => (self.singles(), AcceptMode::OneWithPeer),
+                    true => (self.singles(shard), AcceptMode::OneWithPeer),
                     false => (1, AcceptMode::Multi),
                 };
                 while listener.under_way.count_ones() < count {

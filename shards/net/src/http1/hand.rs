@@ -40,9 +40,10 @@ pub(super) struct Handing {
 }
 
 impl<S: Service> Http1<S> {
-    fn can_hand(&self, shard: &Shard) -> bool {
+    /// Whether there is a group to give to, a way to do it, and no drain.
+    pub(super) fn can_hand(&self, shard: &Shard) -> bool {
         let able = shard.abilities();
-        (able.hand || able.shared_socks) && self.drain.get() == Drain::No
+        self.config.balance.is_some() && (able.hand || able.shared_socks) && self.drain.get() == Drain::No
     }
 
     pub(super) fn take_seat(&self, shard: &Shard) {

@@ -30,6 +30,10 @@ impl Service for Routes {
         let here = corelane_exec::current().id().0;
         match request.head.target.path() {
             "/peer" => Answer::Now(Response::bytes("text/plain", format!("{:?}", request.peer))),
+            "/upgrade" => Answer::Now(Response::upgrade("x", |stream| {
+                let whole = async move { while stream.read().await.is_ok_and(|bytes| !bytes.is_empty()) {} };
+                corelane_exec::spawn(whole).unwrap().detach();
+            })),
             _ => Answer::Now(Response::bytes("text/plain", format!("shard {here}"))),
         }
     }
