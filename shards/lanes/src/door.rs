@@ -125,3 +125,6 @@ impl Door {
         word.swap(0, Ordering::AcqRel)
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests;

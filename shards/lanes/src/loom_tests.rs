@@ -281,6 +281,37 @@ fn a_push_to_any_other_queue_is_not_slept_over() {
     });
 }
 
+#[test]
+fn who_wakes_by_itself_still_sees_every_push_before_its_next_sleep() {
+    loom::model(|| {
+        let (door, bell) = (Door::new(1), Arc::new(Bell::default()));
+        let queue = Arc::new(AtomicUsize::new(0));
+        let come = |pushed: usize| {
+            let (door, bell, queue) = (Arc::clone(&door), Arc::clone(&bell), Arc::clone(&queue));
+            thread::spawn(move || {
+                queue.fetch_add(pushed, Ordering::Relaxed);
+                if door.must_ring() {
+                    bell.ring();
+                }
+            })
+        };
+        // The first may ring for a sleep that the consumer gave up; the second then finds nobody asleep.
+        let threads = [come(0), come(1)];
+        door.announce_sleep();
+        door.awake();
+        while queue.load(Ordering::Relaxed) == 0 {
+            door.announce_sleep();
+            if queue.load(Ordering::Relaxed) == 0 {
+                bell.wait();
+            }
+            door.awake();
+        }
+        for thread in threads {
+            thread.join().unwrap();
+        }
+    });
+}
+
 /// Takes until `enough`, and sleeps when there is nothing. Rings `bell_of` who must be rung.
 fn serve(
     port: &mut Port<usize, usize>,

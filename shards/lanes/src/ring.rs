@@ -300,3 +300,6 @@ impl<T> Drop for Drain<'_, T> {
         self.consumer.release();
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests;
