@@ -63,6 +63,33 @@ need_tools() {
     say "what needs them is skipped"
 }
 
+# need_promtool: installs promtool, which checks what Prometheus would read.
+#
+# Debian ships it in the package of the server. Only the tool is taken from it, so that no service is
+# installed or started.
+need_promtool() {
+    command -v promtool >/dev/null && return 0
+    if ((EUID == 0)) && command -v apt-get >/dev/null; then
+        say "installing: promtool"
+        local dir
+        dir=$(mktemp -d)
+        chmod 755 "$dir"
+        (
+            cd "$dir"
+            apt-get download -qq prometheus >/dev/null 2>&1 ||
+                { apt-get update -qq >&2 && apt-get download -qq prometheus >/dev/null; }
+            dpkg -x prometheus_*.deb .
+            install -m 755 usr/bin/promtool /usr/local/bin/promtool
+        ) || say "promtool could not be installed"
+        rm -rf "$dir"
+        hash -r
+    fi
+    command -v promtool >/dev/null && return 0
+    say "missing: promtool (as root: apt-get install prometheus)"
+    in_ci && die "a build machine needs it"
+    say "the test that needs it fails"
+}
+
 stage_names=()
 stage_results=()
 
