@@ -147,7 +147,10 @@ impl Families<'_> {
         let help = HELP.get(format!("{name}_total").as_str()).copied().unwrap_or_default();
         let mut metric = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
         for (labels, value) in samples {
-            metric.encode_family(&labels)?.encode_counter::<NoLabelSet, V, f64>(&value, None)?;
+            match labels.is_empty() {
+                true => metric.encode_counter::<NoLabelSet, V, f64>(&value, None)?,
+                false => metric.encode_family(&labels)?.encode_counter::<NoLabelSet, V, f64>(&value, None)?,
+            }
         }
         Ok(())
     }
@@ -159,7 +162,10 @@ impl Families<'_> {
         let help = HELP.get(name).copied().unwrap_or_default();
         let mut metric = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
         for (labels, value) in samples {
-            metric.encode_family(&labels)?.encode_gauge(&value)?;
+            match labels.is_empty() {
+                true => metric.encode_gauge(&value)?,
+                false => metric.encode_family(&labels)?.encode_gauge(&value)?,
+            }
         }
         Ok(())
     }

@@ -26,6 +26,7 @@ mod serve;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -80,7 +81,7 @@ impl Bound {
     ///
     /// # Errors
     /// When its thread cannot be started.
-    pub fn start(self, shards: Vec<ShardHandle>, node: NodeFacts) -> Result<Admin, StartError> {
+    pub fn start(self, shards: Vec<ShardHandle>, node: Arc<NodeFacts>) -> Result<Admin, StartError> {
         let system = |error| StartError::System { step: "start the admin interface", error };
         let Bound { listener, addr, token } = self;
         let (stop, stopped) = oneshot::channel();

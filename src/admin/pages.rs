@@ -2,6 +2,7 @@
 //!
 //! Not here: who may ask (`access`), series (`metrics`).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -41,7 +42,7 @@ GET /connections?limit=N    HTTP connections as JSON: 100 of them, or N (at most
 /// The pages, and what they are made from.
 pub(super) struct Pages {
     shards: Shards,
-    node: NodeFacts,
+    node: Arc<NodeFacts>,
     meter: CpuMeter,
 }
 
@@ -63,7 +64,7 @@ fn json(status: StatusCode, value: &impl Serialize) -> Page {
 }
 
 impl Pages {
-    pub(super) fn new(shards: Vec<ShardHandle>, node: NodeFacts) -> Pages {
+    pub(super) fn new(shards: Vec<ShardHandle>, node: Arc<NodeFacts>) -> Pages {
         let meter = CpuMeter::new(corelane_sys::clock::mono_ns(), corelane_sys::kernel::process_cpu_ns());
         Pages { shards: Shards::new(shards), node, meter }
     }
