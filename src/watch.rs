@@ -159,7 +159,7 @@ mod tests {
         let mut seen = Seen::new(0);
         let mut said = Vec::new();
         for now_ms in (0..500).step_by(25) {
-            let look = if now_ms < 400 { at(7, true, 10, true) } else { at(8, true, 400, true) };
+            let look = if now_ms < 400 { at(7, true, 10, true) } else { at(8, false, 400, false) };
             said.extend(seen.judge(3, look, now_ms * MS, PATIENCE).map(|finding| (now_ms, finding)));
         }
         assert_eq!(

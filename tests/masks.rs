@@ -17,7 +17,7 @@ use corelane::{Limits, RingFeatures};
 /// Serves under a mask: everything a connection does, then a drain with a request under way.
 fn serves_without(name: &str, mask: RingFeatures) {
     let limits = Limits { connections_max: 200, descriptors_headroom: 100, ..common::limits() };
-    let node = Node::of(common::server().limits(limits).without(mask));
+    let node = Node::of(common::server().shards(2).limits(limits).without(mask));
     let told = node.running().describe().join("\n");
     for (one, feature) in mask.iter() {
         let granted = told.split_once("ring: ").and_then(|(_, rest)| rest.split(';').next()).unwrap();
@@ -29,6 +29,11 @@ fn serves_without(name: &str, mask: RingFeatures) {
     let mut client = Client::connect(node.addr);
     for n in 0..50 {
         assert_eq!(client.get(&format!("/token/{n}")).text(), n.to_string());
+    }
+
+    step("calls between shards");
+    for n in 0..50 {
+        assert_eq!(client.get(&format!("/across/{n}")).text(), (2 * n).to_string());
     }
 
     step("pipelining");
@@ -93,7 +98,7 @@ fn serves_without(name: &str, mask: RingFeatures) {
     assert_eq!(idle.get("/plaintext").status, 200);
     let mut busy = Client::connect(addr);
     busy.send(get("/slow/300"));
-    common::until("the slow request is under way", || node.ask(0, |shard| shard.tasks_alive()) == 1);
+    common::until("the slow request is under way", || node.tasks() == 1);
     let drain = thread::spawn(move || node.drain());
     idle.ends();
     assert_eq!(busy.answer().text(), "slow");

@@ -81,6 +81,17 @@ fn upgrade(_: &Request<'_, ()>) -> Response {
     })
 }
 
+/// The number of the path from every shard, added up: each is asked, the own one as well.
+async fn across(request: OwnedRequest<()>) -> Result<String, corelane::CallError> {
+    let n = number(&request.view());
+    let mesh = corelane::mesh();
+    let mut sum = 0;
+    for to in mesh.all() {
+        sum += mesh.with(to, move |_| n).await?;
+    }
+    Ok(sum.to_string())
+}
+
 /// Every way to answer.
 pub(crate) fn app() -> App<()> {
     LazyLock::force(&EIGHT_MIB);
@@ -88,6 +99,7 @@ pub(crate) fn app() -> App<()> {
         .get("/", |_| "hello")
         .get("/plaintext", |_| "Hello, World!")
         .get("/token/{token}", |request| request.param("token").map(std::borrow::Cow::into_owned))
+        .get_async("/across/{n}", across)
         .get("/big/{n}", |request| first(number(request)))
         .get("/constant", |_| constant())
         .get("/stream/{n}", |request| streamed(number(request), None, true))

@@ -19,9 +19,10 @@ pub(crate) fn limits() -> Limits {
     }
 }
 
-/// A server on any free port of loopback, not pinned: other tests run beside it.
+/// A server on any free port of loopback, not pinned: other tests run beside it. One shard, so that a test
+/// knows where things are, unless it asks for more.
 pub(crate) fn server() -> Server {
-    Server::new(([127, 0, 0, 1], 0).into()).pin(false).signals(false).limits(limits())
+    Server::new(([127, 0, 0, 1], 0).into()).shards(1).pin(false).signals(false).limits(limits())
 }
 
 /// A node that drains when it is dropped.
@@ -64,6 +65,11 @@ impl Node {
         let handle = self.running().shards().swap_remove(shard);
         handle.send(move |shard| drop(done.send(f(shard)))).expect("the mailbox has room");
         answer.recv_timeout(super::PATIENCE).expect("the shard turns")
+    }
+
+    /// Tasks of all shards.
+    pub(crate) fn tasks(&self) -> usize {
+        (0..self.running().shards().len()).map(|shard| self.ask(shard, |shard| shard.tasks_alive())).sum()
     }
 
     /// Waits until nothing is left of what clients did: no socket, task or pooled buffer.

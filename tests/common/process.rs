@@ -29,6 +29,9 @@ impl Process {
         command.env("CORELANE_ADMIN", "off");
         command.args(flags);
         command.args(["--listen", "127.0.0.1:0", "--no-pin"]);
+        if !flags.contains(&"--shards") {
+            command.args(["--shards", "1"]); // limits are those of a shard
+        }
         Process::start(&mut command)
     }
 
