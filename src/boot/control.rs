@@ -252,8 +252,8 @@ impl Running {
         let thread = std::thread::Builder::new().name("control".to_owned()).spawn(move || {
             let Ok((control, attached)) = take.recv() else { return Ok(()) };
             // Away from the shards where there is a place; where there is none it runs between them.
-            if let Some(&cpu) = spare.first() {
-                let _ = corelane_sys::cpu::pin_current_thread(cpu);
+            if !spare.is_empty() {
+                let _ = corelane_sys::cpu::keep_current_thread_on(&spare);
             }
             let mut watch = Some(Watch::new(handles, &limits, corelane_sys::clock::mono_ns()));
             let outcome = control.run(&mut watch);

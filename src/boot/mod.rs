@@ -28,6 +28,7 @@ use corelane_uring::Features;
 use crossbeam_channel::bounded;
 use ipnet::IpNet;
 
+use crate::admin;
 use crate::config::{Accept, Listen, Numa, Secret};
 use crate::observe::NodeFacts;
 use crate::placement::{self, Wish};
@@ -334,8 +335,13 @@ impl Server {
         let listeners = Listeners::open(&self.listen, shards, &self.limits, self.steer.then_some(&cpus))?;
         notes.extend(listeners.notes);
         let addrs = listeners.addrs;
+        let admin = match &self.admin {
+            Some((addr, token)) => Some(admin::bind(*addr, token.clone())?),
+            None => None,
+        };
+        let admin_addr = admin.as_ref().map(admin::Bound::addr);
         let named = addrs.iter().map(ToString::to_string).collect();
-        let node = Arc::new(NodeFacts::now(named, self.admin.as_ref().map(|(addr, _)| *addr)));
+        let node = Arc::new(NodeFacts::now(named, admin_addr));
         let blocking = BlockingPool::new(self.limits.blocking_threads, self.limits.blocking_queue_max)
             .map_err(|error| StartError::System { step: "start the blocking threads", error })?;
         let (events, from_shards) = bounded::<ShardEvent>(shards * 4 + 16);
@@ -369,8 +375,14 @@ impl Server {
         drop(app);
         let control = Control::gather(threads, from_shards, self.limits.clone(), failed)?;
         notes.extend(control.notes());
-        let attached: Vec<Attached> = vec![Box::new(listeners.files)];
-        let known = Known { addrs, admin: None, notes, events, spare: placement.spare };
+        let mut attached: Vec<Attached> = vec![Box::new(listeners.files)];
+        if let Some(admin) = admin {
+            match admin.start(control.handles(), Arc::clone(&node)) {
+                Ok(admin) => attached.push(Box::new(admin)),
+                Err(error) => return Err(control.fail(error)),
+            }
+        }
+        let known = Known { addrs, admin: admin_addr, notes, events, spare: placement.spare };
         Running::begin(control, known, self.signals, attached)
     }
 

@@ -20,12 +20,14 @@ use corelane_exec::{BlockingPool, Runtime, Seat, Shard};
 use corelane_net::Balance;
 use corelane_net::http1::Draining;
 use corelane_pools::{PoolConfig, Pools};
+use corelane_sys::MapOptions;
 use corelane_uring::Ring;
 use crossbeam_channel::Sender;
 use std::os::fd::OwnedFd;
 
 use super::control::Ready;
 use super::{Server, ShardInfo};
+use crate::config::Numa;
 use crate::drain::Drains;
 use crate::observe::{self, NodeFacts, ShardFacts};
 use crate::preflight::{self, StartError};
@@ -119,19 +121,27 @@ fn shard_main(plan: Plan, serving: &Cell<bool>) -> Result<(), StartError> {
             .map_err(|error| StartError::System { step: "pin a shard to its CPU", error })?;
     }
     let limits = &server.limits;
-    let notes = Vec::new();
+    let node = node.filter(|_| server.numa == Numa::Auto);
     let pools = Pools::new(&PoolConfig {
         small_count: limits.pool_small,
         medium_count: limits.pool_medium,
         large_count: limits.pool_large,
         heap_bytes_max: limits.pool_heap_bytes_max,
+        node,
+        huge_pages: server.huge_pages,
         guard: server.pool_guard,
         poison: server.pool_guard,
         ..PoolConfig::default()
     })
     .map_err(|error| StartError::System { step: "map the memory pools", error })?;
-    let mut ring = Ring::new(&preflight::ring_config(limits, server.without))
+    let memory = MapOptions { node, huge_pages: server.huge_pages, ..MapOptions::default() };
+    let mut ring = Ring::with_memory(&preflight::ring_config(limits, server.without), &memory)
         .map_err(|error| StartError::ring(error, limits))?;
+    let of_pools =
+        pools.refusals().iter().map(|refusal| format!("memory pools of shard {}: {refusal}", info.id.0));
+    let of_ring =
+        ring.refusals().iter().map(|refusal| format!("receive buffers of shard {}: {refusal}", info.id.0));
+    let notes = of_pools.chain(of_ring).collect();
     let (granted, lacking) = (ring.granted(), ring.lacking().to_vec());
     let ids: Vec<ListenerId> = listeners.into_iter().map(|fd| ring.add_listener(fd)).collect();
     let mut runtime = Runtime::on_mesh(info.id, limits.clone(), pools, ring, Some(blocking), seat);
