@@ -44,3 +44,11 @@ impl<T> UnsafeCell<T> {
         write(self.0.get())
     }
 }
+
+/// Bytes that an `Arc` of this allocates: its two counts, then the value at its alignment.
+pub(crate) const fn shared_bytes<T>() -> usize {
+    let counts = size_of::<[AtomicUsize; 2]>();
+    let align =
+        if align_of::<T>() > align_of::<AtomicUsize>() { align_of::<T>() } else { align_of::<AtomicUsize>() };
+    (counts.next_multiple_of(align) + size_of::<T>()).next_multiple_of(align)
+}

@@ -7,7 +7,7 @@
 
 use crossbeam_utils::CachePadded;
 
-use crate::atomic::{Arc, AtomicBool, AtomicU64, Ordering};
+use crate::atomic::{Arc, AtomicBool, AtomicU64, Ordering, shared_bytes};
 
 /// Sources that share a word, and a cache line.
 pub(crate) const WORD_SOURCES: usize = 64;
@@ -31,6 +31,11 @@ impl Door {
     pub fn new(sources: usize) -> Arc<Door> {
         let words = (0..sources.div_ceil(WORD_SOURCES)).map(|_| CachePadded::default()).collect();
         Arc::new(Door { sleeping: CachePadded::default(), words, sources })
+    }
+
+    /// Bytes that a door allocates.
+    pub(crate) fn bytes(sources: usize) -> usize {
+        shared_bytes::<Door>() + sources.div_ceil(WORD_SOURCES) * size_of::<CachePadded<AtomicU64>>()
     }
 
     /// Whether somebody knocked since the knocks were last taken. Relaxed, one load for 64 sources: for a

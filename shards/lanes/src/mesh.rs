@@ -12,23 +12,37 @@ use std::fmt;
 
 use crate::atomic::Arc;
 use crate::door::WORD_SOURCES;
-use crate::{Consumer, Door, Producer, lane};
+use crate::{Consumer, Door, Producer, lane, ring};
 
 /// Most shards of a mesh. A pair of shards costs some memory, so a mesh costs its square: see [`MeshConfig`].
 pub const SHARDS_MAX: usize = 1024;
 
 /// Size of a mesh.
 ///
-/// Each pair of shards, each way, costs two rings of 3 padded lines (768 bytes on x86-64), a handle of about
-/// 250 bytes, and `credits`, rounded up to a power of two, slots of a request and as many of a response, whose
-/// pages are used with the first message. Without those a mesh costs 60 KiB at 8 shards, 4 MiB at 64, and
-/// 1 GiB at 1024; with 128 credits and 64 bytes a slot, 16 KiB more for each way that was ever busy.
+/// Each pair of shards, each way, costs two rings (512 bytes each on x86-64: counts, and three padded lines), a
+/// handle of about 180 bytes, and `credits`, rounded up to a power of two, slots of a request and as many of a
+/// response. A slot's page is in memory from its first message on. Without slots a mesh costs 72 KiB at 8
+/// shards, 4.7 MiB at 64 and 1.2 GiB at 1024; with 128 credits and 64 bytes a message, each way that is ever
+/// used costs 16 KiB more. [`MeshConfig::bytes`] has the sum.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct MeshConfig {
     /// Shards, 1 to [`SHARDS_MAX`].
     pub shards: usize,
     /// Requests of one shard to one other that are not answered, at most. At least 1.
     pub credits: u32,
+}
+
+impl MeshConfig {
+    /// Bytes that [`mesh`] allocates for this size, all slots included.
+    pub fn bytes<Q, R>(&self) -> usize {
+        let (shards, credits) = (self.shards, self.credits as usize);
+        let pairs = shards * shards.saturating_sub(1);
+        let port = size_of::<Port<Q, R>>()
+            + shards * (size_of::<Option<Link<Q, R>>>() + size_of::<usize>())
+            + shards.div_ceil(WORD_SOURCES) * size_of::<u64>();
+        shards * (port + Door::bytes(shards))
+            + pairs * (ring::bytes::<Q>(credits) + ring::bytes::<R>(credits))
+    }
 }
 
 /// Makes the ports of all shards at once, in the order of their shards. Each goes to its own thread.

@@ -12,15 +12,16 @@ use std::mem::MaybeUninit;
 
 use crossbeam_utils::CachePadded;
 
-use crate::atomic::{Arc, AtomicUsize, Ordering, UnsafeCell};
+use crate::atomic::{Arc, AtomicUsize, Ordering, UnsafeCell, shared_bytes};
 
 /// Most values a lane may hold: far above any batch, and far below where a sum of lengths could wrap.
 pub const CAPACITY_MAX: usize = 1 << 24;
 
 /// Makes a lane that holds up to `capacity` values, and its two ends, for one thread each.
 ///
-/// Costs one allocation of `capacity` slots, rounded up to a power of two, that no page is used of until a
-/// value is pushed there (memory comes from the node of the CPU of the producer), and one of 3 padded lines.
+/// Costs one allocation of `capacity` slots, rounded up to a power of two, and one of 4 padded lines (of
+/// 128 bytes on x86-64). A page of slots is in memory from the first value pushed there on, on the node of
+/// the CPU that pushed it.
 ///
 /// # Panics
 /// If `capacity` is 0 or above [`CAPACITY_MAX`].
@@ -40,6 +41,11 @@ pub(crate) fn lane_at<T: Send>(capacity: usize, at: usize) -> (Producer<T>, Cons
         Producer { ring: Arc::clone(&ring), end: at, published: at, head_seen: at, capacity, alone },
         Consumer { ring, head: at, released: at, tail_seen: at, alone },
     )
+}
+
+/// Bytes that a lane allocates.
+pub(crate) fn bytes<T>(capacity: usize) -> usize {
+    shared_bytes::<Ring<T>>() + capacity.next_power_of_two() * size_of::<UnsafeCell<MaybeUninit<T>>>()
 }
 
 /// What the two ends share.
