@@ -330,6 +330,34 @@ fn a_drain_in_the_middle_of_hand_overs_loses_no_connection() {
     }
 }
 
+/// A shard with nothing to do drains at once; what was promised to it before must still find it there.
+#[test]
+fn an_idle_shard_that_drains_waits_for_what_is_on_its_way() {
+    let limits = Limits { drain_idle: Duration::from_millis(5), ..small() };
+    let mut went = 0;
+    for round in 0..100_u64 {
+        let without = if round % 2 == 0 { Features::NONE } else { Features::DIRECT };
+        let mut cluster = Cluster::new(2, limits.clone(), without);
+        let mut first = cluster.connect(0);
+        assert_eq!(first.shard(), 0);
+        let addr = cluster.nodes[0].addr;
+        let client = std::thread::spawn(move || {
+            let mut client = Client::connect(addr);
+            client.send("/");
+            client.answer()
+        });
+        std::thread::sleep(Duration::from_micros(round % 50 * 4));
+        let idle = cluster.nodes.pop().unwrap();
+        idle.drain();
+        idle.join();
+        let answer = client.join().unwrap().expect("lost");
+        went += u32::from(answer == "shard 1");
+        drop(first);
+        cluster.end();
+    }
+    eprintln!("{went} of 100 went to the shard that drained");
+}
+
 #[test]
 fn all_shards_drain_at_once_with_connections_on_their_way() {
     for round in 0..12_u64 {

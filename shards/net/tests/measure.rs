@@ -116,7 +116,11 @@ fn a_streamed_answer_is_measured_at_its_end_and_a_cut_one_is_not() {
     let whole = numbers(&mut b);
     assert_eq!(whole.latency.len(), 1);
     is_about(whole.latency.max(), 200);
-    assert_eq!(whole.answers.sum, head.len() as u64 + 10_000, "the framing of chunks is no part of an answer");
+    assert_eq!(
+        whole.answers.sum,
+        head.len() as u64 + 10_000,
+        "the framing of chunks is no part of an answer"
+    );
 
     b.ask(&peer, &get("/cut"));
     b.pass(Duration::from_secs(1));
@@ -215,4 +219,18 @@ fn connections_are_listed_up_to_a_limit_and_counted_beyond_it() {
     let (open, listed) = b.rt.within(|shard| measure::connections(shard, 3));
     assert_eq!((open, listed.len()), (5, 3));
     assert_eq!(listed.iter().map(|info| info.requests).sum::<u64>(), 1);
+}
+
+#[test]
+fn a_body_that_nobody_reads_is_lost_from_no_sum() {
+    let mut b = Bench::new(Limits::default());
+    let peer = b.connect();
+    let requests = [post("/", &[b'x'; 1_000]), post("/nope", b"y"), get("/")];
+    for request in &requests {
+        b.ask(&peer, request);
+    }
+    let sent: usize = requests.iter().map(Vec::len).sum();
+    let numbers = numbers(&mut b);
+    assert_eq!((numbers.requests.sum, numbers.requests.count()), (sent as u64, 3));
+    assert_eq!(numbers.latency.len(), 3);
 }

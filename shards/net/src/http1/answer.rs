@@ -141,9 +141,15 @@ impl<S: Service> Http1<S> {
 
     /// An answer is complete; the output had `before` bytes in front of it.
     #[inline]
-    fn measured(&self, shard: &Shard, conn: &Conn, before: usize) {
+    fn measured(&self, shard: &Shard, conn: &mut Conn, before: usize) {
+        self.answered(shard, conn, (conn.output.len() - before) as u64);
+    }
+
+    #[inline]
+    fn answered(&self, shard: &Shard, conn: &mut Conn, bytes: u64) {
         let began_ns = conn.exchange.as_ref().map(|exchange| exchange.began_ns);
-        self.measure.answer(shard, began_ns, (conn.output.len() - before) as u64);
+        self.measure.answer(shard, began_ns, bytes);
+        self.request_read(conn);
     }
 
     fn end_exchange(&self, conn: &mut Conn) {
@@ -196,8 +202,7 @@ impl<S: Service> Http1<S> {
                         conn.h1.close_after_response();
                     }
                     let bytes = streaming.bytes;
-                    let began_ns = conn.exchange.as_ref().map(|exchange| exchange.began_ns);
-                    self.measure.answer(shard, began_ns, bytes);
+                    self.answered(shard, conn, bytes);
                     conn.h1.finish_response();
                     self.end_exchange(conn);
                     return self.go_on(shard, conn);

@@ -131,8 +131,9 @@ pub(super) struct Conn {
     pub(super) shared: bool,
     /// Its input is being worked through: what comes up meanwhile is left to that loop.
     pub(super) processing: bool,
-    /// Bytes used of the request at hand.
+    /// Bytes used of the request at hand, and whether its size was not recorded yet.
     pub(super) request_bytes: u64,
+    pub(super) request_open: bool,
     /// Requests taken in turn number `turn`.
     pub(super) taken: u32,
     pub(super) turn: u64,
@@ -175,6 +176,7 @@ impl Conn {
             asked_close: false,
             processing: false,
             request_bytes: 0,
+            request_open: false,
             taken: 0,
             turn: 0,
             resets: false,

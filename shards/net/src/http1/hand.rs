@@ -209,3 +209,6 @@ impl<S: Service> Http1<S> {
             && self.config.balance.as_ref().is_none_or(|balance| balance.assigned(self.here) as usize == ours)
     }
 }
+
+#[cfg(test)]
+mod tests;

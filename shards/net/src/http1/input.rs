@@ -159,8 +159,9 @@ impl<S: Service> Http1<S> {
             match step {
                 h1::Step::Head(request) => {
                     conn.taken += 1;
+                    conn.request_open = true;
                     if request.body == h1::BodyKind::None {
-                        self.measure.request(std::mem::take(&mut conn.request_bytes));
+                        self.request_read(conn);
                     }
                     self.head(shard, conn, &request, input.len());
                 }
@@ -171,7 +172,7 @@ impl<S: Service> Http1<S> {
                     }
                 }
                 h1::Step::End(_) => {
-                    self.measure.request(std::mem::take(&mut conn.request_bytes));
+                    self.request_read(conn);
                     if let Some(exchange) = &mut conn.exchange
                         && let Some(feed) = exchange.feed.take()
                     {
@@ -187,6 +188,15 @@ impl<S: Service> Http1<S> {
         }
         conn.processing = false;
         self.settle_reading(shard, conn, conn.taken != before);
+    }
+
+    /// A request is read, or answered before it was: of a body that is swallowed after its answer nobody knows
+    /// where it ends, so it counts with the request behind it.
+    #[inline]
+    pub(super) fn request_read(&self, conn: &mut Conn) {
+        if std::mem::take(&mut conn.request_open) {
+            self.measure.request(std::mem::take(&mut conn.request_bytes));
+        }
     }
 
     /// Which deadline reading is under now. `fresh`: a request was taken since the last time.

@@ -235,7 +235,7 @@ impl Measure {
         }
     }
 
-    /// A request was read to its end: head and body, as they came.
+    /// A request was read: head and body, as they came.
     #[inline]
     pub(super) fn request(&self, bytes: u64) {
         self.requests.record(bytes);
