@@ -1,0 +1,229 @@
+//! A shard that stands still: named while it does, and nothing to the others.
+//!
+//! Its thread is held by a debugger, in its sleep and within a turn, or by a handler that does not end.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crate::common::client::get;
+use crate::common::{Client, Process};
+use crate::service::{self, HOLDS, shard_of};
+use crate::thread::Frozen;
+
+/// How long a shard is held.
+const HELD: Duration = Duration::from_millis(1_500);
+
+/// Longest wait of a client of another shard meanwhile. Far below [`HELD`], far above what it is on a host that
+/// has nothing else to do.
+const LONG: Duration = Duration::from_millis(500);
+
+/// What a process says, with the moment it was heard.
+struct Ear<'a>(&'a Process);
+
+impl Ear<'_> {
+    /// Waits for a line with `what` in it.
+    #[track_caller]
+    fn hears(&self, what: &str) -> (Instant, String) {
+        let (start, mut others) = (Instant::now(), Vec::new());
+        while start.elapsed() < Duration::from_secs(10) {
+            for line in self.0.said() {
+                if line.contains(what) {
+                    return (Instant::now(), line);
+                }
+                others.push(line);
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        panic!("nothing was said with {what:?} in it, but {others:#?}");
+    }
+
+    /// Nothing more was said about shard 1.
+    #[track_caller]
+    fn hears_nothing(&self) {
+        let said = self.0.said();
+        assert!(!said.iter().any(|line| line.contains("shard 1 ")), "{said:#?}");
+    }
+}
+
+/// The milliseconds a line names.
+#[track_caller]
+fn milliseconds(line: &str) -> u64 {
+    let number = line.split(" ms").next().and_then(|before| before.rsplit(' ').next());
+    number.and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("no time in {line:?}"))
+}
+
+/// One request and its answer.
+struct Asked {
+    sent: Instant,
+    took: Duration,
+}
+
+/// Clients that ask one request after another, each by itself.
+struct Load {
+    stop: Arc<AtomicBool>,
+    clients: Vec<JoinHandle<Vec<Asked>>>,
+}
+
+impl Load {
+    fn of(clients: Vec<Client>, path: &'static str) -> Load {
+        let stop = Arc::new(AtomicBool::new(false));
+        let ask = |mut client: Client| {
+            let stop = Arc::clone(&stop);
+            thread::spawn(move || {
+                let mut all = Vec::new();
+                while !stop.load(Ordering::Relaxed) {
+                    let sent = Instant::now();
+                    assert_eq!(client.get(path).status, 200);
+                    all.push(Asked { sent, took: sent.elapsed() });
+                    thread::sleep(Duration::from_millis(5));
+                }
+                all
+            })
+        };
+        let clients = clients.into_iter().map(ask).collect();
+        Load { stop, clients }
+    }
+
+    /// What each client met.
+    fn end(self) -> Vec<Vec<Asked>> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.clients.into_iter().map(|client| client.join().unwrap()).collect()
+    }
+}
+
+/// Median and longest wait.
+fn waits<'a>(asked: impl IntoIterator<Item = &'a Asked>) -> (Duration, Duration) {
+    let mut all: Vec<Duration> = asked.into_iter().map(|asked| asked.took).collect();
+    all.sort();
+    (all[all.len() / 2], all[all.len() - 1])
+}
+
+/// The clients of the other shards noticed nothing.
+#[track_caller]
+fn were_served(all: &[Vec<Asked>]) {
+    let count: usize = all.iter().map(Vec::len).sum();
+    let (median, longest) = waits(all.iter().flatten());
+    eprintln!("  others: {count} requests, median {median:?}, longest {longest:?}");
+    assert!(count > all.len() * 20, "they asked {count} times");
+    assert!(longest < LONG, "one waited {longest:?}");
+}
+
+/// Connected clients, those of shard 1 apart.
+fn clients(node: &Process) -> (Vec<Client>, Vec<Client>) {
+    let mut all: Vec<(usize, Client)> = Vec::new();
+    for _ in 0..16 {
+        let mut client = Client::connect(node.addr);
+        all.push((shard_of(&mut client), client));
+    }
+    let (held, others): (Vec<_>, Vec<_>) = all.into_iter().partition(|(shard, _)| *shard == 1);
+    let only = |clients: Vec<(usize, Client)>| clients.into_iter().map(|(_, client)| client).collect();
+    (only(held), only(others))
+}
+
+#[test]
+fn a_shard_whose_thread_is_stopped_asleep_is_named_and_the_others_serve() {
+    let node = Process::node(&["--shards", "2", "--accept", "balanced"]);
+    let ear = Ear(&node);
+    let mut all: Vec<Client> = (0..16).map(|_| Client::connect(node.addr)).collect();
+    for client in &mut all {
+        assert_eq!(client.get("/plaintext").status, 200);
+    }
+    ear.hears_nothing();
+    // Nobody asks for anything: it sleeps.
+    let Some(frozen) = Frozen::shard(node.id(), 1) else { return };
+    let since = Instant::now();
+    let load = Load::of(all, "/plaintext");
+    let (named, line) = ear.hears("shard 1 has not woken up for");
+    eprintln!("{line}\n  named after {:?}", named - since);
+    assert!(named - since < Duration::from_millis(600), "it took {:?}", named - since);
+    thread::sleep(HELD.saturating_sub(since.elapsed()));
+    ear.hears_nothing();
+    let released = Instant::now();
+    frozen.release();
+    let (_, line) = ear.hears("shard 1 goes on, after");
+    eprintln!("{line}");
+    assert!(milliseconds(&line) >= 1_000, "{line}");
+    thread::sleep(Duration::from_millis(200));
+    let mut all = load.end();
+    let held: Vec<_> = all.extract_if(.., |one| waits(&*one).1 >= Duration::from_secs(1)).collect();
+    assert_eq!((held.len(), all.len()), (8, 8), "those of one of two shards");
+    were_served(&all);
+    for mut one in held {
+        // Asked once while it stood, answered after, and served since.
+        let first = one.remove(0);
+        assert!(first.sent + first.took >= released, "it was answered while it stood");
+        assert!(first.sent + first.took < released + LONG, "it was answered late");
+        assert!(one.len() > 3, "it goes on");
+        assert!(waits(&one).1 < LONG);
+    }
+}
+
+#[test]
+fn a_shard_whose_thread_is_stopped_within_a_turn_is_named_and_the_others_serve() {
+    if service::has_been() {
+        return;
+    }
+    let name = "stops::a_shard_whose_thread_is_stopped_within_a_turn_is_named_and_the_others_serve";
+    let node = service::start(name, 2);
+    let ear = Ear(&node);
+    let (mut held, others) = clients(&node);
+    assert_eq!(held.len(), 8);
+    let load = Load::of(others, "/where");
+    let mut busy = held.pop().unwrap();
+    busy.send(get("/spin/400"));
+    let (since, _) = ear.hears(HOLDS);
+    let Some(frozen) = Frozen::shard(node.id(), 1) else { return };
+    for client in &mut held {
+        client.send(get("/where"));
+    }
+    let (named, line) = ear.hears("shard 1 has been in one turn for");
+    eprintln!("{line}\n  named after {:?}", named - since);
+    assert!(milliseconds(&line) < 300, "{line}");
+    thread::sleep(HELD.saturating_sub(since.elapsed()));
+    ear.hears_nothing();
+    held.iter_mut().for_each(Client::is_silent);
+    busy.is_silent();
+    frozen.release();
+    let (_, line) = ear.hears("shard 1 goes on, after");
+    eprintln!("{line}");
+    assert!(milliseconds(&line) >= 1_400, "{line}");
+    assert_eq!(busy.answer().text(), "done");
+    for client in &mut held {
+        assert_eq!(client.answer().text(), "1");
+        assert_eq!(client.get("/where").text(), "1");
+    }
+    were_served(&load.end());
+}
+
+#[test]
+fn a_handler_that_does_not_end_is_named_while_it_lasts_and_the_other_shards_serve() {
+    if service::has_been() {
+        return;
+    }
+    let name = "stops::a_handler_that_does_not_end_is_named_while_it_lasts_and_the_other_shards_serve";
+    let node = service::start(name, 3);
+    let ear = Ear(&node);
+    for path in ["/block/2000", "/spin/2000", "/task/2000"] {
+        let (mut held, others) = clients(&node);
+        let load = Load::of(others, "/where");
+        let mut busy = held.pop().unwrap();
+        let mut waits = held.pop().unwrap();
+        busy.send(get(path));
+        let (since, _) = ear.hears(HOLDS);
+        waits.send(get("/where"));
+        let (named, line) = ear.hears("shard 1 has been in one turn for");
+        eprintln!("{path}: {line}\n  named after {:?}", named - since);
+        assert!(milliseconds(&line) < 200, "{line}");
+        assert!(named - since < Duration::from_millis(400), "it took {:?}", named - since);
+        waits.is_silent();
+        let (back, line) = ear.hears("shard 1 goes on, after");
+        eprintln!("{line}");
+        assert!((1_900..3_000).contains(&milliseconds(&line)), "{line}");
+        assert!(back - since >= Duration::from_millis(1_900), "it was said early");
+        assert_eq!(busy.answer().text(), "done");
+        assert_eq!(waits.answer().text(), "1");
+        were_served(&load.end());
+    }
+}
