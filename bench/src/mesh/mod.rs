@@ -68,6 +68,8 @@ pub(crate) enum Case {
     CallWakesTarget,
     /// A call; both sleep while they wait.
     CallBothSleep,
+    /// Many calls under way at once; both threads poll.
+    CallMany,
     /// Messages one way, as fast as they go; both poll.
     OneWayAwake,
     /// Messages one way, as fast as they go; the receiver sleeps when there is nothing.
@@ -75,8 +77,14 @@ pub(crate) enum Case {
 }
 
 impl Case {
-    const ALL: [Case; 5] =
-        [Case::CallAwake, Case::CallWakesTarget, Case::CallBothSleep, Case::OneWayAwake, Case::OneWaySleeps];
+    const ALL: [Case; 6] = [
+        Case::CallAwake,
+        Case::CallWakesTarget,
+        Case::CallBothSleep,
+        Case::CallMany,
+        Case::OneWayAwake,
+        Case::OneWaySleeps,
+    ];
 
     /// Whether the target sleeps when it has nothing to do.
     fn target_sleeps(self) -> bool {
@@ -147,11 +155,12 @@ impl Plan {
     }
 }
 
-/// Round trips that are timed together where both poll: reading the clock takes a part of one.
+/// Round trips that are timed together where both poll: reading the clock takes a part of one. As many are under
+/// way at once in the case of many.
 const TOGETHER: u32 = 64;
 
 /// Messages of a burst one way, timed from the first to the answer that all were handled.
-const BURST: u32 = 1 << 15;
+const BURST: u32 = 1 << 13;
 
 /// Times that a window has at least, however long that takes.
 const TIMES_MIN: usize = 3;
@@ -168,7 +177,7 @@ struct Times {
 impl Times {
     fn new(plan: Plan) -> Times {
         let together = match plan.case {
-            Case::CallAwake => TOGETHER,
+            Case::CallAwake | Case::CallMany => TOGETHER,
             Case::CallWakesTarget | Case::CallBothSleep => 1,
             Case::OneWayAwake | Case::OneWaySleeps => BURST,
         };

@@ -9,12 +9,12 @@ use std::thread;
 use std::time::Duration;
 
 use corelane_base::{Limits, ShardId};
-use corelane_exec::{Mesh, Message, Runtime, Seat, Shard, seats, yield_now};
+use corelane_exec::{Mesh, Message, Runtime, Seat, Shard, seats};
 use corelane_lanes::{Consumer, Producer, lane as new_lane};
 use corelane_pools::{PoolConfig, Pools};
 use corelane_uring::{Features, Ring, RingConfig};
 
-use super::{CAPACITY, Plan, Sample, Times};
+use super::{CAPACITY, Case, Plan, Sample, Times};
 
 /// How long a shard polls that is to stay awake: longer than any window.
 const AWAKE: Duration = Duration::from_secs(1);
@@ -125,6 +125,7 @@ const TARGET: ShardId = ShardId(1);
 async fn drive(plan: Plan, mesh: &Mesh) -> Sample {
     let mut times = Times::new(plan);
     let mut number = 0;
+    let mut calls = Vec::new();
     while let Some(began) = times.begin() {
         if plan.case.is_one_way() {
             for _ in 0..times.together {
@@ -132,6 +133,12 @@ async fn drive(plan: Plan, mesh: &Mesh) -> Sample {
             }
             let all = mesh.call(TARGET, Take).await;
             assert_eq!(all, Ok(u64::from(times.together)), "messages were lost");
+        } else if plan.case == Case::CallMany {
+            calls.extend((1..=u64::from(times.together)).map(|n| mesh.call(TARGET, Next(number + n))));
+            for call in calls.drain(..) {
+                number += 1;
+                assert_eq!(call.await, Ok(number + 1), "a wrong reply");
+            }
         } else {
             for _ in 0..times.together {
                 number += 1;
@@ -144,9 +151,10 @@ async fn drive(plan: Plan, mesh: &Mesh) -> Sample {
     times.sample()
 }
 
+/// Sends one; where no credit is left, as a call, which waits for one and for what was sent before.
 async fn cast(mesh: &Mesh) {
-    while mesh.cast(TARGET, Add(1)).is_err() {
-        yield_now().await;
+    if mesh.cast(TARGET, Add(1)).is_err() {
+        assert_eq!(mesh.call(TARGET, Add(1)).await, Ok(()));
     }
 }
 
@@ -232,9 +240,10 @@ fn serve(mut requests: Consumer<u64>, mut replies: Producer<u64>) {
                 END => return,
                 0 => put(&mut replies, std::mem::take(&mut sum)),
                 1 => sum += 1,
-                value => put(&mut replies, value + 1),
+                value => assert_eq!(replies.push(value + 1), Ok(()), "there is room for all"),
             }
         }
+        replies.publish();
     }
 }
 
@@ -257,6 +266,15 @@ fn lane_drive(plan: Plan, there: &mut Producer<u64>, back: &mut Consumer<u64>) -
             }
             put(there, 0);
             assert_eq!(poll(back), u64::from(times.together), "messages were lost");
+        } else if plan.case == Case::CallMany {
+            for n in 1..=u64::from(times.together) {
+                assert_eq!(there.push(number + 2 * n), Ok(()), "there is room for all");
+            }
+            there.publish();
+            for _ in 0..times.together {
+                number += 2;
+                assert_eq!(poll(back), number + 1, "a wrong reply");
+            }
         } else {
             for _ in 0..times.together {
                 number += 2;

@@ -14,7 +14,7 @@ use crossbeam_queue::ArrayQueue;
 use crossbeam_utils::CachePadded;
 use rustix::event::{EventfdFlags, eventfd};
 
-use super::{CAPACITY, Plan, Sample, Times};
+use super::{CAPACITY, Case, Plan, Sample, Times};
 
 /// One direction, with one sender and one receiver.
 pub(crate) trait Pipe: Send + Sync + Sized + 'static {
@@ -258,6 +258,14 @@ fn drive<P: Pipe>(plan: Plan, there: &P, back: &P) -> Sample {
             }
             there.send(0);
             assert_eq!(next(), u64::from(times.together), "messages were lost");
+        } else if plan.case == Case::CallMany {
+            for _ in 0..times.together {
+                number += 1;
+                there.send(number);
+            }
+            for sent in number - u64::from(times.together) + 1..=number {
+                assert_eq!(next(), sent + 1, "a wrong reply");
+            }
         } else {
             for _ in 0..times.together {
                 number += 1;

@@ -61,6 +61,7 @@ fn title(case: Case) -> &'static str {
         Case::CallAwake => "round trip of a call, both awake",
         Case::CallWakesTarget => "round trip of a call, target asleep, caller awake",
         Case::CallBothSleep => "round trip of a call, both sleep while they wait",
+        Case::CallMany => "a call of 64 under way at once, both awake",
         Case::OneWayAwake => "messages one way, both awake",
         Case::OneWaySleeps => "messages one way, receiver sleeps when there is nothing",
     }
@@ -72,7 +73,11 @@ fn row(series: &Series, base: &Series) -> Option<[String; 7]> {
     let ns = series.spread(|s| Some(s.ns))?;
     let ratio = series.ratio(base)?;
     let p99 = series.spread(|s| s.ns_p99).map_or_else(|| "-".to_owned(), |p99| format!("{:.0}", p99.median));
-    let rate = if series.case.is_one_way() { format!("{:.1}", 1e3 / ns.median) } else { "-".to_owned() };
+    let rate = if series.case.is_one_way() || series.case == Case::CallMany {
+        format!("{:.1}", 1e3 / ns.median)
+    } else {
+        "-".to_owned()
+    };
     Some([
         name(series.way),
         format!("{:.1}", ns.median),
