@@ -207,6 +207,28 @@ fn health_tells_a_node_that_answers_from_one_that_does_not() {
 }
 
 #[test]
+fn health_asks_through_a_socket_where_there_is_no_address() {
+    let dir = tempfile::tempdir().unwrap();
+    let listen = format!("unix:{}/node.sock", dir.path().display());
+    let gone = run_with(&["health", "--listen", &listen]);
+    assert_eq!(gone.code, Some(1));
+    assert!(
+        gone.err.starts_with(&format!("corelane: not healthy: {listen} /health: No such file")),
+        "{gone:?}"
+    );
+
+    let node = Node::start(&["--no-pin", "--listen", &listen]);
+    let ended = run_with(&["health", "--listen", &listen]);
+    assert_eq!((ended.code, ended.out), (Some(0), format!("healthy: {listen} /health answers 200\n")));
+    assert_eq!(node.stop().0, Some(0));
+
+    let _silent = std::os::unix::net::UnixListener::bind(dir.path().join("node.sock")).unwrap();
+    let ended = run_with(&["health", "--listen", &listen]);
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.err.contains("no answer within 2 s"), "{ended:?}");
+}
+
+#[test]
 fn health_gives_up_on_a_peer_that_accepts_and_says_nothing() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let ended = run_with(&["health", "--listen", &silent.local_addr().unwrap().to_string()]);

@@ -154,6 +154,7 @@ fn a_list_of_cpus_is_taken_as_it_is() {
     assert!(!placement.spare.contains(&machine.other(3)));
     let both = named(&[0, 5, 32]);
     assert_eq!(both.notes, ["CPUs 0 and 32 are threads of one core, and share what it has"]);
+    assert_eq!(named(&[3, 3]).notes, [""; 0], "one CPU is not two threads of a core");
     let wish = Wish { cpus: Some(&[1]), ..shards(9) };
     assert_eq!(cpus(&machine.place(wish).unwrap()), [1], "it counts more than a number");
 }
@@ -330,6 +331,10 @@ fn a_memory_limit_bounds_the_shards_to_what_their_pools_and_rings_take() {
     );
     assert_eq!(placement.notes, [said]);
     assert_eq!(with_memory(200 * MIB).place(Wish::default()).unwrap().shards.len(), 2);
+    // Lanes are between each two: 8 MiB both ways with so many credits, 30 times among 6 shards, 20 among 5.
+    let mut machine = with_memory(eight);
+    machine.limits = Limits { mesh_credits: 65_536, ..Limits::default() };
+    assert_eq!(machine.place(Wish::default()).unwrap().shards.len(), 5);
     let v1 = [("memory/app/memory.limit_in_bytes", "209715200")];
     assert_eq!(Machine::new(1, 1, 8, 1).divided("/app", &v1).place(Wish::default()).unwrap().shards.len(), 2);
 }
@@ -353,6 +358,11 @@ fn a_start_that_would_be_killed_is_refused_with_figures() {
             (enough - 1) / MIB
         )
     );
+    // Tables of descriptors count, a word for each.
+    let mut machine = with_memory(enough);
+    machine.limits = Limits { connections_max: 1 << 20, ..Limits::default() };
+    let more = (4 * 8 * (((1 << 20) - 16_384) as u64) + enough).div_ceil(MIB);
+    assert!(machine.refusal(shards(4)).starts_with(&format!("4 shards need {more} MiB at the start")));
     // By default it is one shard that does not fit.
     let says = with_memory(8 * MIB).refusal(Wish::default());
     assert!(says.starts_with("one shard needs ") && !says.contains("--shards"), "{says}");

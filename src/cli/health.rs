@@ -1,9 +1,12 @@
-//! `corelane health`: is a node alive, asked from outside, with plain blocking sockets.
+//! `corelane health`: is a node alive, asked from outside, with plain sockets.
 //!
 //! Not here: what `/health` answers (`corelane::node`).
 
+use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use corelane::config::Config;
@@ -22,15 +25,28 @@ struct Target {
     /// Host and port, as in the `Host` field.
     authority: String,
     path: String,
+    /// Through this socket, whatever the host.
+    socket: Option<PathBuf>,
 }
 
-/// Asks the node that `config` would start.
-pub(crate) fn ask_node(config: &Config) -> Result<Exit, CannotRun> {
-    let Some(listen) = config.settings().first_tcp() else {
-        return Err(CannotRun("listen has no ADDR:PORT to ask; name one with --url".to_owned()));
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.socket {
+            Some(socket) => write!(f, "unix:{} {}", socket.display(), self.path),
+            None => write!(f, "http://{}{}", self.authority, self.path),
+        }
+    }
+}
+
+/// Asks the node that `config` would start: at its first address, and through its first socket if it has none.
+pub(crate) fn ask_node(config: &Config) -> Exit {
+    let settings = config.settings();
+    let socket = || settings.listen.iter().find_map(|listen| listen.unix().map(Path::to_owned));
+    let (authority, socket) = match settings.first_tcp() {
+        Some(addr) => (reachable(addr).to_string(), None),
+        None => ("localhost".to_owned(), socket()),
     };
-    let authority = reachable(listen).to_string();
-    Ok(tell_health(&Target { authority, path: "/health".to_owned() }))
+    tell_health(&Target { authority, path: "/health".to_owned(), socket })
 }
 
 /// Asks the node at `url`.
@@ -39,15 +55,14 @@ pub(crate) fn ask_url(url: &str) -> Result<Exit, CannotRun> {
 }
 
 fn tell_health(target: &Target) -> Exit {
-    let Target { authority, path } = target;
     match ask(target) {
-        Ok(200) => print(format_args!("healthy: http://{authority}{path} answers 200\n")),
+        Ok(200) => print(format_args!("healthy: {target} answers 200\n")),
         Ok(status) => {
-            tell(format_args!("corelane: not healthy: http://{authority}{path} answers {status}"));
+            tell(format_args!("corelane: not healthy: {target} answers {status}"));
             Exit::Failed
         }
         Err(error) => {
-            tell(format_args!("corelane: not healthy: http://{authority}{path}: {error}"));
+            tell(format_args!("corelane: not healthy: {target}: {error}"));
             Exit::Failed
         }
     }
@@ -82,38 +97,55 @@ fn parse(url: &str) -> Result<Target, CannotRun> {
     if host.is_empty() || port.parse::<u16>().is_err() {
         return Err(wrong("host or port is not one; write it like http://127.0.0.1:8080/health"));
     }
-    Ok(Target { path: path.to_owned(), authority })
+    Ok(Target { path: path.to_owned(), authority, socket: None })
+}
+
+/// What is asked through.
+trait Stream: Read + Write {
+    /// Bounds the next call.
+    fn set_time(&self, time: Duration) -> io::Result<()>;
+}
+
+impl Stream for TcpStream {
+    fn set_time(&self, time: Duration) -> io::Result<()> {
+        self.set_read_timeout(Some(time))?;
+        self.set_write_timeout(Some(time))
+    }
+}
+
+impl Stream for UnixStream {
+    fn set_time(&self, time: Duration) -> io::Result<()> {
+        self.set_read_timeout(Some(time))?;
+        self.set_write_timeout(Some(time))
+    }
+}
+
+/// The time that is left until then.
+// A tool that waits for another process has its own clock.
+#[allow(clippy::disallowed_methods)]
+fn left(until: Instant) -> io::Result<Duration> {
+    match until.saturating_duration_since(Instant::now()) {
+        Duration::ZERO => Err(io::Error::new(io::ErrorKind::TimedOut, "no answer within 2 s")),
+        left => Ok(left),
+    }
 }
 
 /// The status that `target` answers with.
-// A tool that waits for another process has its own clock.
 #[allow(clippy::disallowed_methods)]
 fn ask(target: &Target) -> io::Result<u16> {
     let until = Instant::now() + TIME;
-    let left = || match until.saturating_duration_since(Instant::now()) {
-        Duration::ZERO => Err(io::Error::new(io::ErrorKind::TimedOut, "no answer within 2 s")),
-        left => Ok(left),
+    let mut stream: Box<dyn Stream> = match &target.socket {
+        Some(socket) => Box::new(connect_unix(socket, until)?),
+        None => Box::new(connect(&target.authority, until)?),
     };
-    let mut refused = io::Error::new(io::ErrorKind::NotFound, "this name has no address");
-    let mut stream = None;
-    for addr in target.authority.to_socket_addrs()? {
-        match TcpStream::connect_timeout(&addr, left()?) {
-            Ok(connected) => {
-                stream = Some(connected);
-                break;
-            }
-            Err(error) => refused = error,
-        }
-    }
-    let Some(mut stream) = stream else { return Err(refused) };
-    stream.set_write_timeout(Some(left()?))?;
-    let Target { authority, path } = target;
+    let Target { authority, path, .. } = target;
     let request = format!("GET {path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n");
+    stream.set_time(left(until)?)?;
     stream.write_all(request.as_bytes())?;
     let mut answer = Vec::new();
     let mut part = [0; 256];
     while answer.len() < ANSWER_LEN_MAX && !answer.contains(&b'\n') {
-        stream.set_read_timeout(Some(left()?))?;
+        stream.set_time(left(until)?)?;
         match stream.read(&mut part) {
             Ok(0) => break,
             Ok(len) => answer.extend_from_slice(&part[..len]),
@@ -122,6 +154,30 @@ fn ask(target: &Target) -> io::Result<u16> {
         }
     }
     status_of(&answer).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the answer is not HTTP/1.1"))
+}
+
+/// A connection to the first address of `authority` that takes one.
+fn connect(authority: &str, until: Instant) -> io::Result<TcpStream> {
+    let mut refused = io::Error::new(io::ErrorKind::NotFound, "this name has no address");
+    for addr in authority.to_socket_addrs()? {
+        match TcpStream::connect_timeout(&addr, left(until)?) {
+            Ok(connected) => return Ok(connected),
+            Err(error) => refused = error,
+        }
+    }
+    Err(refused)
+}
+
+/// A connection through the socket at `path`. The call itself has no time limit and waits while the queue of the
+/// node is full: it is made by a thread that is left behind then.
+fn connect_unix(path: &Path, until: Instant) -> io::Result<UnixStream> {
+    let (give, take) = crossbeam_channel::bounded(1);
+    let path = path.to_owned();
+    std::thread::Builder::new().spawn(move || drop(give.send(UnixStream::connect(path))))?;
+    match take.recv_timeout(left(until)?) {
+        Ok(outcome) => outcome,
+        Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "no connection within 2 s")),
+    }
 }
 
 /// The status in the first line of an answer (RFC 9112, 4).

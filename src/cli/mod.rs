@@ -68,7 +68,7 @@ fn run(matches: &ArgMatches) -> Result<Exit, CannotRun> {
     if let Some(("health", matches)) = matches.subcommand() {
         return match matches.get_one::<String>("url") {
             Some(url) => health::ask_url(url),
-            None => health::ask_node(&load(matches)?),
+            None => Ok(health::ask_node(&load(matches)?)),
         };
     }
     let config = load(matches)?;
@@ -118,7 +118,7 @@ fn command() -> Command {
              else 1.\n\n\
              For the health checks of containers and supervisors. Without --url it asks the\n\
              address the node would listen on by the same file, environment and flags; a\n\
-             wildcard address by loopback.",
+             wildcard address by loopback, and the Unix socket if there is no address.",
         )
         .args(keys::find("listen").and_then(flag_of).map(|arg| arg.conflicts_with("url")))
         .arg(config_arg())
