@@ -3,6 +3,7 @@
 
 mod cluster;
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,7 +11,7 @@ use std::time::Duration;
 use cluster::{Client, Cluster, Plan, small, until};
 use corelane_base::Limits;
 use corelane_net::Http1Config;
-use corelane_sys::socket::{UnixOptions, listen_unix};
+use corelane_sys::socket::{ListenOptions, UnixOptions, listen, listen_unix};
 use corelane_uring::Features;
 
 fn with_peers(limits: Limits, without: Features) -> Plan {
@@ -49,6 +50,34 @@ fn sixty_four_connections_to_one_shard_of_four_are_shared_evenly_and_all_served(
         until("all places are given back", || cluster.loads() == [0; 4]);
         cluster.end();
     }
+}
+
+#[test]
+fn what_the_hash_of_a_group_spreads_badly_is_spread_well_in_the_end() {
+    let first = listen(([127, 0, 0, 1], 0).into(), &ListenOptions::default()).unwrap();
+    let addr = first.local_addr();
+    let mut group = vec![first];
+    group.extend((1..4).map(|_| listen(addr, &ListenOptions::default()).unwrap()));
+    let group: Vec<_> = group.into_iter().map(|listener| Arc::new(OwnedFd::from(listener))).collect();
+    let cluster = Cluster::with(4, |shard| Plan {
+        limits: small(),
+        without: Features::NONE,
+        http: Http1Config::default(),
+        descriptors: None,
+        also: Some(Arc::clone(&group[shard])),
+    });
+    drop(group);
+    let mut clients: Vec<Client> = (0..64).map(|_| Client::connect(addr)).collect();
+    let mut of_shard = [0; 4];
+    for client in &mut clients {
+        of_shard[client.shard()] += 1;
+    }
+    let came: Vec<u64> = cluster.nodes.iter().map(|node| node.stat("accepted")).collect();
+    eprintln!("came as {came:?}, served as {of_shard:?}");
+    let (most, least) = (*of_shard.iter().max().unwrap(), *of_shard.iter().min().unwrap());
+    assert!(f64::from(most) <= 1.5 * f64::from(least), "{of_shard:?}");
+    drop(clients);
+    cluster.end();
 }
 
 #[test]
