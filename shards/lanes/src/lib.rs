@@ -8,15 +8,16 @@
 //! # Rules (SAFETY comments and ordering comments of the crate cite these numbers)
 //! 1. A ring has one [`Producer`] and one [`Consumer`], which are not `Clone` and work by `&mut self`. Only
 //!    the producer stores `tail`, only the consumer stores `head`. Both are positions that only grow, modulo
-//!    2^64; a position's slot is its low bits, so slots are a power of two, at least the capacity.
+//!    2^64; a position's slot is its low bits, so slots are a power of two, at least the capacity. Both ends
+//!    know the slots by pointer.
 //! 2. The positions `head .. tail` hold values and belong to the consumer. All other slots belong to the
-//!    producer; of them `tail .. ` its private end hold values it has not published, the rest hold none. The
+//!    producer; of them those from `tail` to its private end hold values it has not published, the rest hold none. The
 //!    private end is at most `head` + capacity, so two positions that hold values never share a slot.
 //! 3. `tail` is stored with Release after the values were written and loaded with Acquire before they are
 //!    read. `head` is stored with Release after the values were moved out and loaded with Acquire before the
 //!    slots are written again. Who kept an older position than there is has fewer slots, never foreign ones.
-//! 4. The ring is freed by the last of its two handles, whose count orders it after everything that either
-//!    did. The producer drops what it never published, when it is dropped; the ring drops `head .. tail`.
+//! 4. The ring and its slots are freed with the last of its two ends, whose count orders that after all that
+//!    either did. The producer drops what it never published, when it is dropped; the ring drops `head .. tail`.
 //! 5. The words of a door, and its `sleeping`, change by atomic read-modify-write (AcqRel) only. So the changes
 //!    of each are one sequence, in which every change has seen the one before it, and has seen what came
 //!    before that one on the thread that made it.

@@ -19,11 +19,11 @@ pub const SHARDS_MAX: usize = 1024;
 
 /// Size of a mesh.
 ///
-/// Each pair of shards, each way, costs two rings (512 bytes each on x86-64: counts, and three padded lines), a
-/// handle of about 180 bytes, and `credits`, rounded up to a power of two, slots of a request and as many of a
-/// response. A slot's page is in memory from its first message on. Without slots a mesh costs 72 KiB at 8
-/// shards, 4.7 MiB at 64 and 1.2 GiB at 1024; with 128 credits and 64 bytes a message, each way that is ever
-/// used costs 16 KiB more. [`MeshConfig::bytes`] has the sum.
+/// Each pair of shards, each way, costs two rings (384 bytes each on x86-64: counts, tail and head, each
+/// padded), a handle of about 230 bytes, and `credits`, rounded up to a power of two, slots of a request and as
+/// many of a response. A slot's page is in memory from its first message on. Without slots a mesh costs 61 KiB
+/// at 8 shards, 3.9 MiB at 64 and 1 GiB at 1024; with 128 credits and 64 bytes a message, each way that is
+/// ever used costs 16 KiB more. [`MeshConfig::bytes`] has the sum.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct MeshConfig {
     /// Shards, 1 to [`SHARDS_MAX`].
@@ -70,6 +70,7 @@ pub fn mesh<Q: Send, R: Send>(config: &MeshConfig) -> Vec<Port<Q, R>> {
         links: links.into_boxed_slice(),
         touched: Vec::with_capacity(shards),
         marked: vec![0; door.words()].into_boxed_slice(),
+        marked_count: 0,
         next: 0,
     };
     doors.iter().zip(links).enumerate().map(port).collect()
@@ -122,8 +123,10 @@ pub struct Port<Q, R> {
     links: Box<[Option<Link<Q, R>>]>,
     /// The shards that something was pushed for since the last publish, each once.
     touched: Vec<usize>,
-    /// The sources that may have requests left, as the door's words have them.
+    /// The sources that have requests left, as the door's words have them.
     marked: Box<[u64]>,
+    /// How many those are.
+    marked_count: usize,
     /// The source whose turn it is.
     next: usize,
 }
@@ -242,8 +245,11 @@ impl<Q, R> Port<Q, R> {
             while fresh != 0 {
                 let bit = fresh & fresh.wrapping_neg();
                 fresh ^= bit;
-                if self.take_responses(at * WORD_SOURCES + bit.trailing_zeros() as usize, responses) {
+                let has_requests =
+                    self.take_responses(at * WORD_SOURCES + bit.trailing_zeros() as usize, responses);
+                if has_requests && self.marked[at] & bit == 0 {
                     self.marked[at] |= bit;
+                    self.marked_count += 1;
                 }
             }
         }
@@ -254,7 +260,7 @@ impl<Q, R> Port<Q, R> {
     /// ring.
     #[inline]
     pub fn is_quiet(&self) -> bool {
-        self.marked.iter().all(|word| *word == 0) && self.door.is_quiet()
+        self.marked_count == 0 && self.door.is_quiet()
     }
 
     /// Requests to `to` that it has not taken.
@@ -283,9 +289,7 @@ impl<Q, R> Port<Q, R> {
     #[inline]
     fn take_responses(&mut self, from: usize, responses: &mut Vec<(usize, R)>) -> bool {
         let link = link_mut(&mut self.links, from);
-        let before = responses.len();
-        responses.extend(link.responses_in.drain(usize::MAX).map(|response| (from, response)));
-        let back = responses.len() - before;
+        let back = link.responses_in.pop_each(usize::MAX, responses, |response| (from, response));
         let max = self.credits_max - link.credits;
         assert!(back <= max, "rule 9: shard {from} answered {back} of {max} requests");
         link.credits += back;
@@ -294,29 +298,26 @@ impl<Q, R> Port<Q, R> {
 
     #[inline]
     fn take_requests(&mut self, mut budget: usize, requests: &mut Vec<(usize, Q)>) -> bool {
-        loop {
+        while self.marked_count != 0 && budget != 0 {
             // A round: each marked source once, from `next` on, each with its part of what the others left.
-            let mut sources: usize = self.marked.iter().map(|word| word.count_ones() as usize).sum();
-            if sources == 0 || budget == 0 {
-                return sources != 0;
-            }
+            let mut sources = self.marked_count;
             while sources != 0 && budget != 0 {
                 let Some(from) = self.next_marked() else { unreachable!("{sources} sources are marked") };
                 let link = link_mut(&mut self.links, from);
-                let before = requests.len();
                 let share = budget.div_ceil(sources);
-                requests.extend(link.requests_in.drain(share).map(|request| (from, request)));
-                let taken = requests.len() - before;
+                let taken = link.requests_in.pop_each(share, requests, |request| (from, request));
                 link.owed += taken;
                 assert!(link.owed <= self.credits_max, "rule 9: shard {from} has more requests than credits");
                 if !link.requests_in.has_more() {
                     self.marked[from / WORD_SOURCES] &= !(1 << (from % WORD_SOURCES));
+                    self.marked_count -= 1;
                 }
                 self.next = from + 1;
                 budget -= taken;
                 sources -= 1;
             }
         }
+        self.marked_count != 0
     }
 
     /// The first marked source from `next` on, or else from 0 on.

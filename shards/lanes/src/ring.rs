@@ -5,10 +5,9 @@
 //!
 //! Not here: the rules (`lib.rs`), waking the consumer (`door.rs`), what a full lane means (the caller).
 
-use std::cell::Cell;
 use std::fmt;
-use std::marker::PhantomData;
 use std::mem::MaybeUninit;
+use std::ptr::NonNull;
 
 use crossbeam_utils::CachePadded;
 
@@ -19,7 +18,7 @@ pub const CAPACITY_MAX: usize = 1 << 24;
 
 /// Makes a lane that holds up to `capacity` values, and its two ends, for one thread each.
 ///
-/// Costs one allocation of `capacity` slots, rounded up to a power of two, and one of 4 padded lines (of
+/// Costs one allocation of `capacity` slots, rounded up to a power of two, and one of 3 padded lines (of
 /// 128 bytes on x86-64). A page of slots is in memory from the first value pushed there on, on the node of
 /// the CPU that pushed it.
 ///
@@ -34,63 +33,105 @@ pub(crate) fn lane_at<T: Send>(capacity: usize, at: usize) -> (Producer<T>, Cons
     assert!(capacity >= 1, "a lane holds at least one value");
     assert!(capacity <= CAPACITY_MAX, "a lane of {capacity} is above {CAPACITY_MAX}");
     let slots = (0..capacity.next_power_of_two()).map(|_| UnsafeCell::new(MaybeUninit::uninit())).collect();
-    let position = || CachePadded::new(AtomicUsize::new(at));
-    let ring = Arc::new(Ring { tail: position(), head: position(), slots });
-    let alone = PhantomData;
+    let tail = CachePadded::new(Tail { position: AtomicUsize::new(at), slots });
+    let ring = Arc::new(Ring { tail, head: CachePadded::new(AtomicUsize::new(at)) });
+    let slots = ring.slots();
     (
-        Producer { ring: Arc::clone(&ring), end: at, published: at, head_seen: at, capacity, alone },
-        Consumer { ring, head: at, released: at, tail_seen: at, alone },
+        Producer { ring: Arc::clone(&ring), slots, end: at, published: at, head_seen: at, capacity },
+        Consumer { ring, slots, head: at, tail_seen: at },
     )
 }
 
 /// Bytes that a lane allocates.
 pub(crate) fn bytes<T>(capacity: usize) -> usize {
-    shared_bytes::<Ring<T>>() + capacity.next_power_of_two() * size_of::<UnsafeCell<MaybeUninit<T>>>()
+    shared_bytes::<Ring<T>>() + capacity.next_power_of_two() * size_of::<Slot<T>>()
 }
+
+type Slot<T> = UnsafeCell<MaybeUninit<T>>;
 
 /// What the two ends share.
 struct Ring<T> {
-    /// One past the last published position. Stored by the producer (rule 1).
-    tail: CachePadded<AtomicUsize>,
+    tail: CachePadded<Tail<T>>,
     /// The first position that holds a value. Stored by the consumer (rule 1).
     head: CachePadded<AtomicUsize>,
-    slots: Box<[UnsafeCell<MaybeUninit<T>>]>,
 }
 
-// SAFETY: rule 2: each slot belongs to one end at a time, and rule 3 orders the accesses of the two. Values
-// move from one thread to the other, so `T` must be `Send`; none is ever shared, so it need not be `Sync`.
-unsafe impl<T: Send> Send for Ring<T> {}
-// SAFETY: as above.
-unsafe impl<T: Send> Sync for Ring<T> {}
+/// What only the producer writes.
+struct Tail<T> {
+    /// One past the last published position (rule 1).
+    position: AtomicUsize,
+    /// Not looked at before the end, when the ring is freed: both ends know where the slots are.
+    slots: Box<[Slot<T>]>,
+}
 
 impl<T> Ring<T> {
-    #[inline(always)]
-    fn slot(&self, position: usize) -> &UnsafeCell<MaybeUninit<T>> {
-        &self.slots[position & (self.slots.len() - 1)]
-    }
-
-    /// Moves the value at `position` out.
-    ///
-    /// # Safety
-    /// The position holds a value, belongs to the caller (rule 2), and is from now on taken to hold none.
-    #[inline(always)]
-    unsafe fn take(&self, position: usize) -> T {
-        // SAFETY: the caller's promise.
-        self.slot(position).with(|slot| unsafe { slot.read().assume_init() })
+    fn slots(&self) -> Slots<T> {
+        let slots = &*self.tail.slots;
+        Slots { first: NonNull::from_ref(slots).cast(), mask: slots.len() - 1 }
     }
 }
 
 impl<T> Drop for Ring<T> {
     fn drop(&mut self) {
         // Relaxed: rule 4, the count of the handles ordered this after their last stores.
-        let tail = self.tail.load(Ordering::Relaxed);
+        let tail = self.tail.position.load(Ordering::Relaxed);
         let mut head = self.head.load(Ordering::Relaxed);
+        let slots = self.slots();
         while head != tail {
             // SAFETY: rule 4: both ends are gone, so what rule 2 gave to the consumer is ours. `head` is past
-            // it from here on, so that a drop that panics leaks the rest and drops nothing twice.
-            drop(unsafe { self.take(head) });
+            // it before the value is dropped, so that a drop that panics leaks the rest.
+            let value = unsafe { slots.take(head) };
             head = head.wrapping_add(1);
+            drop(value);
         }
+    }
+}
+
+/// Where the slots of a ring are: as long as the ring is, that is, as long as an end holds a count of it.
+struct Slots<T> {
+    first: NonNull<Slot<T>>,
+    /// One less than how many there are, which is a power of two.
+    mask: usize,
+}
+
+impl<T> Clone for Slots<T> {
+    fn clone(&self) -> Slots<T> {
+        *self
+    }
+}
+
+impl<T> Copy for Slots<T> {}
+
+impl<T> Slots<T> {
+    /// The slot of a position.
+    ///
+    /// # Safety
+    /// The ring is not freed yet (rule 4).
+    #[inline(always)]
+    unsafe fn at(&self, position: usize) -> &Slot<T> {
+        // SAFETY: rule 1: below the number of slots, by the mask; the caller holds the ring.
+        unsafe { self.first.add(position & self.mask).as_ref() }
+    }
+
+    /// Puts a value in at `position`.
+    ///
+    /// # Safety
+    /// The ring is not freed; the slot belongs to the caller and holds no value (rule 2).
+    #[inline(always)]
+    unsafe fn put(&self, position: usize, value: T) {
+        // SAFETY: the caller's promise.
+        unsafe { self.at(position).with_mut(|slot| (*slot).write(value)) };
+    }
+
+    /// Moves the value at `position` out.
+    ///
+    /// # Safety
+    /// The ring is not freed; the slot belongs to the caller and holds a value (rule 2), and is from now on
+    /// taken to hold none.
+    #[inline(always)]
+    unsafe fn take(&self, position: usize) -> T {
+        // SAFETY: the caller's promise.
+        unsafe { self.at(position).with(|slot| slot.read().assume_init()) }
     }
 }
 
@@ -98,6 +139,7 @@ impl<T> Drop for Ring<T> {
 /// is published stays for the consumer.
 pub struct Producer<T> {
     ring: Arc<Ring<T>>,
+    slots: Slots<T>,
     /// The private end: one past the last pushed position.
     end: usize,
     /// What `tail` was last set to.
@@ -105,9 +147,11 @@ pub struct Producer<T> {
     /// What `head` was when last looked at.
     head_seen: usize,
     capacity: usize,
-    /// For one thread at a time, also by reference.
-    alone: PhantomData<Cell<()>>,
 }
+
+// SAFETY: rules 2 and 3: the slots it reaches are its own until it publishes them, and whoever has them then
+// is ordered after. Values move to the thread of the consumer, so `T` must be `Send`; none is ever shared.
+unsafe impl<T: Send> Send for Producer<T> {}
 
 impl<T> Producer<T> {
     /// Puts a value in. The consumer sees it after the next [`Producer::publish`]. O(1); reads the consumer's
@@ -126,7 +170,7 @@ impl<T> Producer<T> {
         }
         // SAFETY: rule 2: `end` is not published, and below `head_seen` + capacity, so its slot is ours and
         // holds no value. Rule 3: `head_seen` was loaded with Acquire, or is from before the first use.
-        self.ring.slot(self.end).with_mut(|slot| unsafe { (*slot).write(value) });
+        unsafe { self.slots.put(self.end, value) };
         self.end = self.end.wrapping_add(1);
         Ok(())
     }
@@ -139,7 +183,7 @@ impl<T> Producer<T> {
             return false;
         }
         // Release: rule 3, the values were written before.
-        self.ring.tail.store(self.end, Ordering::Release);
+        self.ring.tail.position.store(self.end, Ordering::Release);
         self.published = self.end;
         true
     }
@@ -163,8 +207,8 @@ impl<T> Drop for Producer<T> {
         while self.published != self.end {
             self.end = self.end.wrapping_sub(1);
             // SAFETY: rules 2 and 4: pushed and never published, so it holds a value and is ours; `end` is
-            // below it from here on.
-            drop(unsafe { self.ring.take(self.end) });
+            // below it already, so it is taken once.
+            drop(unsafe { self.slots.take(self.end) });
         }
     }
 }
@@ -179,15 +223,16 @@ impl<T> fmt::Debug for Producer<T> {
 /// dropped with the producer.
 pub struct Consumer<T> {
     ring: Arc<Ring<T>>,
+    slots: Slots<T>,
     /// The first position not taken.
     head: usize,
-    /// What the shared `head` was last set to.
-    released: usize,
     /// What `tail` was when last looked at.
     tail_seen: usize,
-    /// For one thread at a time, also by reference.
-    alone: PhantomData<Cell<()>>,
 }
+
+// SAFETY: rules 2 and 3: the slots it reaches are its own until it gives them back, and whoever has them then
+// is ordered after. Values come from the thread of the producer, so `T` must be `Send`; none is ever shared.
+unsafe impl<T: Send> Send for Consumer<T> {}
 
 impl<T> Consumer<T> {
     /// Takes the oldest published value. O(1); reads the producer's position only when the lane looks empty.
@@ -196,7 +241,10 @@ impl<T> Consumer<T> {
         if !self.has_more() && !self.look() {
             return None;
         }
-        let value = self.advance();
+        // SAFETY: rules 2 and 3: `tail_seen` was loaded with Acquire and is above `head`, so the position
+        // holds a value that is ours. It is taken once, for `head` is past it from here on.
+        let value = unsafe { self.slots.take(self.head) };
+        self.head = self.head.wrapping_add(1);
         self.release();
         Some(value)
     }
@@ -206,26 +254,33 @@ impl<T> Consumer<T> {
     /// One load of the producer's position and one store of ours, however many there are.
     #[inline]
     pub fn pop_into(&mut self, max: usize, out: &mut Vec<T>) -> usize {
-        let before = out.len();
-        out.extend(self.drain(max));
-        out.len() - before
+        self.pop_each(max, out, |value| value)
     }
 
-    /// The oldest published values, at most `max`: those there are now. What was not taken from it when it is
-    /// dropped stays in the lane.
+    /// [`Consumer::pop_into`] of what `wrap` makes of the values.
     #[inline]
-    pub(crate) fn drain(&mut self, max: usize) -> Drain<'_, T> {
+    pub(crate) fn pop_each<V>(&mut self, max: usize, out: &mut Vec<V>, wrap: impl Fn(T) -> V) -> usize {
         // Always, even if `tail_seen` would do: `has_more` is then of this moment (rule 6).
         self.look();
-        let left = self.tail_seen.wrapping_sub(self.head).min(max);
-        Drain { consumer: self, left }
+        let count = self.tail_seen.wrapping_sub(self.head).min(max);
+        // What can fail comes first.
+        out.reserve(count);
+        let (slots, first) = (self.slots, self.head);
+        self.head = first.wrapping_add(count);
+        // SAFETY: rules 2 and 3: `tail_seen` was loaded with Acquire and is not below these `count`, so they
+        // hold values that are ours. Each is taken once, for `head` is past them already.
+        out.extend((0..count).map(|at| wrap(unsafe { slots.take(first.wrapping_add(at)) })));
+        if count > 0 {
+            self.release();
+        }
+        count
     }
 
     /// Looks at the producer's position. Returns whether something can be taken.
     #[inline]
     pub(crate) fn look(&mut self) -> bool {
         // Acquire: rule 3, the values were written before they are read.
-        self.tail_seen = self.ring.tail.load(Ordering::Acquire);
+        self.tail_seen = self.ring.tail.position.load(Ordering::Acquire);
         self.has_more()
     }
 
@@ -239,34 +294,20 @@ impl<T> Consumer<T> {
     #[inline]
     pub fn depth(&self) -> usize {
         // Relaxed: a number for observers, no slot is touched for it.
-        self.ring.tail.load(Ordering::Relaxed).wrapping_sub(self.head)
-    }
-
-    /// Moves out the value at `head`, which is below `tail_seen`.
-    #[inline(always)]
-    fn advance(&mut self) -> T {
-        debug_assert_ne!(self.head, self.tail_seen);
-        // SAFETY: rules 2 and 3: `tail_seen` was loaded with Acquire and is above `head`, so the position
-        // holds a value that is ours. It is taken once, for `head` is past it from here on.
-        let value = unsafe { self.ring.take(self.head) };
-        self.head = self.head.wrapping_add(1);
-        value
+        self.ring.tail.position.load(Ordering::Relaxed).wrapping_sub(self.head)
     }
 
     /// Gives the slots of all that was taken back to the producer.
     #[inline(always)]
     fn release(&mut self) {
-        if self.released != self.head {
-            // Release: rule 3, the values were moved out before.
-            self.ring.head.store(self.head, Ordering::Release);
-            self.released = self.head;
-        }
+        // Release: rule 3, the values were moved out before.
+        self.ring.head.store(self.head, Ordering::Release);
     }
 }
 
 impl<T> Drop for Consumer<T> {
     fn drop(&mut self) {
-        // Rule 4: a `Drain` that was forgotten took values that the ring must not drop again.
+        // Rule 4: what a batch had taken when it was cut short by a panic is not dropped again.
         self.release();
     }
 }
@@ -274,36 +315,6 @@ impl<T> Drop for Consumer<T> {
 impl<T> fmt::Debug for Consumer<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Consumer").field("depth", &self.depth()).finish()
-    }
-}
-
-/// A batch being taken. Gives the slots back when it is dropped, with one store.
-pub(crate) struct Drain<'a, T> {
-    consumer: &'a mut Consumer<T>,
-    left: usize,
-}
-
-impl<T> Iterator for Drain<'_, T> {
-    type Item = T;
-
-    #[inline(always)]
-    fn next(&mut self) -> Option<T> {
-        self.left = self.left.checked_sub(1)?;
-        Some(self.consumer.advance())
-    }
-
-    #[inline(always)]
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        (self.left, Some(self.left))
-    }
-}
-
-impl<T> ExactSizeIterator for Drain<'_, T> {}
-
-impl<T> Drop for Drain<'_, T> {
-    #[inline(always)]
-    fn drop(&mut self) {
-        self.consumer.release();
     }
 }
 

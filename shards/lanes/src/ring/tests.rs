@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods, reason = "the run on two threads has a deadline")]
 #![allow(clippy::unwrap_used)]
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
@@ -107,35 +108,34 @@ fn what_nobody_took_is_dropped_once() {
 }
 
 #[test]
-fn a_batch_that_is_forgotten_halfway_drops_nothing_twice() {
+fn a_batch_that_a_panic_cuts_short_drops_nothing_twice() {
     let alive = Alive::default();
     let (mut producer, mut consumer) = lane(4);
     (0..4).for_each(|number| producer.push(Value(number, Arc::clone(&alive))).unwrap());
     producer.publish();
-    let mut batch = consumer.drain(3);
-    assert_eq!(batch.next().unwrap().0, 0);
-    assert_eq!(batch.len(), 2);
-    std::mem::forget(batch);
-    assert_eq!(producer.depth(), 4, "the slot was not given back");
-    assert_eq!(consumer.pop().unwrap().0, 1);
-    assert_eq!(producer.depth(), 2, "it was, with the next");
-    std::mem::forget({
-        let mut batch = consumer.drain(1);
-        assert_eq!(batch.next().unwrap().0, 2);
-        batch
-    });
-    drop((producer, consumer));
-    assert_eq!(values_alive(&alive), 0);
+    let mut out = Vec::new();
+    let second = |value: Value| if value.0 == 1 { panic!("at the second") } else { value };
+    let end = catch_unwind(AssertUnwindSafe(|| consumer.pop_each(3, &mut out, second)));
+    assert!(end.is_err());
+    assert_eq!(out.len(), 1);
+    assert_eq!(consumer.pop().unwrap().0, 3, "the batch is gone, what came after is there");
+    drop((producer, consumer, out));
+    assert_eq!(values_alive(&alive), 1, "what was not reached is leaked, not dropped twice");
 }
 
 #[test]
-fn a_batch_dropped_halfway_leaves_the_rest_in_the_lane() {
+fn a_batch_cut_short_by_a_panic_may_be_the_last_thing_a_consumer_does() {
+    let alive = Alive::default();
     let (mut producer, mut consumer) = lane(4);
-    (0..4).for_each(|number| producer.push(number).unwrap());
+    (0..3).for_each(|number| producer.push(Value(number, Arc::clone(&alive))).unwrap());
     producer.publish();
-    assert_eq!(consumer.drain(3).next(), Some(0));
-    assert_eq!((producer.depth(), consumer.depth()), (3, 3));
-    assert_eq!(consumer.drain(9).collect::<Vec<_>>(), [1, 2, 3]);
+    let mut out: Vec<Value> = Vec::new();
+    let end = catch_unwind(AssertUnwindSafe(|| consumer.pop_each(2, &mut out, |_| panic!("at the first"))));
+    assert!(end.is_err());
+    drop(consumer);
+    assert_eq!(values_alive(&alive), 2, "one is dropped, one leaked, one in the lane");
+    drop(producer);
+    assert_eq!(values_alive(&alive), 1);
 }
 
 #[test]
@@ -202,10 +202,10 @@ fn a_lane_of_the_maximum_is_made() {
 }
 
 #[test]
-fn a_ring_costs_three_padded_lines_and_its_counts() {
+fn a_ring_costs_three_padded_lines_and_its_slots() {
     let line = size_of::<CachePadded<AtomicUsize>>();
-    assert_eq!(size_of::<Ring<u64>>(), 3 * line);
-    assert_eq!(size_of::<UnsafeCell<MaybeUninit<[u8; 64]>>>(), 64, "a slot is its value");
+    assert_eq!(bytes::<[u8; 64]>(9), 3 * line + 16 * 64);
+    assert_eq!(size_of::<Slot<[u8; 64]>>(), 64, "a slot is its value");
 }
 
 /// What can be done to a lane.
