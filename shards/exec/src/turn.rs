@@ -31,6 +31,9 @@ use crate::stats::bump;
 use crate::timer::Target;
 use crate::watch;
 
+/// Looks of a busy poll between two readings of the clock: one costs as much as several looks.
+const SPIN_LOOKS: u32 = 8;
+
 /// What a turn left.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Turn {
@@ -164,17 +167,16 @@ impl<K: Kernel<Bytes = Chain>> Runtime<K> {
         }
         if shard.has_lanes_to_take() {
             shard.kernel_stats.set(self.kernel.stats());
-            shard.step(watch::lanes);
+            shard.remote.pulse.note(watch::lanes);
             more |= shard.take_lanes();
         }
         more |= run_tasks(&shard);
         self.meet_drivers(&shard);
         self.fire_timers(&shard);
-        shard.step(watch::flush);
+        shard.remote.pulse.note(watch::flush);
         for at in 0..self.drivers.len() {
             more |= self.drivers[at].flush(&shard);
         }
-        shard.step(watch::kernel);
         if shard.mesh.has_unpublished() {
             shard.publish_lanes(|sleeper| shard.push(Op::Wake { peer: sleeper.unpark() }));
         }
@@ -230,7 +232,7 @@ impl<K: Kernel<Bytes = Chain>> Runtime<K> {
     /// Ends a turn that nothing follows at once.
     #[inline]
     fn end(&mut self, shard: &Shard) -> u64 {
-        let now_ns = self.kernel.clock().mono_ns;
+        let now_ns = self.kernel.mono_ns();
         if let Some(began_ns) = self.began_ns.take() {
             self.account(shard, now_ns.saturating_sub(began_ns));
         }
@@ -368,12 +370,13 @@ impl<K: Kernel<Bytes = Chain>> Runtime<K> {
                 self.kernel.enter(Wait::No)?;
             }
             let end = next.map_or(now + spin, |n| n.min(now + spin));
+            let mut looks = 0_u32;
             loop {
+                if shard.remote.door.is_dirty() || !shard.remote.is_empty() {
+                    return Ok(());
+                }
                 if self.kernel.needs_enter() {
                     return self.kernel.enter(Wait::No);
-                }
-                if !shard.remote.is_empty() || shard.remote.door.is_dirty() {
-                    return Ok(());
                 }
                 if let Some(completion) = self.kernel.pop() {
                     self.begin(shard);
@@ -381,9 +384,12 @@ impl<K: Kernel<Bytes = Chain>> Runtime<K> {
                     self.dispatch(shard, completion);
                     return Ok(());
                 }
-                now = self.kernel.clock().mono_ns;
-                if now >= end {
-                    break;
+                looks += 1;
+                if looks.is_multiple_of(SPIN_LOOKS) {
+                    now = self.kernel.mono_ns();
+                    if now >= end {
+                        break;
+                    }
                 }
                 std::hint::spin_loop();
             }

@@ -33,8 +33,7 @@ phases! {
     mailbox = "a message of another thread";
     lanes = "messages of other shards";
     timers = "timers";
-    flush = "sending";
-    kernel = "the kernel";
+    flush = "sending, or the kernel";
 }
 
 /// What a shard shows of its turns. Written by relaxed stores to a cache line that nobody else writes.

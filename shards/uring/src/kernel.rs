@@ -485,6 +485,9 @@ fn give(token: Token, result: i32, payload: Payload<Chain>) -> Option<Completion
     (token != Token::NONE).then_some(Completion { token, result, more: false, payload })
 }
 
+/// How old the wall clock may be: it is for whole seconds, and the coarse one moves every few milliseconds.
+const UNIX_AGE_NS: u64 = 1_000_000;
+
 fn read_clock(id: libc::clockid_t) -> libc::timespec {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: rule 6; the call fills one timespec.
@@ -556,14 +559,19 @@ impl Kernel for Ring {
         self.buffers.recycle(buffer);
     }
 
-    /// Two calls of clock_gettime(2), through the vdso.
+    /// A call of clock_gettime(2), through the vdso; a second one for the wall clock, at most once a millisecond.
     fn clock(&mut self) -> Clock {
-        let mono = read_clock(libc::CLOCK_MONOTONIC);
-        let unix = read_clock(libc::CLOCK_REALTIME_COARSE);
-        Clock {
-            mono_ns: mono.tv_sec.cast_unsigned() * 1_000_000_000 + mono.tv_nsec.cast_unsigned(),
-            unix_s: u64::try_from(unix.tv_sec).unwrap_or(0),
+        let mono_ns = self.mono_ns();
+        if mono_ns >= self.unix_until_ns {
+            self.unix_until_ns = mono_ns + UNIX_AGE_NS;
+            self.unix_s = u64::try_from(read_clock(libc::CLOCK_REALTIME_COARSE).tv_sec).unwrap_or(0);
         }
+        Clock { mono_ns, unix_s: self.unix_s }
+    }
+
+    fn mono_ns(&mut self) -> u64 {
+        let mono = read_clock(libc::CLOCK_MONOTONIC);
+        mono.tv_sec.cast_unsigned() * 1_000_000_000 + mono.tv_nsec.cast_unsigned()
     }
 
     fn unpark(&self) -> Arc<dyn Unpark> {

@@ -90,6 +90,9 @@ pub struct Ring {
     pub(crate) closing: bool,
     pub(crate) stats: KernelStats,
     pub(crate) failed_unseen: u64,
+    /// The wall clock, and until when it is not read again.
+    pub(crate) unix_s: u64,
+    pub(crate) unix_until_ns: u64,
     wakes_received: u64,
     _one_thread: PhantomData<*const ()>,
 }
@@ -169,6 +172,8 @@ impl Ring {
             closing: false,
             stats: KernelStats::default(),
             failed_unseen: 0,
+            unix_s: 0,
+            unix_until_ns: 0,
             wakes_received: 0,
             _one_thread: PhantomData,
         })
