@@ -14,11 +14,13 @@ use std::time::Duration;
 
 use corelane_base::{Limits, ShardId};
 use corelane_exec::{Shard, ShardHandle};
+use corelane_sys::socket::SocketFile;
 use corelane_uring::{Features, Lacking};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use super::ShardInfo;
 use super::shard::{ShardEvent, drain_here, end_here, open_here};
+use crate::admin::Admin;
 use crate::config::Listen;
 use crate::preflight::StartError;
 use crate::watch::{Finding, Watch};
@@ -33,8 +35,13 @@ pub(super) struct Ready {
     pub(super) notes: Vec<String>,
 }
 
-/// What ends with the node, after its shards: the admin listener, files of sockets.
-pub(super) type Attached = Box<dyn Send>;
+/// What ends with the node.
+pub(super) struct Attached {
+    /// Paths that lead here; removed when the drain begins, so that nobody comes who would be turned away.
+    pub(super) files: Vec<SocketFile>,
+    /// Answers until every shard has ended.
+    pub(super) admin: Option<Admin>,
+}
 
 /// The shards of a node and their threads.
 pub(super) struct Control {
@@ -46,6 +53,7 @@ pub(super) struct Control {
     drained: usize,
     ended: usize,
     ending: bool,
+    files: Vec<SocketFile>,
 }
 
 impl Control {
@@ -68,6 +76,7 @@ impl Control {
             drained: 0,
             ended: 0,
             ending: false,
+            files: Vec::new(),
         };
         while control.shards.len() + control.ended < control.threads.len() {
             match control.from_shards.recv() {
@@ -175,6 +184,7 @@ impl Control {
         if std::mem::replace(&mut self.draining, true) {
             return;
         }
+        self.files.clear();
         for ready in &self.shards {
             tell(&ready.handle, drain_here);
         }
@@ -186,7 +196,13 @@ impl Control {
 
     /// What the shards have to say about how they were set up.
     pub(super) fn notes(&self) -> Vec<String> {
-        self.shards.iter().flat_map(|ready| ready.notes.iter().cloned()).collect()
+        let mut notes: Vec<String> = Vec::new();
+        for note in self.shards.iter().flat_map(|ready| &ready.notes) {
+            if !notes.contains(note) {
+                notes.push(note.clone());
+            }
+        }
+        notes
     }
 
     pub(super) fn limits(&self) -> &Limits {
@@ -239,7 +255,7 @@ impl Running {
         control: Control,
         known: Known,
         signals: bool,
-        attached: Vec<Attached>,
+        attached: Attached,
     ) -> Result<Running, StartError> {
         let Known { addrs, admin, notes, events, spare } = known;
         if signals && let Err(error) = watch_signals(events.clone()) {
@@ -248,16 +264,18 @@ impl Running {
         let shards = control.shards.clone();
         let (handles, limits) = (control.handles(), control.limits().clone());
         // Handed over by a channel, so that a thread that cannot be started leaves it here.
-        let (give, take) = crossbeam_channel::bounded::<(Control, Vec<Attached>)>(1);
+        let (give, take) = crossbeam_channel::bounded::<(Control, Attached)>(1);
         let thread = std::thread::Builder::new().name("control".to_owned()).spawn(move || {
-            let Ok((control, attached)) = take.recv() else { return Ok(()) };
+            let Ok((mut control, attached)) = take.recv() else { return Ok(()) };
+            let Attached { files, admin } = attached;
+            control.files = files;
             // Away from the shards where there is a place; where there is none it runs between them.
             if !spare.is_empty() {
                 let _ = corelane_sys::cpu::keep_current_thread_on(&spare);
             }
             let mut watch = Some(Watch::new(handles, &limits, corelane_sys::clock::mono_ns()));
             let outcome = control.run(&mut watch);
-            drop(attached);
+            drop(admin);
             outcome
         });
         let thread = match thread {

@@ -375,10 +375,10 @@ impl Server {
         drop(app);
         let control = Control::gather(threads, from_shards, self.limits.clone(), failed)?;
         notes.extend(control.notes());
-        let mut attached: Vec<Attached> = vec![Box::new(listeners.files)];
+        let mut attached = Attached { files: listeners.files, admin: None };
         if let Some(admin) = admin {
             match admin.start(control.handles(), Arc::clone(&node)) {
-                Ok(admin) => attached.push(Box::new(admin)),
+                Ok(admin) => attached.admin = Some(admin),
                 Err(error) => return Err(control.fail(error)),
             }
         }

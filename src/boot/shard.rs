@@ -137,10 +137,8 @@ fn shard_main(plan: Plan, serving: &Cell<bool>) -> Result<(), StartError> {
     let memory = MapOptions { node, huge_pages: server.huge_pages, ..MapOptions::default() };
     let mut ring = Ring::with_memory(&preflight::ring_config(limits, server.without), &memory)
         .map_err(|error| StartError::ring(error, limits))?;
-    let of_pools =
-        pools.refusals().iter().map(|refusal| format!("memory pools of shard {}: {refusal}", info.id.0));
-    let of_ring =
-        ring.refusals().iter().map(|refusal| format!("receive buffers of shard {}: {refusal}", info.id.0));
+    let of_pools = pools.refusals().iter().map(|refusal| format!("memory pools: {refusal}"));
+    let of_ring = ring.refusals().iter().map(|refusal| format!("receive buffers: {refusal}"));
     let notes = of_pools.chain(of_ring).collect();
     let (granted, lacking) = (ring.granted(), ring.lacking().to_vec());
     let ids: Vec<ListenerId> = listeners.into_iter().map(|fd| ring.add_listener(fd)).collect();
