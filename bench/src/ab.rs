@@ -7,7 +7,7 @@
 //! Not here: wrk (`wrk`), processes and their CPU time (`process`), the arithmetic (`summary`).
 
 pub(crate) mod machine;
-mod plan;
+pub(crate) mod plan;
 pub(crate) mod process;
 pub(crate) mod summary;
 mod wrk;
@@ -192,7 +192,8 @@ fn sample(
 ) -> Result<Sample, String> {
     let text = |error: io::Error| error.to_string();
     let port = process::free_port().map_err(text)?;
-    let running = Running::start(&server.command_at(port, options.server_cpu), options.server_cpu, port)?;
+    let running =
+        Running::start(&server.command_at(port, options.server_cpu), Some(options.server_cpu), port)?;
     *answer_len = running.probe(&options.path)?;
     let url = format!("http://127.0.0.1:{port}{}", options.path);
     let run = |secs| -> Result<wrk::Report, String> {

@@ -42,7 +42,7 @@ impl Server {
 }
 
 /// Splits a command into words at blanks; single or double quotes keep blanks, nothing is expanded.
-fn words(command: &str) -> Result<Vec<String>, String> {
+pub(crate) fn words(command: &str) -> Result<Vec<String>, String> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
     let mut quote = None;

@@ -57,17 +57,21 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Starts `words` on `cpu` and waits until `port` accepts, at most 10 s.
+    /// Starts `words`, on `cpu` if one is given, and waits until `port` accepts, at most 10 s.
     ///
     /// # Errors
     /// Why it did not start, with the end of what it wrote to standard error.
-    pub(crate) fn start(words: &[String], cpu: usize, port: u16) -> Result<Self, String> {
+    pub(crate) fn start(words: &[String], cpu: Option<usize>, port: u16) -> Result<Self, String> {
         let (program, arguments) = words.split_first().ok_or("empty command")?;
         let stderr = NamedTempFile::new().map_err(|error| error.to_string())?;
         let mut command = Command::new(program);
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null());
         command.stderr(stderr.reopen().map_err(|error| error.to_string())?);
-        let child = spawn_on(cpu, command).map_err(|error| format!("{program}: {error}"))?;
+        let child = match cpu {
+            Some(cpu) => spawn_on(cpu, command),
+            None => command.spawn(),
+        };
+        let child = child.map_err(|error| format!("{program}: {error}"))?;
         let mut running = Self { child, stderr, port };
         let start = Instant::now();
         while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
@@ -110,6 +114,11 @@ impl Running {
         ask().unwrap_or_else(|error| Err(error.to_string()))
     }
 
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// CPU time so far of the server and its descendants.
     pub(crate) fn cpu_time(&self) -> io::Result<CpuTime> {
         cpu_time(self.child.id())
@@ -139,7 +148,7 @@ impl Drop for Running {
 }
 
 /// Length of the answer `bytes` start with, once its head is complete.
-fn answer_len(bytes: &[u8]) -> Result<Option<usize>, String> {
+pub(crate) fn answer_len(bytes: &[u8]) -> Result<Option<usize>, String> {
     let mut headers = [httparse::EMPTY_HEADER; 64];
     let mut response = httparse::Response::new(&mut headers);
     let head = match response.parse(bytes).map_err(|error| format!("not HTTP: {error}"))? {
