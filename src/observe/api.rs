@@ -1,8 +1,8 @@
 //! `GET /api/info` and `GET /api/performance`: a node's own account, on its main listener.
 //!
 //! Every shard is asked over the mesh, all at once; one that does not answer within [`PATIENCE`] is listed as
-//! silent. What was gathered serves all who ask within [`FRESH_NS`] on the same shard, so that asking often costs
-//! the other shards little.
+//! silent. One gathering is under way on a shard at a time, and what it found serves all who ask meanwhile or
+//! within [`FRESH_NS`] after: asking often costs the other shards little, also where one of them stands still.
 //!
 //! Not here: Prometheus, health, connections (`admin`).
 
@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use corelane_exec::{Shard, current, mesh, timeout};
+use corelane_exec::{Shard, blocking, current, mesh, sleep, timeout};
 use corelane_http::{App, OwnedRequest, Response};
 use serde::Serialize;
 
@@ -53,14 +53,43 @@ fn parted<R>(replies: Vec<Option<R>>) -> (Vec<R>, Vec<u16>) {
     (heard, silent)
 }
 
+/// How often those who ask while a gathering is under way look whether it is done, and how many times. A sleep
+/// that finds no timer ends at once, so it is the number that keeps this from going on for ever.
+const LOOK: Duration = Duration::from_millis(5);
+const LOOKS_MAX: u32 = 500;
+
 /// An answer and when it was made.
 #[derive(Default)]
 struct Gathered {
+    under_way: Cell<bool>,
     made_ns: Cell<Option<u64>>,
     json: RefCell<Vec<u8>>,
 }
 
+/// A gathering that is under way, until dropped: also when its client left.
+struct Gathering<'a>(&'a Gathered);
+
+impl Drop for Gathering<'_> {
+    fn drop(&mut self) {
+        self.0.under_way.set(false);
+    }
+}
+
 impl Gathered {
+    /// A fresh answer; or the task to make one, once nobody else is at it. 503 if that takes too long.
+    async fn or_begin(&self, shard: &Shard) -> Result<Response, Gathering<'_>> {
+        for _ in 0..LOOKS_MAX {
+            if let Some(response) = self.fresh(shard.now().mono_ns) {
+                return Ok(response);
+            }
+            if !self.under_way.replace(true) {
+                return Err(Gathering(self));
+            }
+            sleep(LOOK).await;
+        }
+        Ok(Response::status(503).header("retry-after", &b"1"[..]))
+    }
+
     fn fresh(&self, now_ns: u64) -> Option<Response> {
         let made_ns = self.made_ns.get()?;
         (now_ns.saturating_sub(made_ns) < FRESH_NS).then(|| json(self.json.borrow().clone()))
@@ -104,12 +133,14 @@ impl Performance {
 async fn performance<S>(_: OwnedRequest<S>) -> Response {
     let shard = current();
     let here = shard.local(Performance::default);
-    if let Some(response) = here.gathered.fresh(shard.now().mono_ns) {
-        return response;
-    }
+    let _gathering = match here.gathered.or_begin(&shard).await {
+        Ok(response) => return response,
+        Err(gathering) => gathering,
+    };
     let (all, silent) = parted(ask_all(|shard| ShardNumbers::collect(shard)).await);
-    let memory = corelane_exec::blocking(corelane_sys::kernel::rss_bytes).await;
-    let memory_bytes = memory.ok().and_then(Result::ok);
+    // A file of /proc. Where every thread that may block is at something else, it is left out.
+    let memory = timeout(PATIENCE, blocking(corelane_sys::kernel::rss_bytes)).await;
+    let memory_bytes = memory.ok().and_then(Result::ok).and_then(Result::ok);
     let now_ns = shard.now().mono_ns;
     let cpu = here.cpu(now_ns);
     here.gathered.keep(now_ns, &PerformanceView::of(&all, silent, cpu, memory_bytes))
@@ -172,9 +203,10 @@ fn limits(shard: &Shard) -> BTreeMap<&'static str, Written> {
 async fn info<S>(_: OwnedRequest<S>) -> Response {
     let shard = current();
     let here = shard.local(KeptInfo::default);
-    if let Some(response) = here.0.fresh(shard.now().mono_ns) {
-        return response;
-    }
+    let _gathering = match here.0.or_begin(&shard).await {
+        Ok(response) => return response,
+        Err(gathering) => gathering,
+    };
     let (heard, silent) = parted(ask_all(|shard| (shard.id().0, facts(shard))).await);
     let shards = heard.into_iter().map(|(id, facts): (u16, Arc<ShardFacts>)| InfoShard {
         shard: id,
