@@ -1,14 +1,15 @@
 //! Corelane: a thread-per-core io_uring server runtime for bare-metal Linux.
 //!
-//! One pinned thread per CPU owns a *shard*: its connections, timers, memory and state. Nothing on a shard
-//! blocks, locks or waits for another thread. A service is an [`App`] made once on each shard:
+//! One pinned thread per core owns a *shard*: its connections, timers, memory and state. Nothing on a shard
+//! blocks, locks or waits for another thread; shards ask each other by messages. A service is an [`App`] made
+//! once on each shard:
 //!
 //! ```no_run
 //! use corelane::{App, Server, StartError};
 //! use std::cell::Cell;
 //!
 //! fn main() -> Result<(), StartError> {
-//!     Server::new(([0, 0, 0, 0], 8080).into()).cpus(vec![0, 1]).serve(|shard| {
+//!     Server::new(([0, 0, 0, 0], 8080).into()).serve(|shard| {
 //!         let hits = Cell::new(0_u64); // of this shard alone: no lock, no atomic
 //!         App::new(hits)
 //!             .get("/", |_| "hello\n")
@@ -22,9 +23,11 @@
 //! }
 //! ```
 //!
-//! [`Server::serve`] returns once SIGTERM or SIGINT has drained the node ([`drain`] has the steps);
-//! [`Server::start`] returns a handle instead. All examples below run without sockets, by the module
-//! `corelane::testing` (cargo feature `testing`).
+//! There is a shard for each physical core that the process may use, unless [`Server::shards`] or
+//! [`Server::cpus`] says otherwise ([`placement`] has the policy). [`Server::serve`] returns once SIGTERM or
+//! SIGINT has drained the node ([`drain`] has the steps); [`Server::start`] returns a handle instead, and
+//! [`Running::stopper`] drains from any thread, whether anybody waits for the end or not. All examples below
+//! run without sockets, by the module `corelane::testing` (cargo feature `testing`).
 //!
 //! # Two kinds of handlers
 //! - One given to [`App::get`] and its like runs **inside the shard's turn**, with the request borrowed from
@@ -69,8 +72,8 @@
 //! # State of a shard
 //! What the closure of [`Server::serve`] makes lives on one shard and need not be `Send`: a `Cell`, a `RefCell`
 //! or an `Rc` will do. Requests of one client may reach any shard, so this is for caches, counters and
-//! connections, not for facts that all shards must agree on. Hold no borrow of it across an `.await`: another
-//! task of the shard may want it meanwhile.
+//! connections; facts that all shards must agree on have one owner ([below](#from-shard-to-shard)). Hold no
+//! borrow of it across an `.await`: another task of the shard may want it meanwhile.
 //!
 //! ```
 //! use corelane::testing::TestServer;
@@ -95,6 +98,122 @@
 //! assert_eq!(server.get("/tree").status(), 404);
 //! assert_eq!(server.post("/tree", "oak").status(), 204);
 //! assert_eq!(server.get("/tree").text(), "oak");
+//! ```
+//!
+//! # From shard to shard
+//! A connection belongs to the shard that accepted it, a key to the shard that [`Mesh::owner`] names. What is
+//! there is reached by sending the work to it: [`Sharded`] has a value on every shard, made there, never moved
+//! and never locked.
+//!
+//! ```
+//! use corelane::testing::TestServer;
+//! use corelane::{App, CallError, Message, OwnedRequest, Reject, Shard, Sharded, mesh};
+//! use std::cell::RefCell;
+//! use std::collections::HashMap;
+//! use std::rc::Rc;
+//!
+//! type Counts = Sharded<RefCell<HashMap<String, u64>>>;
+//!
+//! async fn count(request: OwnedRequest<Counts>) -> Result<String, Reject> {
+//!     let word = request.param("word").ok_or(Reject::new(400, "the word is not text"))?.into_owned();
+//!     let counts = request.state();
+//!     let call = counts.on(counts.owner(&word), move |counts| {
+//!         let mut counts = counts.borrow_mut(); // there, inside a turn: it may not wait
+//!         let n = counts.entry(word).or_default();
+//!         *n += 1;
+//!         *n
+//!     });
+//!     Ok(call.await?.to_string()) // a CallError is answered 503, or 500 where the other shard panicked
+//! }
+//!
+//! struct Load; // a message of a type of its own
+//!
+//! impl Message for Load {
+//!     type Reply = usize;
+//!
+//!     fn handle(self, shard: &Rc<Shard>) -> usize {
+//!         shard.tasks_alive()
+//!     }
+//! }
+//!
+//! async fn load(_: OwnedRequest<Counts>) -> Result<String, CallError> {
+//!     let mesh = mesh();
+//!     let calls: Vec<_> = mesh.all().map(|shard| mesh.call(shard, Load)).collect(); // all are sent,
+//!     let mut sum = 0;
+//!     for call in calls {
+//!         sum += call.await?; // then waited for
+//!     }
+//!     Ok(sum.to_string())
+//! }
+//!
+//! let counts = Counts::new(|_shard| RefCell::default());
+//! let server = TestServer::new(move |_| App::new(counts).post_async("/{word}", count).get_async("/load", load));
+//! assert_eq!(server.post("/oak", "").text(), "1");
+//! assert_eq!(server.post("/oak", "").text(), "2");
+//! assert_eq!(server.get("/load").text(), "1"); // the handler itself
+//! ```
+//!
+//! A test server is one shard, so here the owner is always that one. `examples/sharded_counter.rs` is the same on
+//! every core of the machine.
+//!
+//! | | on the other shard | the reply |
+//! |---|---|---|
+//! | [`Mesh::call`] | [`Message::handle`], within one turn | by awaiting |
+//! | [`Mesh::with`], [`Sharded::on`] | a closure, within one turn | by awaiting |
+//! | [`Mesh::run`] | a future that may wait, as a task there; it need not be `Send` | by awaiting |
+//! | [`Mesh::cast`] | as `call` | none |
+//!
+//! - **What may be sent**: values that are `Send` and `'static`, and closures over them. They are moved. What is
+//!   sent to one shard is handled there in the order of sending.
+//! - **When**: at once, awaited or not; it is seen when the present turn ends. Dropping a [`Call`] forgets its
+//!   reply, and a message that still waits for a credit is not sent.
+//! - **What it costs**: one allocation, freed on the shard that made it, and a turn of each of the two shards.
+//!   All that a turn sends to one shard is shown to it by one store, and wakes it once if it sleeps. A call to
+//!   the own shard costs neither: it runs before `call` returns. So hold no borrow that it wants.
+//! - **What full means**: [`Limits::mesh_credits`] requests to each other shard may be unanswered. Further calls
+//!   wait, [`Limits::mesh_waiting_max`] of them; past that, [`CallError::Full`]. A cast that finds no credit is
+//!   [`Full`] and dropped. Nothing blocks.
+//! - **Deadlines**: a call ends after [`Limits::call_time`] as [`CallError::Late`]. Whether the message was
+//!   handled is not known then, so what must not happen twice needs a key that tells.
+//! - **Panics** of a message are caught where it is handled: [`CallError::Panicked`], also on the own shard.
+//! - **Calls within calls** are fine: no shard waits for another one. Only a `run` keeps its credit while its
+//!   future waits, so `run`s that wait for each other round a circle can use up the credits that they wait for.
+//!   They end by their deadline. Where the work allows it, come back first and call the next shard from here.
+//!
+//! Which shard owns a key changes from start to start: [`Mesh::owner`] hashes under a key drawn at the start, so
+//! that no client can choose keys of one shard. Start hooks and drain hooks may call other shards: every shard
+//! answers from before the first one accepts until all have drained.
+//!
+//! Threads that are no shards send to one by a [`ShardHandle`] ([`Running::shards`], [`Mesh::handle`]): a message
+//! without a reply, in a mailbox of 256.
+//!
+//! # Who is there
+//! [`Request::peer`] is the other end of the connection. The kernel is asked for it only if somebody wants to
+//! know: [`Server::peers`], [`Server::proxy_protocol`], [`Server::trusted_proxies`], or
+//! [`Limits::connections_per_peer_max`]. [`Request::client`] is who sent the request: the peer, unless that is a
+//! proxy you trust; then whom it says it had before it, in `Forwarded` or `X-Forwarded-For`. The fields of all
+//! others are not believed, and neither is what a client put in front of what the proxy appended. Without an
+//! address (a Unix socket, or nobody asked) both are `None`.
+//!
+//! ```
+//! use corelane::testing::{TestRequest, TestServer};
+//! use corelane::{App, Limits};
+//!
+//! let limits = Limits { connections_per_peer_max: 100, ..Limits::default() }; // so addresses are asked for
+//! let server = TestServer::builder().limits(limits).start(|_| {
+//!     App::new(())
+//!         .trusted_proxies(vec!["10.0.0.0/24".parse().unwrap()]) // a node: Server::trusted_proxies
+//!         .get("/", |request| request.client_addr().map(|client| client.to_string()))
+//! });
+//! let request = TestRequest::get("/").header("x-forwarded-for", "192.0.2.66, 203.0.113.9");
+//!
+//! let proxy = server.connect_from(([10, 0, 0, 7], 40_000).into());
+//! proxy.send(&request);
+//! assert_eq!(proxy.response().text(), "203.0.113.9"); // what stands before is only the client's word
+//!
+//! let stranger = server.connect_from(([198, 51, 100, 3], 40_000).into());
+//! stranger.send(&request);
+//! assert_eq!(stranger.response().text(), "198.51.100.3");
 //! ```
 //!
 //! # Bodies
@@ -216,8 +335,8 @@
 //! ```
 //!
 //! # Hooks
-//! A shard accepts only after its start hooks succeeded; one that fails ends the start with its error. Drain
-//! hooks run after the last answer.
+//! No shard accepts before the start hooks of all have succeeded; one that fails ends the start with its error.
+//! Drain hooks run after a shard's last answer, at most [`Limits::drain_time`] long.
 //!
 //! ```
 //! use corelane::testing::TestServer;
@@ -258,7 +377,7 @@
 //!
 //! # Testing your service
 //! With the feature `testing` as a development dependency, `corelane::testing::TestServer` takes the closure
-//! that `Server::serve` gets and runs it as a whole shard on a simulated kernel: no sockets, no real time.
+//! that `Server::serve` gets and runs it as one whole shard on a simulated kernel: no sockets, no real time.
 //!
 //! ```
 //! use corelane::testing::{Faults, TestServer};
@@ -297,8 +416,14 @@
 //! `futures` and `async-*` families work. A future need not be `Send`, and none is ever moved to another
 //! thread.
 //!
-//! There is no TLS, no HTTP/2 and no HTTP client in this version, and no way from one shard to another but
-//! [`ShardHandle::send`].
+//! There is no TLS, no HTTP/2 and no HTTP client in this version. Connections stay on the shard that has them,
+//! plain TCP streams on the one that accepted them, and the number of shards is that of the start.
+//!
+//! # What a node tells about itself
+//! [`Server::admin`] has a thread of its own answer `/metrics`, `/health` and `/connections`;
+//! [`observe::routes`] adds `/api/info` and `/api/performance` to an application (`docs/METRICS.md`). A turn
+//! longer than [`Limits::stall_time`] is logged with the name of its longest step; one that does not end, while
+//! it lasts.
 //!
 //! Not here: the node's own command line (the `corelane` binary).
 
