@@ -9,15 +9,23 @@
 //!
 //! What full means: a shard may have `Limits::mesh_credits` unanswered requests with each other one. A call
 //! beyond that waits for a credit, in order, `Limits::mesh_waiting_max` of them at most; past it [`CallError::Full`].
-//! A cast beyond that is given back. Either way the caller is told: nothing blocks.
+//! A cast beyond that is refused. Either way the message is dropped and the caller is told: nothing blocks.
+//!
+//! What can wait for itself: a message is handled and answered within one turn, so it waits for nobody. A future
+//! ([`Mesh::run`]) keeps its credit while it waits; futures that wait for each other round a circle of shards can
+//! hold all credits that they wait for, and end by `Limits::call_time`.
 //!
 //! # Rules
 //! 1. A request takes a credit; its response gives it back. A response lane holds as many as there are credits,
 //!    so a response always has room, and no two shards can wait for each other's lanes.
-//! 2. A parcel is made and dropped on the shard that sends it. Its message is moved out on the other one, its
-//!    reply moved in.
-//! 3. A call ends by its reply, or after `Limits::call_time`. A late reply is dropped when it comes.
+//! 2. A parcel is made and dropped on the shard that sends it, unless one of the two has ended. Its message is
+//!    moved out on the other one, its reply moved in.
+//! 3. A call ends by its reply, or after `Limits::call_time`. A late reply is dropped when it comes. A call that is
+//!    dropped, or late, before it had a credit is never sent.
 //! 4. No borrow of a cell here is held while a message is handled, a reply is dropped or a waker is called.
+//!
+//! Reading order: here calls and casts, and the turn's part of them; `call` the end that waits; `parcel` what goes
+//! over; `table` the calls under way; `seat` what is made before the shards.
 //!
 //! Not here: the rings (`lanes`), which shard owns what (the application; [`Mesh::owner`] is one way).
 
