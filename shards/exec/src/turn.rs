@@ -52,6 +52,8 @@ pub struct Runtime<K: Kernel<Bytes = Chain>> {
     trimmed_ns: u64,
     /// When the turn under way began; none while the shard sleeps, or nobody turns it.
     began_ns: Option<u64>,
+    /// A busy poll began the next turn: what it found is part of that.
+    begun: bool,
     stall_ns: u64,
     stall_said_ns: u64,
 }
@@ -106,6 +108,7 @@ impl<K: Kernel<Bytes = Chain>> Runtime<K> {
             due: Vec::new(),
             trimmed_ns: clock.mono_ns,
             began_ns: None,
+            begun: false,
             stall_ns,
             stall_said_ns: 0,
         }
@@ -157,7 +160,9 @@ impl<K: Kernel<Bytes = Chain>> Runtime<K> {
         let _current = Entered::enter(&self.shard);
         let shard = Rc::clone(&self.shard);
         bump(&shard.stats.turns);
-        self.begin(&shard);
+        if !std::mem::take(&mut self.begun) {
+            self.begin(&shard);
+        }
 
         let taken = shard.stats.completions.get();
         let mut more = self.take_completions(&shard);
@@ -196,7 +201,7 @@ impl<K: Kernel<Bytes = Chain>> Runtime<K> {
             return Ok(Turn::Idle);
         }
         self.park(&shard)?;
-        Ok(Turn::Idle)
+        Ok(if self.begun { Turn::Busy } else { Turn::Idle })
     }
 
     /// For a host that lets the shard sleep elsewhere than in its kernel: announces the sleep, so that others
@@ -204,8 +209,17 @@ impl<K: Kernel<Bytes = Chain>> Runtime<K> {
     /// kernel has something ([`Runtime::kernel`]), somebody unparks it, or [`Runtime::next_deadline`]; then call
     /// [`Runtime::awake`].
     pub fn announce_sleep(&mut self) -> bool {
-        self.shard.remote.door.announce_sleep();
-        let quiet = self.shard.remote.is_empty() && self.shard.mesh.is_quiet();
+        let shard = &self.shard;
+        // What the host itself left since the last turn, by `within`.
+        if shard.mesh.has_unpublished()
+            || !shard.ready.borrow().is_empty()
+            || !shard.ops.borrow().is_empty()
+            || shard.again.get()
+        {
+            return false;
+        }
+        shard.remote.door.announce_sleep();
+        let quiet = shard.remote.is_empty() && shard.mesh.is_quiet();
         if !quiet {
             self.shard.remote.door.awake();
         }
@@ -363,36 +377,17 @@ impl<K: Kernel<Bytes = Chain>> Runtime<K> {
             return self.kernel.enter(Wait::No);
         }
         let mut now = self.end(shard);
-        let next = self.next_deadline();
+        let mut next = self.next_deadline();
         let spin = u64::try_from(shard.limits.busy_poll.as_nanos()).unwrap_or(0);
         if spin > 0 {
             if self.kernel.needs_enter() {
                 self.kernel.enter(Wait::No)?;
             }
-            let end = next.map_or(now + spin, |n| n.min(now + spin));
-            let mut looks = 0_u32;
-            loop {
-                if shard.remote.door.is_dirty() || !shard.remote.is_empty() {
-                    return Ok(());
-                }
-                if self.kernel.needs_enter() {
-                    return self.kernel.enter(Wait::No);
-                }
-                if let Some(completion) = self.kernel.pop() {
-                    self.begin(shard);
-                    bump(&shard.stats.completions);
-                    self.dispatch(shard, completion);
-                    return Ok(());
-                }
-                looks += 1;
-                if looks.is_multiple_of(SPIN_LOOKS) {
-                    now = self.kernel.mono_ns();
-                    if now >= end {
-                        break;
-                    }
-                }
-                std::hint::spin_loop();
+            if !self.busy_poll(shard, now, spin)? {
+                return Ok(());
             }
+            now = shard.now().mono_ns;
+            next = self.next_deadline();
         }
         if now.saturating_sub(self.trimmed_ns) >= TRIM_NS {
             self.trimmed_ns = now;
@@ -407,6 +402,77 @@ impl<K: Kernel<Bytes = Chain>> Runtime<K> {
         };
         self.awake();
         result
+    }
+}
+
+impl<K: Kernel<Bytes = Chain>> Runtime<K> {
+    /// Polls for `spin_ns`, or to the next timer. Requests of other shards, and what their responses wake, are
+    /// served from here without a whole turn around each. False when a turn is to follow, true for a sleep.
+    fn busy_poll(&mut self, shard: &Rc<Shard>, from_ns: u64, spin_ns: u64) -> std::io::Result<bool> {
+        let (mut read_ns, mut idle_ns) = (from_ns, from_ns);
+        let (mut looks, mut exchanges) = (0_u32, 0_u32);
+        loop {
+            if shard.remote.door.is_dirty() {
+                exchanges += 1;
+                idle_ns = read_ns;
+                if !self.exchange(shard)? {
+                    return Ok(false);
+                }
+            } else if !shard.remote.is_empty() {
+                return Ok(false);
+            }
+            if self.kernel.needs_enter() {
+                self.kernel.enter(Wait::No)?;
+                return Ok(false);
+            }
+            if let Some(completion) = self.kernel.pop() {
+                self.begin(shard);
+                bump(&shard.stats.completions);
+                self.dispatch(shard, completion);
+                return Ok(false);
+            }
+            looks += 1;
+            if looks.is_multiple_of(SPIN_LOOKS) {
+                let now = self.kernel.clock();
+                if std::mem::take(&mut exchanges) > 0 {
+                    self.account(shard, now.mono_ns.saturating_sub(read_ns));
+                }
+                read_ns = now.mono_ns;
+                shard.now.set(now);
+                let timer = self.next_deadline().is_some_and(|at| at <= read_ns);
+                if timer || read_ns.saturating_sub(idle_ns) >= spin_ns {
+                    shard.remote.pulse.sleep(read_ns);
+                    return Ok(!timer);
+                }
+            }
+            std::hint::spin_loop();
+        }
+    }
+
+    /// The parts of a turn that messages between shards need, at the time that was read last. False when more is
+    /// to be done than that.
+    fn exchange(&mut self, shard: &Rc<Shard>) -> std::io::Result<bool> {
+        let pulse = &shard.remote.pulse;
+        bump(&shard.stats.turns);
+        pulse.begin(shard.now().mono_ns);
+        pulse.note(watch::lanes);
+        shard.steps.begin();
+        let mut more = shard.take_lanes();
+        more |= run_tasks(shard);
+        self.meet_drivers(shard);
+        pulse.note(watch::flush);
+        for at in 0..self.drivers.len() {
+            more |= self.drivers[at].flush(shard);
+        }
+        if shard.mesh.has_unpublished() {
+            shard.publish_lanes(|sleeper| shard.push(Op::Wake { peer: sleeper.unpark() }));
+        }
+        more |= shard.stopping.get() || shard.again.take() || !shard.ready.borrow().is_empty();
+        if more || !shard.ops.borrow().is_empty() {
+            return Ok(false);
+        }
+        pulse.sleep(shard.now().mono_ns);
+        Ok(true)
     }
 }
 
@@ -454,6 +520,13 @@ impl<K: Kernel<Bytes = Chain>> Drop for Runtime<K> {
         self.shard.end_tasks();
         self.shard.mesh.end();
         while self.shard.remote.messages.pop().is_some() {}
+        // Whoever was to be woken by an operation that the kernel did not take any more sleeps, and its door says
+        // that a ring is on its way: nobody else would ring.
+        for op in self.shard.ops.take() {
+            if let Op::Wake { peer } = op {
+                peer.unpark();
+            }
+        }
         // Drivers hold the shard's pools and may hold each other: let them go before the kernel.
         self.shard.drop_locals();
         let drivers = std::mem::take(&mut *self.shard.drivers.borrow_mut());
