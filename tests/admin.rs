@@ -17,9 +17,9 @@ use std::time::{Duration, Instant};
 
 use common::client::{get, post};
 use common::{Answer, Client, Node, PATIENCE, until};
-use corelane::admin::{self, Admin, CONNECTIONS_MAX, HEAD_TIME};
+use corelane::admin::{self, CONNECTIONS_MAX, HEAD_TIME};
 use corelane::observe::NodeFacts;
-use corelane::{App, Secret, Server};
+use corelane::{App, Secret};
 use crossbeam_channel::{Sender, bounded};
 use sonic_rs::{JsonContainerTrait, JsonValueTrait, Value};
 
@@ -27,9 +27,8 @@ const TOKEN: &str = "a-token-of-24-characters";
 
 /// A node and its admin interface, on any free port of loopback.
 struct Watched {
-    // Before the node: it asks the shards.
-    admin: Admin,
     node: Node,
+    admin: SocketAddr,
 }
 
 impl Watched {
@@ -39,26 +38,21 @@ impl Watched {
     }
 
     fn with_token(shards: u16, token: &str) -> Watched {
-        Watched::of(common::server().shards(shards), token)
-    }
-
-    fn of(server: Server, token: &str) -> Watched {
-        let node = Node::serving(server, app);
-        let bound = admin::bind(([127, 0, 0, 1], 0).into(), Secret::new(token)).unwrap();
-        let facts = NodeFacts::now(vec![node.addr.to_string()], Some(bound.addr()));
-        let admin = bound.start(node.running().shards(), Arc::new(facts)).unwrap();
-        Watched { admin, node }
+        let server = common::server().shards(shards);
+        let node = Node::serving(server.admin(([127, 0, 0, 1], 0).into(), Secret::new(token)), app);
+        let admin = node.running().admin().expect("it was asked for");
+        Watched { node, admin }
     }
 
     #[track_caller]
     fn ask(&self, path: &str) -> Answer {
-        Client::connect(self.admin.addr()).get(path)
+        Client::connect(self.admin).get(path)
     }
 
     /// The answer to these exact bytes.
     #[track_caller]
     fn say(&self, bytes: impl AsRef<[u8]>) -> Answer {
-        let mut client = Client::connect(self.admin.addr());
+        let mut client = Client::connect(self.admin);
         client.send(bytes);
         client.answer()
     }
@@ -518,7 +512,7 @@ fn nothing_but_get_and_head_is_answered_and_a_body_is_no_one_s_concern() {
             .say(format!("{method} /metrics HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"));
         assert_eq!((answer.status, answer.field("allow")), (405, Some("GET, HEAD")), "{method}");
     }
-    let mut client = Client::connect(watched.admin.addr());
+    let mut client = Client::connect(watched.admin);
     client.send("HEAD /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let head = client.answer_without_body();
     assert_eq!(head.status, 200);
@@ -532,7 +526,7 @@ fn nothing_but_get_and_head_is_answered_and_a_body_is_no_one_s_concern() {
 #[test]
 fn a_connection_serves_one_request() {
     let watched = Watched::new(1);
-    let mut client = Client::connect(watched.admin.addr());
+    let mut client = Client::connect(watched.admin);
     client.send(get("/health").repeat(3));
     let answer = client.answer();
     assert!(answer.closes());
@@ -546,7 +540,7 @@ fn heads_that_are_too_large_or_no_heads_are_refused() {
     let many = format!("GET /health HTTP/1.1\r\nHost: localhost\r\n{}\r\n", "X: y\r\n".repeat(70));
     let long = format!("GET /{} HTTP/1.1\r\nHost: localhost\r\n\r\n", "p".repeat(60_000));
     for bytes in [large, many, long, "\x16\x03\x01\x02\0\x01\0\x01".to_owned(), "\r\n\0\r\n\r\n".to_owned()] {
-        let mut stream = TcpStream::connect(watched.admin.addr()).unwrap();
+        let mut stream = TcpStream::connect(watched.admin).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         // It may be cut while it is still written.
         drop(stream.write_all(bytes.as_bytes()));
@@ -563,7 +557,7 @@ fn clients_that_say_nothing_are_cut_and_the_next_ones_served() {
     let watched = Watched::new(1);
     let start = Instant::now();
     // All places taken, by clients that stop in the middle of a head or never begin one.
-    let mut slow: Vec<Client> = (0..CONNECTIONS_MAX).map(|_| Client::connect(watched.admin.addr())).collect();
+    let mut slow: Vec<Client> = (0..CONNECTIONS_MAX).map(|_| Client::connect(watched.admin)).collect();
     slow.iter_mut().step_by(2).for_each(|client| client.send("GET /metrics HTT"));
     std::thread::sleep(Duration::from_millis(200));
     assert_eq!(watched.ask("/health").status, 200, "it waited for a place");
@@ -579,16 +573,37 @@ fn clients_that_say_nothing_are_cut_and_the_next_ones_served() {
 }
 
 #[test]
+fn it_answers_until_the_last_shard_has_drained_and_then_is_gone() {
+    let server = common::server().shards(2).admin(([127, 0, 0, 1], 0).into(), Secret::default());
+    let running = server.start(|_| app()).unwrap();
+    let (addr, admin) = (running.addr(), running.admin().unwrap());
+    // A handler that keeps its shard from having drained.
+    let mut slow = Client::connect(addr);
+    slow.send(get("/slow/1500"));
+    until("it is at its handler", || Client::connect(admin).get("/connections").text().contains("handler"));
+    running.stopper().drain();
+    until("the node drains", || TcpStream::connect(addr).is_err());
+    assert_eq!(Client::connect(admin).get("/health").status, 200);
+    assert_eq!(slow.answer().status, 200);
+    running.wait().unwrap();
+    assert!(TcpStream::connect(admin).is_err());
+}
+
+#[test]
 fn what_is_stopped_is_gone_and_the_node_serves_on() {
-    let watched = Watched::new(1);
-    let addr = watched.admin.addr();
+    let node = Node::new();
+    assert_eq!(node.running().admin(), None, "nobody asked for one");
+    let bound = admin::bind(([127, 0, 0, 1], 0).into(), Secret::default()).unwrap();
+    let admin = bound.start(node.running().shards(), Arc::new(NodeFacts::default())).unwrap();
+    let addr = admin.addr();
+    assert_eq!(Client::connect(addr).get("/health").status, 200);
     let open = Client::connect(addr);
     let start = Instant::now();
-    watched.admin.stop();
+    admin.stop();
     assert!(start.elapsed() < Duration::from_secs(2), "clients do not keep it: {:?}", start.elapsed());
     assert!(TcpStream::connect(addr).is_err());
     drop(open);
-    assert_eq!(Client::connect(watched.node.addr).get("/").status, 200);
+    assert_eq!(Client::connect(node.addr).get("/").status, 200);
 }
 
 /// How often threads of this name were switched to, in this process.
