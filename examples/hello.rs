@@ -1,4 +1,4 @@
-//! The smallest service: two routes on one shard.
+//! The smallest service: two routes, on every core.
 //!
 //! `cargo run --release --example hello`, then `curl http://127.0.0.1:8080/hello/you`.
 

@@ -6,6 +6,8 @@
 //!
 //! A connection belongs to the shard that accepted it, a counter to the shard that `owner` names: the state is
 //! never locked and never shared, the request goes to it. Where both are the same shard, nothing goes anywhere.
+//! A shard that cannot be asked in time is answered 503 (`CallError`). Counters are gone with the node, and the
+//! next start spreads names otherwise.
 
 use std::cell::RefCell;
 use std::collections::HashMap;

@@ -1,4 +1,4 @@
-//! Plain TCP: every connection is a task that sends back what it reads.
+//! Plain TCP: every connection is a task, of the shard that accepted it, that sends back what it reads.
 //!
 //! `cargo run --release --example tcp_echo`, then `nc 127.0.0.1 7000`.
 
