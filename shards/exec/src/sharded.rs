@@ -21,9 +21,21 @@ use corelane_base::ShardId;
 use crate::mesh::{Call, CallError, mesh};
 use crate::shard::{Shard, current};
 
-/// The values of one shard, by the number of their `Sharded`.
+/// The values of one shard, by the number of their `Sharded`; none for one that is being made.
 #[derive(Default)]
-struct Values(RefCell<HashMap<u64, Rc<dyn Any>>>);
+struct Values(RefCell<HashMap<u64, Option<Rc<dyn Any>>>>);
+
+/// Stands while a value is made. Where that panics, the next who asks makes it.
+struct Making<'a>(&'a Values, u64);
+
+impl Drop for Making<'_> {
+    fn drop(&mut self) {
+        let mut values = self.0.0.borrow_mut();
+        if values.get(&self.1).is_some_and(Option::is_none) {
+            values.remove(&self.1);
+        }
+    }
+}
 
 type Make<T> = dyn Fn(&Rc<Shard>) -> T + Send + Sync;
 
@@ -90,12 +102,17 @@ impl<T: 'static> Sharded<T> {
     pub fn of(&self, shard: &Rc<Shard>) -> Rc<T> {
         let values = shard.local(Values::default);
         let found = values.0.borrow().get(&self.number).cloned();
-        let any = found.unwrap_or_else(|| {
-            let made: Rc<dyn Any> = Rc::new((self.make)(shard));
-            let twice = values.0.borrow_mut().insert(self.number, Rc::clone(&made));
-            assert!(twice.is_none(), "the value of a shard was made while it was being made");
-            made
-        });
+        let any = match found {
+            Some(Some(any)) => any,
+            Some(None) => panic!("the value of a shard was asked for while it was being made"),
+            None => {
+                values.0.borrow_mut().insert(self.number, None);
+                let _making = Making(&values, self.number);
+                let made: Rc<dyn Any> = Rc::new((self.make)(shard));
+                values.0.borrow_mut().insert(self.number, Some(Rc::clone(&made)));
+                made
+            }
+        };
         match any.downcast() {
             Ok(value) => value,
             Err(_) => unreachable!("the number of a `Sharded` names one type"),

@@ -37,6 +37,7 @@ mod table;
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::hash::{BuildHasher, Hash, RandomState};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -88,7 +89,7 @@ counters! {
     calls_late,
     /// Responses that came after nobody waited for them any more.
     answers_late,
-    /// Messages whose handling panicked here.
+    /// Messages whose handling panicked here, and those that did as they were dropped.
     panics,
     /// Sleeping shards that were woken.
     wakes_sent,
@@ -196,7 +197,7 @@ impl Shard {
     /// A response is here, or a message to the own shard was handled.
     fn come_back(&self, parcel: BoxedParcel) {
         let Some(key) = parcel.key() else {
-            return drop(parcel); // a cast
+            return self.discard(parcel); // a cast
         };
         let done = self.mesh.table.borrow_mut().answer(key, parcel);
         match done {
@@ -204,8 +205,16 @@ impl Shard {
             Ok(None) => {}
             Err(late) => {
                 bump(&self.mesh_stats.answers_late);
-                drop(late);
+                self.discard(late);
             }
+        }
+    }
+
+    /// Drops what is the application's, where nobody else stands between its panic and the turn.
+    fn discard<T>(&self, dead: T) {
+        if catch_unwind(AssertUnwindSafe(|| drop(dead))).is_err() {
+            bump(&self.mesh_stats.panics);
+            tracing::error!(shard = self.id().0, "a message or reply panicked as it was dropped");
         }
     }
 
@@ -252,7 +261,7 @@ impl Shard {
             let Some(ended) = next else { break };
             bump(&self.mesh_stats.calls_late);
             let (waker, parcel) = ended;
-            drop(parcel);
+            self.discard(parcel);
             if let Some(waker) = waker {
                 waker.wake();
             }

@@ -194,7 +194,7 @@ where
         let full = Full::new("tasks_max", shard.limits().tasks_max.into());
         self.content = Content::Reply(Err(CallError::Full(full)));
         let mut home = Return::<F, Fut, R> { errand: Some(self), from, _future: PhantomData };
-        let task = shard.spawn(async move {
+        let whole = async move {
             if let Some(errand) = &mut home.errand {
                 errand.content = Content::Taken;
             }
@@ -203,10 +203,15 @@ where
             if let Some(errand) = &mut home.errand {
                 errand.content = Content::Reply(Ok(reply));
             }
-        });
-        // Refused: the closure was dropped with its future, and the errand went home with an error.
-        if let Ok(task) = task {
-            task.detach();
+        };
+        // Refused: the closure is dropped with its future, and the errand goes home with an error.
+        match catch_unwind(AssertUnwindSafe(|| shard.spawn(whole))) {
+            Ok(Ok(task)) => task.detach(),
+            Ok(Err(_)) => {}
+            Err(_) => {
+                bump(&shard.mesh_stats.panics);
+                tracing::error!(shard = shard.id().0, "a closure panicked as it was dropped");
+            }
         }
     }
 
