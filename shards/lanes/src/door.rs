@@ -119,6 +119,12 @@ impl Door {
         self.words.len()
     }
 
+    /// The bits of one word as they are now, to begin with what [`Door::take_word`] will bring; more may come.
+    #[inline]
+    pub(crate) fn word(&self, at: usize) -> u64 {
+        self.words[at].load(Ordering::Relaxed)
+    }
+
     /// Takes the bits of one word: the sources that knocked since it was last taken.
     #[inline]
     pub(crate) fn take_word(&self, at: usize) -> u64 {

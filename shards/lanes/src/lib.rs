@@ -38,6 +38,8 @@
 //!    taken. So the lane of requests and the lane of responses of that pair, each with room for `credits`,
 //!    are never full, and responses can be taken without a budget. No chain of shards can wait in a circle.
 //!
+//! 10. A prefetch touches nothing that a program can see, and never faults (Intel SDM, PREFETCHh).
+//!
 //! Rules 1 to 8 are checked by loom over all interleavings up to a bound (`scripts/loom`, `loom_tests.rs`).
 //!
 //! Not here: how a thread sleeps and is rung (`exec`), what a message means, what waits when credits are out.

@@ -241,6 +241,15 @@ impl<Q, R> Port<Q, R> {
         responses: &mut Vec<(usize, R)>,
     ) -> bool {
         for at in 0..self.door.words() {
+            // The lines of the lanes come while the swap of the word waits for its own.
+            let mut coming = self.door.word(at);
+            while coming != 0 {
+                let source = at * WORD_SOURCES + coming.trailing_zeros() as usize;
+                coming &= coming - 1;
+                let link = link_mut(&mut self.links, source);
+                link.requests_in.prefetch();
+                link.responses_in.prefetch();
+            }
             let mut fresh = self.door.take_word(at);
             while fresh != 0 {
                 let bit = fresh & fresh.wrapping_neg();

@@ -180,6 +180,9 @@ impl Shard {
         let stats = &self.mesh_stats;
         stats.responses_in.set(stats.responses_in.get() + responses.len() as u64);
         stats.requests_in.set(stats.requests_in.get() + requests.len() as u64);
+        for (_, parcel) in requests.iter().chain(&responses) {
+            parcel::fetch(parcel);
+        }
         for (from, parcel) in responses.drain(..) {
             self.come_back(parcel);
             self.send_waiting(from);
