@@ -37,7 +37,6 @@
 //! 9. A shard has at most `credits` requests at another that are not answered, or whose answer it has not
 //!    taken. So the lane of requests and the lane of responses of that pair, each with room for `credits`,
 //!    are never full, and responses can be taken without a budget. No chain of shards can wait in a circle.
-//!
 //! 10. A prefetch touches nothing that a program can see, and never faults (Intel SDM, PREFETCHh).
 //!
 //! Rules 1 to 8 are checked by loom over all interleavings up to a bound (`scripts/loom`, `loom_tests.rs`).

@@ -5,6 +5,8 @@
 //!
 //! Not here: long runs on real threads, and models of single threads (`ring/tests.rs`, `mesh/tests.rs`).
 
+#![allow(clippy::unwrap_used)]
+
 use std::sync::atomic::{AtomicUsize as Counter, Ordering::Relaxed as Counted};
 
 use loom::sync::atomic::{AtomicUsize, Ordering};
