@@ -12,5 +12,6 @@ fn main() -> Result<(), StartError> {
         std::process::exit(2);
     };
     Server::new(listen)
+        .shards(1)
         .serve(|_shard| corelane::node::app().get("/exit", |_| -> Response { std::process::exit(0) }))
 }

@@ -6,8 +6,8 @@
 //! 3. Every answer from now on says `Connection: close`. Idle connections may bring one more request for
 //!    `Limits::drain_idle`, then are closed after a last look for bytes.
 //! 4. Requests and plain streams under way are finished; what is left after `Limits::drain_time` is cut.
-//! 5. With no connection left the drain hooks run, then the shard's thread ends. When all have, so does the
-//!    process, with exit code 0.
+//! 5. With no connection left the drain hooks run. The shard still answers calls of others, until all have come
+//!    this far; then their threads end, and the process with exit code 0.
 //!
 //! A second signal ends the process at once, with exit code 130.
 //!

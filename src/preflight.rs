@@ -36,8 +36,8 @@ const RELEASE_CHARGED: (u32, u32) = (6, 14);
 /// first shards.
 const PLAIN_DESCRIPTORS: u64 = 64;
 
-/// Plain descriptors of a shard besides its listeners: ring and event.
-const SHARD_DESCRIPTORS: u64 = 2;
+/// Plain descriptors of a shard besides its listeners: the ring, the number that others write to it by, and its event.
+const SHARD_DESCRIPTORS: u64 = 3;
 
 /// Headroom that is kept when it is lowered to make room for a `connections_max` that was set.
 const HEADROOM_MIN: u32 = 64;

@@ -1,7 +1,7 @@
 //! The watch over the shards: a turn that does not end, and a shard that does not wake up.
 //!
 //! A shard shows the number of its turn, since when it lasts and what it is at. The control thread looks every
-//! `stall_time`. A turn that has lasted twice that is named while it still lasts, so within about three times
+//! `stall_time`, but not more often than each 5 ms and not less than each 100 ms. A turn that has lasted twice that is named while it still lasts, so within about three times
 //! `stall_time` of its beginning. A shard that sleeps shows nothing new, so it is asked four times a second to
 //! turn once; one that does not is named as well.
 //!
@@ -79,7 +79,7 @@ pub(crate) struct Watch {
 impl Watch {
     pub(crate) fn new(shards: Vec<ShardHandle>, limits: &Limits, now_ns: u64) -> Watch {
         let period = limits.stall_time.clamp(Duration::from_millis(5), Duration::from_millis(100));
-        let patience_ns = u64::try_from((2 * period).as_nanos()).unwrap_or(u64::MAX);
+        let patience_ns = u64::try_from((2 * limits.stall_time).as_nanos()).unwrap_or(u64::MAX);
         let shards = shards.into_iter().map(|handle| (handle, Seen::new(now_ns))).collect();
         Watch { shards, patience_ns, period }
     }

@@ -49,12 +49,29 @@ pub(super) struct Control {
     pub(super) shards: Vec<Ready>,
     from_shards: Receiver<ShardEvent>,
     limits: Limits,
+    /// By the shard's number.
+    phases: Vec<Phase>,
+    /// What a shard whose mailbox was full is still to be told.
+    untold: Vec<(ShardHandle, Word)>,
     draining: bool,
-    drained: usize,
-    ended: usize,
     ending: bool,
     files: Vec<SocketFile>,
 }
+
+/// What a shard is told.
+type Word = fn(&Shard);
+
+/// How far a shard is, as far as it told.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Phase {
+    Starting,
+    Ready,
+    Drained,
+    Ended,
+}
+
+/// How often a shard is told again that had no room to be told.
+const TELL_AGAIN: Duration = Duration::from_millis(10);
 
 impl Control {
     /// Waits until every shard is ready.
@@ -68,23 +85,25 @@ impl Control {
         mut failed: Option<StartError>,
     ) -> Result<Control, StartError> {
         let mut control = Control {
-            threads,
             shards: Vec::new(),
             from_shards,
             limits,
+            phases: vec![Phase::Starting; threads.len()],
+            untold: Vec::new(),
             draining: false,
-            drained: 0,
-            ended: 0,
             ending: false,
             files: Vec::new(),
+            threads,
         };
-        while control.shards.len() + control.ended < control.threads.len() {
+        while control.phases.contains(&Phase::Starting) {
             match control.from_shards.recv() {
                 Ok(ShardEvent::Ready(ready)) => {
+                    control.reached(ready.info.id, Phase::Ready);
                     control.shards.push(*ready);
                 }
                 Ok(ShardEvent::Ended(id, result)) => {
-                    control.ended += 1;
+                    control.reached(id, Phase::Ended);
+                    control.shards.retain(|ready| ready.info.id != id);
                     failed = failed.or(Some(result.err().unwrap_or(StartError::Panicked(id))));
                 }
                 Ok(ShardEvent::Drained(_) | ShardEvent::Signal | ShardEvent::Drain) | Err(_) => {}
@@ -105,10 +124,8 @@ impl Control {
     }
 
     /// Lets every shard accept.
-    pub(super) fn open(&self) {
-        for ready in &self.shards {
-            tell(&ready.handle, open_here);
-        }
+    pub(super) fn open(&mut self) {
+        self.tell_all(open_here);
     }
 
     /// Runs until every shard has ended; then joins their threads.
@@ -117,7 +134,7 @@ impl Control {
     /// When a shard ended by itself.
     pub(super) fn run(mut self, watch: &mut Option<Watch>) -> Result<(), StartError> {
         let mut outcome = Ok(());
-        while self.ended < self.threads.len() {
+        while self.phases.iter().any(|&phase| phase != Phase::Ended) {
             match self.next_event(watch) {
                 Some(ShardEvent::Signal | ShardEvent::Drain) if self.draining => {
                     tracing::warn!("asked a second time: ending at once");
@@ -129,10 +146,10 @@ impl Control {
                 }
                 Some(ShardEvent::Drained(id)) => {
                     tracing::debug!(shard = id.0, "drained");
-                    self.drained += 1;
+                    self.reached(id, Phase::Drained);
                 }
                 Some(ShardEvent::Ended(id, result)) => {
-                    self.ended += 1;
+                    self.reached(id, Phase::Ended);
                     if let Err(error) = result {
                         outcome = Err(self.lost(id, error));
                     }
@@ -140,11 +157,10 @@ impl Control {
                 Some(ShardEvent::Ready(_)) => {}
                 None => break,
             }
-            if self.drained + self.ended >= self.threads.len() && !self.ending {
+            let over = |&phase: &Phase| phase == Phase::Drained || phase == Phase::Ended;
+            if !self.ending && self.phases.iter().all(over) {
                 self.ending = true;
-                for ready in &self.shards {
-                    tell(&ready.handle, end_here);
-                }
+                self.tell_all(end_here);
             }
         }
         for thread in self.threads.drain(..) {
@@ -161,21 +177,42 @@ impl Control {
         error
     }
 
-    /// Waits for what is told next, and looks at the shards meanwhile. None when nobody is left to tell.
-    fn next_event(&self, watch: &mut Option<Watch>) -> Option<ShardEvent> {
-        let Some(watch) = watch else { return self.from_shards.recv().ok() };
+    /// Waits for what is told next; meanwhile looks at the shards, and tells again what had no room. None when
+    /// nobody is left to tell.
+    fn next_event(&mut self, watch: &mut Option<Watch>) -> Option<ShardEvent> {
         loop {
-            match self.from_shards.recv_timeout(watch.period) {
+            let period = watch.as_ref().map(|watch| watch.period);
+            let again = (!self.untold.is_empty()).then_some(TELL_AGAIN);
+            let event = match [period, again].into_iter().flatten().min() {
+                Some(time) => self.from_shards.recv_timeout(time),
+                None => self.from_shards.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            };
+            match event {
                 Ok(event) => return Some(event),
                 Err(RecvTimeoutError::Disconnected) => return None,
-                Err(RecvTimeoutError::Timeout) => {
-                    for finding in watch.look(corelane_sys::clock::mono_ns()) {
-                        match finding {
-                            Finding::Back { .. } => tracing::info!("{finding}"),
-                            Finding::Stuck { .. } | Finding::Silent { .. } => tracing::error!("{finding}"),
-                        }
-                    }
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            self.untold.retain(|(handle, message)| handle.send(*message).is_err());
+            let Some(watch) = watch else { continue };
+            for finding in watch.look(corelane_sys::clock::mono_ns()) {
+                match finding {
+                    Finding::Back { .. } => tracing::info!("{finding}"),
+                    Finding::Stuck { .. } | Finding::Silent { .. } => tracing::error!("{finding}"),
                 }
+            }
+        }
+    }
+
+    fn reached(&mut self, id: ShardId, phase: Phase) {
+        self.phases[usize::from(id.0)] = phase;
+    }
+
+    /// A message to every shard. A mailbox that is full belongs to one that has not turned for long: it is told
+    /// as soon as it has room, and nobody waits for it.
+    fn tell_all(&mut self, message: Word) {
+        for ready in &self.shards {
+            if ready.handle.send(message).is_err() {
+                self.untold.push((ready.handle.clone(), message));
             }
         }
     }
@@ -185,9 +222,7 @@ impl Control {
             return;
         }
         self.files.clear();
-        for ready in &self.shards {
-            tell(&ready.handle, drain_here);
-        }
+        self.tell_all(drain_here);
     }
 
     pub(super) fn handles(&self) -> Vec<ShardHandle> {
@@ -207,13 +242,6 @@ impl Control {
 
     pub(super) fn limits(&self) -> &Limits {
         &self.limits
-    }
-}
-
-/// Full only if a shard has not turned for long: it is asked again until it listens.
-fn tell(handle: &ShardHandle, message: fn(&Shard)) {
-    while handle.send(message).is_err() {
-        std::thread::sleep(Duration::from_millis(1));
     }
 }
 
@@ -252,7 +280,7 @@ pub(super) struct Known {
 impl Running {
     /// Opens the shards and hands them to a thread of their own.
     pub(super) fn begin(
-        control: Control,
+        mut control: Control,
         known: Known,
         signals: bool,
         attached: Attached,

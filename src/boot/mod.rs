@@ -253,7 +253,7 @@ impl Server {
         self.start(app)?.wait()
     }
 
-    /// Starts and returns once every shard accepts.
+    /// Starts, and returns once every shard is set up and told to accept; its listeners stand by then.
     ///
     /// # Errors
     /// As [`Server::serve`].
@@ -272,7 +272,9 @@ impl Server {
                 app = app.trusted_proxies(trusted.clone());
             }
             let balance = balanced.then(|| Arc::clone(&ground.balance));
-            let config = Http1Config { balance, ..config.clone() };
+            // Whoever trusts proxies needs to know who is one.
+            let peers = config.peers || app.trusts_proxies();
+            let config = Http1Config { balance, peers, ..config.clone() };
             let first = app
                 .start_hooks()
                 .into_iter()
@@ -332,7 +334,13 @@ impl Server {
         notes.extend(placement.notes.iter().cloned());
         let shards = placement.shards.len();
         let cpus: Vec<usize> = placement.cpus().into_iter().flatten().collect();
-        let listeners = Listeners::open(&self.listen, shards, &self.limits, self.steer.then_some(&cpus))?;
+        let steer = self.steer && self.accept != Accept::Balanced;
+        if steer != self.steer {
+            notes.push(
+                "connections are not steered: they are balanced, and only one of both can be".to_owned(),
+            );
+        }
+        let listeners = Listeners::open(&self.listen, shards, &self.limits, steer.then_some(&cpus))?;
         notes.extend(listeners.notes);
         let addrs = listeners.addrs;
         let admin = match &self.admin {

@@ -89,8 +89,8 @@ pub struct Limits {
     /// For a call to another shard to be answered, the wait for a credit included. Past it the caller gets an
     /// error; what the other shard does meanwhile is not undone.
     pub call_time: Duration,
-    /// A turn longer than this is counted and logged, with what it was at. Four times as long without an end:
-    /// the control thread says so.
+    /// A turn longer than this is counted and logged, with what it was at. Twice as long without an end: the
+    /// control thread says so.
     pub stall_time: Duration,
     /// For an async handler to go on after the peer ended its side of the connection. Past it: cancelled.
     pub half_close_time: Duration,

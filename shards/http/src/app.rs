@@ -364,6 +364,11 @@ impl<S: 'static> App<S> {
         self
     }
 
+    /// Whether it trusts any proxy, so that the addresses of peers matter.
+    pub fn trusts_proxies(&self) -> bool {
+        !self.core.trust.networks().is_empty()
+    }
+
     fn core_mut(&mut self) -> &mut Core<S> {
         Rc::get_mut(&mut self.core).expect("an App is not changed while it serves")
     }

@@ -81,7 +81,7 @@ counters! {
     requests_in,
     /// Responses that came back.
     responses_in,
-    /// Calls that found no credit and waited, and casts that were given back for it.
+    /// Calls that found no credit and waited, and casts that were dropped for it.
     credits_spent,
     /// Calls refused because `mesh_waiting_max` waited.
     calls_refused,
@@ -177,6 +177,9 @@ impl Shard {
         let budget = self.limits.mesh_budget as usize;
         let left = mesh.port.borrow_mut().take(budget, &mut requests, &mut responses);
         mesh.left.set(left);
+        if left {
+            bump(&self.stats.budgets_spent);
+        }
         let stats = &self.mesh_stats;
         stats.responses_in.set(stats.responses_in.get() + responses.len() as u64);
         stats.requests_in.set(stats.requests_in.get() + requests.len() as u64);
