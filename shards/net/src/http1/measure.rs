@@ -83,27 +83,33 @@ impl Default for SizeCounts {
     }
 }
 
+/// A place for every power of two there is, so that none needs to be looked for.
 #[derive(Debug)]
 struct Sizes {
-    counts: [Cell<u64>; SizeCounts::PLACES],
+    counts: [Cell<u64>; Sizes::PLACES],
     sum: Cell<u64>,
 }
 
 impl Sizes {
+    const PLACES: usize = u64::BITS as usize + 1;
+
     fn new() -> Sizes {
-        Sizes { counts: [const { Cell::new(0) }; SizeCounts::PLACES], sum: Cell::new(0) }
+        Sizes { counts: [const { Cell::new(0) }; Sizes::PLACES], sum: Cell::new(0) }
     }
 
     #[inline]
     fn record(&self, size: u64) {
-        let bits = u64::BITS - size.saturating_sub(1).leading_zeros();
-        let place = (bits as usize).min(SizeCounts::PLACES - 1);
-        super::bump(&self.counts[place]);
+        let place = u64::BITS - size.saturating_sub(1).leading_zeros();
+        super::bump(&self.counts[place as usize]);
         self.sum.set(self.sum.get() + size);
     }
 
     fn read(&self) -> SizeCounts {
-        SizeCounts { counts: std::array::from_fn(|at| self.counts[at].get()), sum: self.sum.get() }
+        let mut read = SizeCounts { sum: self.sum.get(), ..SizeCounts::default() };
+        for (at, count) in self.counts.iter().enumerate() {
+            read.counts[at.min(SizeCounts::PLACES - 1)] += count.get();
+        }
+        read
     }
 }
 
@@ -203,11 +209,15 @@ pub(super) struct Measure {
     /// Of late answers of this turn, and of the turn before: nanoseconds up to that turn.
     late: RefCell<Vec<u64>>,
     late_before: RefCell<Vec<u64>>,
+    /// One of these lists has something.
+    has_late: Cell<bool>,
     /// `busy_ns` when the turn before was the present one.
     busy_ns: Cell<u64>,
     latency: RefCell<Latency>,
     requests: Sizes,
     answers: Sizes,
+    /// When the next reading is due, monotonic nanoseconds.
+    due_ns: Cell<u64>,
     /// Two readings at least `RATE_NS` apart, the older one first.
     readings: Cell<[Reading; 2]>,
 }
@@ -227,10 +237,12 @@ impl Measure {
             inline_before: Cell::new(0),
             late: RefCell::new(Vec::with_capacity(LATE_MAX)),
             late_before: RefCell::new(Vec::with_capacity(LATE_MAX)),
+            has_late: Cell::new(false),
             busy_ns: Cell::new(shard.stats.busy_ns.get()),
             latency: RefCell::new(latency),
             requests: Sizes::new(),
             answers: Sizes::new(),
+            due_ns: Cell::new(start.at_ns + RATE_NS),
             readings: Cell::new([Reading { busy_ns: shard.stats.busy_ns.get(), ..start }; 2]),
         }
     }
@@ -252,7 +264,9 @@ impl Measure {
         }
     }
 
+    #[inline(never)]
     fn answer_late(&self, waited_ns: u64) {
+        self.has_late.set(true);
         let mut late = self.late.borrow_mut();
         if late.len() < LATE_MAX {
             late.push(waited_ns);
@@ -267,16 +281,22 @@ impl Measure {
         let busy_ns = shard.stats.busy_ns.get();
         let took_ns = busy_ns - self.busy_ns.replace(busy_ns);
         let count = self.inline_before.take();
-        let mut late = self.late_before.borrow_mut();
-        if count > 0 || !late.is_empty() {
+        if count > 0 {
             let mut latency = self.latency.borrow_mut();
             latency.pass(shard.now().mono_ns);
-            if count > 0 {
-                latency.record(took_ns, count);
-            }
-            for waited_ns in late.drain(..) {
-                latency.record(waited_ns + took_ns, 1);
-            }
+            latency.record(took_ns, count);
+        }
+        if self.has_late.get() {
+            self.settle_late(shard, took_ns);
+        }
+    }
+
+    #[inline(never)]
+    fn settle_late(&self, shard: &Shard, took_ns: u64) {
+        let mut latency = self.latency.borrow_mut();
+        latency.pass(shard.now().mono_ns);
+        for waited_ns in self.late_before.borrow_mut().drain(..) {
+            latency.record(waited_ns + took_ns, 1);
         }
     }
 
@@ -285,12 +305,21 @@ impl Measure {
     pub(super) fn end_turn(&self, shard: &Shard, stats: &Http1Stats) {
         self.settle(shard);
         self.inline_before.set(self.inline.take());
-        self.late.swap(&self.late_before);
-        let now_ns = shard.now().mono_ns;
-        let [_, newer] = self.readings.get();
-        if now_ns.saturating_sub(newer.at_ns) >= RATE_NS {
-            self.readings.set([newer, Reading::take(shard, stats)]);
+        if self.has_late.get() {
+            self.late.swap(&self.late_before);
+            self.has_late.set(!self.late_before.borrow().is_empty());
         }
+        if shard.now().mono_ns >= self.due_ns.get() {
+            self.read(shard, stats);
+        }
+    }
+
+    #[cold]
+    fn read(&self, shard: &Shard, stats: &Http1Stats) {
+        let [_, newer] = self.readings.get();
+        let newest = Reading::take(shard, stats);
+        self.readings.set([newer, newest]);
+        self.due_ns.set(newest.at_ns + RATE_NS);
     }
 
     /// What came since a reading that is at least `RATE_NS` old; since the start where none is.
