@@ -412,21 +412,25 @@ impl<K: Kernel<Bytes = Chain>> Runtime<K> {
         let (mut read_ns, mut idle_ns) = (from_ns, from_ns);
         let (mut looks, mut exchanges) = (0_u32, 0_u32);
         loop {
+            // First: other shards may keep the door dirty for as long as they like.
+            if !shard.remote.is_empty() {
+                break;
+            }
             if shard.remote.door.is_dirty() {
                 exchanges += 1;
                 idle_ns = read_ns;
                 if !self.exchange(shard)? {
-                    return Ok(false);
+                    break;
                 }
-            } else if !shard.remote.is_empty() {
-                return Ok(false);
             }
             if self.kernel.needs_enter() {
                 self.kernel.enter(Wait::No)?;
-                return Ok(false);
+                break;
             }
             if let Some(completion) = self.kernel.pop() {
+                self.began_ns = (exchanges > 0).then_some(read_ns);
                 self.begin(shard);
+                self.begun = true;
                 bump(&shard.stats.completions);
                 self.dispatch(shard, completion);
                 return Ok(false);
@@ -447,6 +451,9 @@ impl<K: Kernel<Bytes = Chain>> Runtime<K> {
             }
             std::hint::spin_loop();
         }
+        // What was exchanged since the clock was read is a turn that the next one ends.
+        self.began_ns = (exchanges > 0).then_some(read_ns);
+        Ok(false)
     }
 
     /// The parts of a turn that messages between shards need, at the time that was read last. False when more is

@@ -3,12 +3,18 @@
 
 mod cluster;
 
+use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
 
 use cluster::Cluster;
-use corelane_base::{Limits, Op, ShardId, Token};
-use corelane_exec::{Shard, Turn};
-use corelane_sim::{Fault, Faults};
+use corelane_base::{
+    BufferId, Clock, Completion, Kernel, KernelStats, Limits, Op, ShardId, Token, Unpark, Wait,
+};
+use corelane_exec::{Runtime, Shard, Turn, seats};
+use corelane_pools::{Chain, PoolConfig, Pools};
+use corelane_sim::{Fault, Faults, Sim, SimConfig, SimKernel, World};
 
 #[test]
 fn a_shard_whose_host_spawned_a_task_or_sent_a_message_since_its_turn_does_not_sleep() {
@@ -55,4 +61,101 @@ fn a_sleeper_is_woken_for_what_a_shard_sent_in_its_last_turn_although_its_kernel
     let sleeper = &mut cluster.nodes[0].rt;
     assert!(sleeper.shard().handle().has_work(), "it was sent");
     assert!(sleeper.kernel().is_rung(), "and nobody rang");
+}
+
+/// A kernel that does something once, as its clock is read for the end of a turn.
+struct Hooked {
+    sim: SimKernel,
+    at_end: Hook,
+}
+
+type Hook = Rc<RefCell<Option<Box<dyn FnOnce()>>>>;
+
+impl Kernel for Hooked {
+    type Bytes = Chain;
+
+    fn push(&mut self, op: Op<Chain>) -> Result<(), Op<Chain>> {
+        self.sim.push(op)
+    }
+
+    fn needs_enter(&self) -> bool {
+        self.sim.needs_enter()
+    }
+
+    fn enter(&mut self, wait: Wait) -> std::io::Result<()> {
+        self.sim.enter(wait)
+    }
+
+    fn pop(&mut self) -> Option<Completion<Chain>> {
+        self.sim.pop()
+    }
+
+    fn received(&self, buffer: BufferId, len: u32) -> &[u8] {
+        self.sim.received(buffer, len)
+    }
+
+    fn recycle(&mut self, buffer: BufferId) {
+        self.sim.recycle(buffer);
+    }
+
+    fn clock(&mut self) -> Clock {
+        self.sim.clock()
+    }
+
+    fn mono_ns(&mut self) -> u64 {
+        let action = self.at_end.borrow_mut().take();
+        if let Some(action) = action {
+            action();
+        }
+        self.sim.clock().mono_ns
+    }
+
+    fn unpark(&self) -> Arc<dyn Unpark> {
+        self.sim.unpark()
+    }
+
+    fn stats(&self) -> KernelStats {
+        self.sim.stats()
+    }
+}
+
+#[test]
+fn what_a_busy_poll_does_for_others_counts_as_work_and_as_a_stall() {
+    let limits = Limits { busy_poll: Duration::from_millis(1), ..Limits::default() };
+    let mut places = seats(2, &limits).into_iter();
+    let make = |n: u16, seat, at_end: &Hook| {
+        let config = SimConfig { clock_cost: Duration::from_micros(10), ..SimConfig::of(&limits) };
+        let (sim, world) = Sim::new(config);
+        let kernel = Hooked { sim, at_end: Rc::clone(at_end) };
+        let pools = Pools::new(&PoolConfig::default()).unwrap();
+        (Runtime::on_mesh(ShardId(n), limits.clone(), pools, kernel, None, seat), world)
+    };
+    let (hook, none) = (Hook::default(), Hook::default());
+    let (mut polls, world) = make(0, places.next().unwrap(), &hook);
+    let (asks, _) = make(1, places.next().unwrap(), &none);
+    let asks = Rc::new(RefCell::new(asks));
+    thread_local! {
+        static WORLD: RefCell<Option<World>> = const { RefCell::new(None) };
+    }
+    WORLD.set(Some(world));
+    let from = Rc::clone(&asks);
+    *hook.borrow_mut() = Some(Box::new(move || {
+        let mut from = from.borrow_mut();
+        from.within(|shard| {
+            let work = |shard: &Rc<Shard>| {
+                WORLD.with_borrow(|world| world.as_ref().unwrap().advance(Duration::from_millis(40)));
+                // Leaves something for the kernel, as an answer to a client would.
+                shard.push(Op::Cancel { target: Token::new(0, 0, 0, 0), token: Token::NONE });
+            };
+            drop(shard.mesh().with(ShardId(0), work));
+        });
+        assert_eq!(from.turn(false).unwrap(), Turn::Idle);
+    }));
+    for _ in 0..3 {
+        polls.turn(true).unwrap();
+    }
+    assert_eq!(polls.shard().mesh_stats.requests_in.get(), 1);
+    let busy = polls.shard().stats.busy_ns.get();
+    assert!((40_000_000..50_000_000).contains(&busy), "{busy} ns of 40 ms");
+    assert_eq!(polls.shard().stats.stalls.get(), 1);
 }
