@@ -38,7 +38,7 @@ impl fmt::Display for CallError {
 
 impl std::error::Error for CallError {}
 
-type Take<R> = fn(BoxedParcel) -> Result<R, CallError>;
+type Take<R> = fn(BoxedParcel, &Shard) -> Result<R, CallError>;
 
 enum State<R> {
     Ready(Option<Result<R, CallError>>),
@@ -81,7 +81,7 @@ impl<R> Future for Call<R> {
                 let outcome = shard.mesh.table.borrow_mut().look(*key, cx.waker());
                 match outcome {
                     Err(_replaced) => return Poll::Pending,
-                    Ok(Outcome::Answer(parcel)) => Some(take(parcel)),
+                    Ok(Outcome::Answer(parcel)) => Some(take(parcel, shard)),
                     Ok(Outcome::Error(error)) => Some(Err(error)),
                 }
             }

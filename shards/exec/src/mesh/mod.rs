@@ -49,7 +49,7 @@ use crate::shard::{Shard, current};
 use crate::stats::bump;
 pub use call::{Call, CallError};
 pub use parcel::Message;
-use parcel::{Errand, Letter, Parcel, With};
+use parcel::{Errand, Letter, Parcel, Spare, With};
 pub use seat::{Roster, Seat, seats};
 use table::Table;
 
@@ -109,6 +109,7 @@ pub(crate) struct MeshState {
     /// Something was sent since the last publish.
     unpublished: Cell<bool>,
     hasher: RandomState,
+    spare: Spare,
 }
 
 impl MeshState {
@@ -126,6 +127,7 @@ impl MeshState {
             left: Cell::new(false),
             unpublished: Cell::new(false),
             hasher,
+            spare: Spare::default(),
         }
     }
 
@@ -203,7 +205,7 @@ impl Shard {
     /// A response is here, or a message to the own shard was handled.
     fn come_back(&self, parcel: BoxedParcel) {
         let Some(key) = parcel.key() else {
-            return self.discard(parcel); // a cast
+            return self.discard(|| parcel.end(self)); // a cast
         };
         let done = self.mesh.table.borrow_mut().answer(key, parcel);
         match done {
@@ -211,14 +213,14 @@ impl Shard {
             Ok(None) => {}
             Err(late) => {
                 bump(&self.mesh_stats.answers_late);
-                self.discard(late);
+                self.discard(|| late.end(self));
             }
         }
     }
 
     /// Drops what is the application's, where nobody else stands between its panic and the turn.
-    fn discard<T>(&self, dead: T) {
-        if catch_unwind(AssertUnwindSafe(|| drop(dead))).is_err() {
+    fn discard(&self, end: impl FnOnce()) {
+        if catch_unwind(AssertUnwindSafe(end)).is_err() {
             bump(&self.mesh_stats.panics);
             tracing::error!(shard = self.id().0, "a message or reply panicked as it was dropped");
         }
@@ -267,7 +269,7 @@ impl Shard {
             let Some(ended) = next else { break };
             bump(&self.mesh_stats.calls_late);
             let (waker, parcel) = ended;
-            self.discard(parcel);
+            self.discard(|| drop(parcel));
             if let Some(waker) = waker {
                 waker.wake();
             }
@@ -341,7 +343,7 @@ impl Mesh {
         bump(&shard.mesh_stats.calls);
         self.send(
             to,
-            |key| Box::new(Letter::new(Some(key), message)),
+            |key| shard.mesh.spare.letter(Some(key), message),
             parcel::take_reply::<Letter<M>, M::Reply>,
         )
     }
@@ -391,14 +393,16 @@ impl Mesh {
             drop(parcel::handle(message, shard));
             return Ok(());
         }
-        let waiting = shard.mesh.table.borrow().waiting_for(usize::from(to.0)) > 0;
-        let letter: BoxedParcel = Box::new(Letter::new(None, message));
-        if !waiting && shard.mesh.request(to, letter).is_ok() {
-            bump(&shard.mesh_stats.casts);
-            return Ok(());
+        let (state, at) = (&shard.mesh, usize::from(to.0));
+        // Who waits for a credit comes first.
+        if state.port.borrow().credits(at) == 0 || state.table.borrow().waiting_for(at) > 0 {
+            bump(&shard.mesh_stats.credits_spent);
+            return Err(Full::new("mesh_credits", shard.limits.mesh_credits.into()));
         }
-        bump(&shard.mesh_stats.credits_spent);
-        Err(Full::new("mesh_credits", shard.limits.mesh_credits.into()))
+        let sent = state.request(to, state.spare.letter(None, message));
+        assert!(sent.is_ok(), "there was a credit");
+        bump(&shard.mesh_stats.casts);
+        Ok(())
     }
 
     /// Requests that `to` has not answered yet, and those that wait for a credit.
@@ -439,7 +443,7 @@ impl Mesh {
         &self,
         to: ShardId,
         make: impl FnOnce(table::Key) -> BoxedParcel,
-        take: fn(BoxedParcel) -> Result<R, CallError>,
+        take: fn(BoxedParcel, &Shard) -> Result<R, CallError>,
     ) -> Call<R> {
         let shard = &self.0;
         let state = &shard.mesh;

@@ -4,9 +4,13 @@
 //! 1. A prefetch touches nothing that a program can see, and never faults (Intel SDM, PREFETCHh; AMD APM 3,
 //!    PREFETCHW).
 //!
+//! Boxes of letters that came home are kept, up to a bound, and sent again: a call that is made over and over
+//! allocates nothing.
+//!
 //! Not here: who waits for it (`table`).
 
-use std::any::Any;
+use std::any::{Any, TypeId};
+use std::cell::RefCell;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
@@ -69,6 +73,59 @@ pub(crate) trait Parcel: Send {
     fn key(&self) -> Option<Key>;
 
     fn into_any(self: Box<Self>) -> Box<dyn Any>;
+
+    /// At home, when nobody waits for it: drops what it holds, which is the application's.
+    fn end(self: Box<Self>, _shard: &Shard) {}
+}
+
+/// Types of letters whose boxes are kept; those of further types are freed.
+const SPARE_TYPES: usize = 16;
+
+/// Bytes of boxes that are kept of one type.
+const SPARE_BYTES: usize = 64 << 10;
+
+/// Boxes of letters to be sent again, by the type of their message. Few types, found by a linear search.
+#[derive(Default)]
+pub(super) struct Spare(RefCell<Vec<(TypeId, Box<dyn Any>)>>);
+
+impl Spare {
+    fn with<M: Message, R>(&self, f: impl FnOnce(&mut Vec<Box<Letter<M>>>) -> R) -> Option<R> {
+        let mut all = self.0.borrow_mut();
+        let of = TypeId::of::<M>();
+        let at = match all.iter().position(|(id, _)| *id == of) {
+            Some(at) => at,
+            None if all.len() == SPARE_TYPES => return None,
+            None => {
+                all.push((of, Box::new(Vec::<Box<Letter<M>>>::new())));
+                all.len() - 1
+            }
+        };
+        all[at].1.downcast_mut().map(f)
+    }
+
+    /// An empty letter, from the spare ones if there is one.
+    #[inline]
+    pub(super) fn letter<M: Message>(&self, key: Option<Key>, message: M) -> Box<Letter<M>> {
+        match self.with(Vec::<Box<Letter<M>>>::pop).flatten() {
+            Some(mut letter) => {
+                letter.key = key;
+                letter.content = Content::Message(message);
+                letter
+            }
+            None => Box::new(Letter { key, content: Content::Message(message) }),
+        }
+    }
+
+    /// Keeps the box of a letter that holds nothing any more.
+    fn keep<M: Message>(&self, letter: Box<Letter<M>>) {
+        debug_assert!(matches!(letter.content, Content::Taken));
+        let most = SPARE_BYTES / size_of::<Letter<M>>().max(1);
+        self.with(|spare: &mut Vec<Box<Letter<M>>>| {
+            if spare.len() < most {
+                spare.push(letter);
+            }
+        });
+    }
 }
 
 /// Begins to fetch a parcel that was just taken, to be written to: its reply goes in, or it is freed.
@@ -86,13 +143,13 @@ pub(super) fn fetch(parcel: &BoxedParcel) {
 
 /// A parcel that brings a reply home.
 pub(super) trait Brings<R>: 'static {
-    fn reply(self) -> Result<R, CallError>;
+    fn reply(self: Box<Self>, shard: &Shard) -> Result<R, CallError>;
 }
 
 /// Takes the reply out of a parcel that is known to be a `P`.
-pub(super) fn take_reply<P: Brings<R>, R>(parcel: BoxedParcel) -> Result<R, CallError> {
+pub(super) fn take_reply<P: Brings<R>, R>(parcel: BoxedParcel, shard: &Shard) -> Result<R, CallError> {
     match parcel.into_any().downcast::<P>() {
-        Ok(parcel) => parcel.reply(),
+        Ok(parcel) => parcel.reply(shard),
         Err(_) => unreachable!("a call's key names its own parcel"),
     }
 }
@@ -123,12 +180,6 @@ pub(super) struct Letter<M: Message> {
     content: Content<M, M::Reply>,
 }
 
-impl<M: Message> Letter<M> {
-    pub(super) fn new(key: Option<Key>, message: M) -> Letter<M> {
-        Letter { key, content: Content::Message(message) }
-    }
-}
-
 impl<M: Message> Parcel for Letter<M> {
     fn open(mut self: Box<Self>, from: usize, shard: &Rc<Shard>) {
         let Content::Message(message) = std::mem::replace(&mut self.content, Content::Taken) else {
@@ -145,14 +196,20 @@ impl<M: Message> Parcel for Letter<M> {
     fn into_any(self: Box<Self>) -> Box<dyn Any> {
         self
     }
+
+    fn end(mut self: Box<Self>, shard: &Shard) {
+        drop(std::mem::replace(&mut self.content, Content::Taken));
+        shard.mesh.spare.keep(self);
+    }
 }
 
 impl<M: Message> Brings<M::Reply> for Letter<M> {
-    fn reply(self) -> Result<M::Reply, CallError> {
-        match self.content {
-            Content::Reply(reply) => reply,
-            Content::Message(_) | Content::Taken => unreachable!("a letter that came back was handled"),
-        }
+    fn reply(mut self: Box<Self>, shard: &Shard) -> Result<M::Reply, CallError> {
+        let Content::Reply(reply) = std::mem::replace(&mut self.content, Content::Taken) else {
+            unreachable!("a letter that came back was handled");
+        };
+        shard.mesh.spare.keep(self);
+        reply
     }
 }
 
@@ -242,7 +299,7 @@ where
 }
 
 impl<F: 'static, R: 'static> Brings<R> for Errand<F, R> {
-    fn reply(self) -> Result<R, CallError> {
+    fn reply(self: Box<Self>, _shard: &Shard) -> Result<R, CallError> {
         match self.content {
             Content::Reply(reply) => reply,
             Content::Message(_) | Content::Taken => unreachable!("an errand that came back was run"),
