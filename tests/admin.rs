@@ -638,3 +638,23 @@ fn with_nobody_asking_its_thread_sleeps() {
     std::thread::sleep(Duration::from_secs(2));
     assert!(switches("admin") <= before + 2, "it woke up {} times", switches("admin") - before);
 }
+
+#[test]
+fn the_program_has_one_by_default_and_says_what_to_type_where_its_port_is_taken() {
+    let place = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = place.local_addr().unwrap();
+    let flags = ["--admin", &addr.to_string(), "--shards", "1"];
+    let mut command = Command::new(env!("CARGO_BIN_EXE_corelane"));
+    command.args(flags).args(["--listen", "127.0.0.1:0", "--no-pin"]).env_remove("CORELANE_CONFIG");
+    let refused = common::process::run(&mut command, PATIENCE);
+    let says = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(2), "{says}");
+    assert!(says.contains(&addr.to_string()) && says.contains("--admin off"), "{says}");
+
+    drop(place);
+    let node = common::Process::node(&flags);
+    let scrape = Client::connect(addr).get("/metrics");
+    equal("its one shard", Samples::read(scrape.text()).sum("corelane_shard_up"), 1.0);
+    let performance = json(&Client::connect(node.addr).get("/api/performance"));
+    assert_eq!(performance.get("shards").unwrap().as_array().unwrap().len(), 1);
+}

@@ -8,7 +8,7 @@
 //! 64 fields, [`HEAD_TIME`] for a head and [`CONNECTION_TIME`] for all of it. Idle, the thread sleeps.
 //!
 //! # Rules
-//! 1. Nothing here runs on a shard but what a message carries there: a reading of some 50 us.
+//! 1. Nothing here runs on a shard but what a message carries there: a reading of some 20 us.
 //! 2. Nothing here changes anything: only GET and HEAD are answered.
 //! 3. Who may ask is decided in one place (`access`), before anything is done.
 //!

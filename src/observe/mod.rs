@@ -5,7 +5,7 @@
 //! the mesh.
 //!
 //! # Rules
-//! 1. Reading costs a shard about 50 us of one turn, and allocates. Readers ask now and then, not per request.
+//! 1. Reading costs a shard about 20 us of one turn, and allocates. Readers ask now and then, not per request.
 //! 2. A shard that does not answer in time is left out and named: no reader waits for it.
 //!
 //! Not here: the counting (`exec`, `net`, `pools`), names for Prometheus (`admin`).
