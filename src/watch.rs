@@ -17,7 +17,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use corelane_base::Limits;
+use corelane_base::{Limits, ShardId};
 use corelane_exec::ShardHandle;
 use corelane_exec::watch::Reading;
 
@@ -82,6 +82,11 @@ impl Watch {
         let patience_ns = u64::try_from((2 * limits.stall_time).as_nanos()).unwrap_or(u64::MAX);
         let shards = shards.into_iter().map(|handle| (handle, Seen::new(now_ns))).collect();
         Watch { shards, patience_ns, period }
+    }
+
+    /// A shard has ended: it neither turns nor is asked to any more.
+    pub(crate) fn forget(&mut self, shard: ShardId) {
+        self.shards.retain(|(handle, _)| handle.id() != shard);
     }
 
     /// Looks at every shard, and asks those whose turn it is.

@@ -54,6 +54,8 @@ pub(super) struct Control {
     /// What a shard whose mailbox was full is still to be told.
     untold: Vec<(ShardHandle, Word)>,
     draining: bool,
+    /// Somebody asked for the end; a shard that was lost begins a drain without.
+    asked: bool,
     ending: bool,
     files: Vec<SocketFile>,
 }
@@ -91,6 +93,7 @@ impl Control {
             phases: vec![Phase::Starting; threads.len()],
             untold: Vec::new(),
             draining: false,
+            asked: false,
             ending: false,
             files: Vec::new(),
             threads,
@@ -136,11 +139,12 @@ impl Control {
         let mut outcome = Ok(());
         while self.phases.iter().any(|&phase| phase != Phase::Ended) {
             match self.next_event(watch) {
-                Some(ShardEvent::Signal | ShardEvent::Drain) if self.draining => {
+                Some(ShardEvent::Signal | ShardEvent::Drain) if self.asked => {
                     tracing::warn!("asked a second time: ending at once");
                     std::process::exit(130);
                 }
                 Some(ShardEvent::Signal | ShardEvent::Drain) => {
+                    self.asked = true;
                     tracing::info!("draining");
                     self.begin_drain();
                 }
@@ -150,6 +154,9 @@ impl Control {
                 }
                 Some(ShardEvent::Ended(id, result)) => {
                     self.reached(id, Phase::Ended);
+                    if let Some(watch) = watch {
+                        watch.forget(id);
+                    }
                     if let Err(error) = result {
                         outcome = Err(self.lost(id, error));
                     }
@@ -410,4 +417,38 @@ fn watch_signals(events: Sender<ShardEvent>) -> io::Result<()> {
         }
     })?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_asks_for_the_end_of_a_node_that_drains_because_a_shard_was_lost_asks_for_the_first_time() {
+        let (tell, from_shards) = crossbeam_channel::bounded(8);
+        let lost = StartError::Panicked(ShardId(0));
+        let events = [
+            ShardEvent::Ended(ShardId(0), Err(lost)),
+            ShardEvent::Signal,
+            ShardEvent::Drained(ShardId(1)),
+            ShardEvent::Ended(ShardId(1), Ok(())),
+        ];
+        for event in events {
+            assert!(tell.send(event).is_ok());
+        }
+        let control = Control {
+            threads: Vec::new(),
+            shards: Vec::new(),
+            from_shards,
+            limits: Limits::default(),
+            phases: vec![Phase::Ready; 2],
+            untold: Vec::new(),
+            draining: false,
+            asked: false,
+            ending: false,
+            files: Vec::new(),
+        };
+        // A second time would end this process.
+        assert!(matches!(control.run(&mut None), Err(StartError::Panicked(ShardId(0)))));
+    }
 }
