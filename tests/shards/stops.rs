@@ -15,6 +15,10 @@ use crate::thread::Frozen;
 /// How long a shard is held.
 const HELD: Duration = Duration::from_millis(1_500);
 
+/// A turn that does not end is named within 100 ms, a shard that does not wake up within 350, by a thread that has a
+/// CPU when it wants one: this is for hosts where it waits for one. The second has twice the time.
+const NAMED: Duration = Duration::from_millis(450);
+
 /// Longest wait of a client of another shard meanwhile. Far below [`HELD`], far above what it is on a host that
 /// has nothing else to do.
 const LONG: Duration = Duration::from_millis(500);
@@ -144,7 +148,7 @@ fn a_shard_whose_thread_is_stopped_asleep_is_named_and_the_others_serve() {
     let (named, line) = ear.hears("shard 1 has not woken up for");
     eprintln!("{line}\n  named after {:?}", named - since);
     assert!(line.contains("ERROR"), "no log level leaves it out but off: {line}");
-    assert!(named - since < Duration::from_millis(600), "it took {:?}", named - since);
+    assert!(named - since < 2 * NAMED, "it took {:?}", named - since);
     thread::sleep(HELD.saturating_sub(since.elapsed()));
     ear.hears_nothing();
     let released = Instant::now();
@@ -191,7 +195,7 @@ fn a_shard_whose_thread_is_stopped_within_a_turn_is_named_and_the_others_serve()
     }
     let (named, line) = ear.hears("shard 1 has been in one turn for");
     eprintln!("{line}\n  named after {:?}", named - since);
-    assert!(milliseconds(&line) < 300, "{line}");
+    assert!(u128::from(milliseconds(&line)) < NAMED.as_millis(), "{line}");
     thread::sleep(HELD.saturating_sub(since.elapsed()));
     ear.hears_nothing();
     held.iter_mut().chain(&mut calling).for_each(Client::is_silent);
@@ -230,8 +234,8 @@ fn a_handler_that_does_not_end_is_named_while_it_lasts_and_the_other_shards_serv
         let (named, line) = ear.hears("shard 1 has been in one turn for");
         eprintln!("{path}: {line}\n  named after {:?}", named - since);
         assert!(line.contains("ERROR") && line.contains(" at shards::service::"), "it says who: {line}");
-        assert!(milliseconds(&line) < 200, "{line}");
-        assert!(named - since < Duration::from_millis(400), "it took {:?}", named - since);
+        assert!(u128::from(milliseconds(&line)) < NAMED.as_millis(), "{line}");
+        assert!(named - since < NAMED, "it took {:?}", named - since);
         waits.is_silent();
         let (back, line) = ear.hears("shard 1 goes on, after");
         eprintln!("{line}");
