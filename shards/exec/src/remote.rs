@@ -82,6 +82,11 @@ impl ShardHandle {
         !self.0.is_empty() || self.0.door.has_work()
     }
 
+    /// Ends its sleep, which whoever calls this has found it in and taken the duty to end.
+    pub(crate) fn ring(&self) {
+        self.0.unpark.unpark();
+    }
+
     /// What wakes its kernel; other shards hand it to theirs.
     pub fn unpark(&self) -> Arc<dyn Unpark> {
         Arc::clone(&self.0.unpark)

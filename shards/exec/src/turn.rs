@@ -20,19 +20,20 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use corelane_base::{Completion, Kernel, KernelStats, Limits, Op, Payload, ShardId, Wait};
+use corelane_base::{Completion, Kernel, KernelStats, Limits, Payload, ShardId, Wait};
 use corelane_pools::{Chain, Pools};
 
 use crate::blocking::BlockingPool;
 use crate::driver::{Data, Driver, Event};
 use crate::mesh::{Seat, seats};
+use crate::remote::ShardHandle;
 use crate::shard::{Entered, Shard};
 use crate::stats::bump;
 use crate::timer::Target;
 use crate::watch;
 
-/// Looks of a busy poll between two readings of the clock: one costs as much as several looks.
-const SPIN_LOOKS: u32 = 8;
+/// Looks of a busy poll at what other shards sent, between two at all the rest, which costs as much as several.
+const SPIN_LOOKS: u32 = 12;
 
 /// What a turn left.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -183,7 +184,7 @@ impl<K: Kernel<Bytes = Chain>> Runtime<K> {
             more |= self.drivers[at].flush(&shard);
         }
         if shard.mesh.has_unpublished() {
-            shard.publish_lanes(|sleeper| shard.push(Op::Wake { peer: sleeper.unpark() }));
+            shard.publish_lanes(ShardHandle::ring);
         }
         self.hand_over(&shard)?;
         more |= !shard.ready.borrow().is_empty() || shard.stopping.get() || shard.again.take();
@@ -410,18 +411,21 @@ impl<K: Kernel<Bytes = Chain>> Runtime<K> {
     /// served from here without a whole turn around each. False when a turn is to follow, true for a sleep.
     fn busy_poll(&mut self, shard: &Rc<Shard>, from_ns: u64, spin_ns: u64) -> std::io::Result<bool> {
         let (mut read_ns, mut idle_ns) = (from_ns, from_ns);
-        let (mut looks, mut exchanges) = (0_u32, 0_u32);
-        loop {
-            // First: other shards may keep the door dirty for as long as they like.
+        let mut exchanges = 0_u32;
+        'poll: loop {
+            for _ in 0..SPIN_LOOKS {
+                if shard.remote.door.is_dirty() {
+                    exchanges += 1;
+                    idle_ns = read_ns;
+                    if !self.exchange(shard)? {
+                        break 'poll;
+                    }
+                }
+                std::hint::spin_loop();
+            }
+            // Also while other shards keep the door dirty.
             if !shard.remote.is_empty() {
                 break;
-            }
-            if shard.remote.door.is_dirty() {
-                exchanges += 1;
-                idle_ns = read_ns;
-                if !self.exchange(shard)? {
-                    break;
-                }
             }
             if self.kernel.needs_enter() {
                 self.kernel.enter(Wait::No)?;
@@ -435,21 +439,17 @@ impl<K: Kernel<Bytes = Chain>> Runtime<K> {
                 self.dispatch(shard, completion);
                 return Ok(false);
             }
-            looks += 1;
-            if looks.is_multiple_of(SPIN_LOOKS) {
-                let now = self.kernel.clock();
-                if std::mem::take(&mut exchanges) > 0 {
-                    self.account(shard, now.mono_ns.saturating_sub(read_ns));
-                }
-                read_ns = now.mono_ns;
-                shard.now.set(now);
-                let timer = self.next_deadline().is_some_and(|at| at <= read_ns);
-                if timer || read_ns.saturating_sub(idle_ns) >= spin_ns {
-                    shard.remote.pulse.sleep(read_ns);
-                    return Ok(!timer);
-                }
+            let now = self.kernel.clock();
+            if std::mem::take(&mut exchanges) > 0 {
+                self.account(shard, now.mono_ns.saturating_sub(read_ns));
             }
-            std::hint::spin_loop();
+            read_ns = now.mono_ns;
+            shard.now.set(now);
+            let timer = self.next_deadline().is_some_and(|at| at <= read_ns);
+            if timer || read_ns.saturating_sub(idle_ns) >= spin_ns {
+                shard.remote.pulse.sleep(read_ns);
+                return Ok(!timer);
+            }
         }
         // What was exchanged since the clock was read is a turn that the next one ends.
         self.began_ns = (exchanges > 0).then_some(read_ns);
@@ -472,7 +472,7 @@ impl<K: Kernel<Bytes = Chain>> Runtime<K> {
             more |= self.drivers[at].flush(shard);
         }
         if shard.mesh.has_unpublished() {
-            shard.publish_lanes(|sleeper| shard.push(Op::Wake { peer: sleeper.unpark() }));
+            shard.publish_lanes(ShardHandle::ring);
         }
         more |= shard.stopping.get() || shard.again.take() || !shard.ready.borrow().is_empty();
         if more || !shard.ops.borrow().is_empty() {
@@ -527,13 +527,6 @@ impl<K: Kernel<Bytes = Chain>> Drop for Runtime<K> {
         self.shard.end_tasks();
         self.shard.mesh.end();
         while self.shard.remote.messages.pop().is_some() {}
-        // Whoever was to be woken by an operation that the kernel did not take any more sleeps, and its door says
-        // that a ring is on its way: nobody else would ring.
-        for op in self.shard.ops.take() {
-            if let Op::Wake { peer } = op {
-                peer.unpark();
-            }
-        }
         // Drivers hold the shard's pools and may hold each other: let them go before the kernel.
         self.shard.drop_locals();
         let drivers = std::mem::take(&mut *self.shard.drivers.borrow_mut());
