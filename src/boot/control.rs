@@ -16,7 +16,7 @@ use corelane_base::{Limits, ShardId};
 use corelane_exec::{Shard, ShardHandle};
 use corelane_sys::socket::SocketFile;
 use corelane_uring::{Features, Lacking};
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam_channel::{Receiver, Sender, TryRecvError};
 
 use super::ShardInfo;
 use super::shard::{ShardEvent, drain_here, end_here, open_here};
@@ -54,6 +54,8 @@ pub(super) struct Control {
     /// What a shard whose mailbox was full is still to be told.
     untold: Vec<(ShardHandle, Word)>,
     draining: bool,
+    /// When to say who has not drained.
+    overdue_ns: Option<u64>,
     /// Somebody asked for the end; a shard that was lost begins a drain without.
     asked: bool,
     ending: bool,
@@ -71,6 +73,9 @@ enum Phase {
     Drained,
     Ended,
 }
+
+/// How much longer than `drain_time` a drain may take before it is said: hooks have their own `drain_time`.
+const OVERDUE: Duration = Duration::from_secs(2);
 
 /// How often a shard is told again that had no room to be told.
 const TELL_AGAIN: Duration = Duration::from_millis(10);
@@ -93,6 +98,7 @@ impl Control {
             phases: vec![Phase::Starting; threads.len()],
             untold: Vec::new(),
             draining: false,
+            overdue_ns: None,
             asked: false,
             ending: false,
             files: Vec::new(),
@@ -188,22 +194,29 @@ impl Control {
     /// nobody is left to tell.
     fn next_event(&mut self, watch: &mut Option<Watch>) -> Option<ShardEvent> {
         loop {
+            match self.from_shards.try_recv() {
+                Ok(event) => return Some(event),
+                Err(TryRecvError::Disconnected) => return None,
+                Err(TryRecvError::Empty) => {}
+            }
             let period = watch.as_ref().map(|watch| watch.period);
             let again = (!self.untold.is_empty()).then_some(TELL_AGAIN);
-            let event = match [period, again].into_iter().flatten().min() {
-                Some(time) => self.from_shards.recv_timeout(time),
-                None => self.from_shards.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            let Some(time) = [period, again].into_iter().flatten().min() else {
+                return self.from_shards.recv().ok();
             };
-            match event {
-                Ok(event) => return Some(event),
-                Err(RecvTimeoutError::Disconnected) => return None,
-                Err(RecvTimeoutError::Timeout) => {}
+            // Not a receive with a time: that one spins before it sleeps, which is most of what an idle node
+            // would use. What is told waits for a look at the most.
+            std::thread::sleep(time);
+            let now_ns = corelane_sys::clock::mono_ns();
+            if self.overdue_ns.is_some_and(|at| now_ns >= at) && !self.ending {
+                self.overdue_ns = None;
+                self.say_overdue();
             }
             self.untold.retain(|(handle, message)| handle.send(*message).is_err());
             let Some(watch) = watch else { continue };
-            for finding in watch.look(corelane_sys::clock::mono_ns()) {
+            for finding in watch.look(now_ns) {
                 match finding {
-                    Finding::Back { .. } => tracing::info!("{finding}"),
+                    Finding::Back { .. } => tracing::warn!("{finding}"),
                     Finding::Stuck { .. } | Finding::Silent { .. } => tracing::error!("{finding}"),
                 }
             }
@@ -230,6 +243,22 @@ impl Control {
         }
         self.files.clear();
         self.tell_all(drain_here);
+        let time = self.limits.drain_time + OVERDUE;
+        let ns = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.overdue_ns = Some(corelane_sys::clock::mono_ns().saturating_add(ns));
+    }
+
+    /// The drain should be over, and is not.
+    fn say_overdue(&self) {
+        for (id, phase) in self.phases.iter().enumerate() {
+            if matches!(phase, Phase::Starting | Phase::Ready) {
+                tracing::error!(
+                    shard = id,
+                    "this shard has not drained within drain_time: it stands still, or its hooks do not end; a \
+                     second signal ends the process"
+                );
+            }
+        }
     }
 
     pub(super) fn handles(&self) -> Vec<ShardHandle> {
@@ -444,6 +473,7 @@ mod tests {
             phases: vec![Phase::Ready; 2],
             untold: Vec::new(),
             draining: false,
+            overdue_ns: None,
             asked: false,
             ending: false,
             files: Vec::new(),

@@ -282,10 +282,11 @@ impl Server {
                 .collect();
             let http = Http1::start(shard, app, config);
             let listeners = ground.listeners.clone();
-            let (accepting, ending) = (Rc::clone(&http), Rc::clone(&http));
+            let (seated, accepting, ending) = (Rc::clone(&http), Rc::clone(&http), Rc::clone(&http));
             Started {
                 parts: vec![http],
                 first,
+                seat: Box::new(move |shard| seated.take_seat(shard)),
                 listen: Box::new(move |shard| {
                     for id in listeners {
                         accepting.listen(shard, id);
@@ -311,6 +312,7 @@ impl Server {
             Started {
                 parts: Vec::new(),
                 first: Vec::new(),
+                seat: Box::new(|_shard| {}),
                 listen: Box::new(move |shard: &Rc<Shard>| {
                     for id in listeners {
                         TcpAcceptor::serve(shard, id, handler.clone());

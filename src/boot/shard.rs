@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use corelane_base::{ListenerId, ShardId};
-use corelane_exec::{BlockingPool, Runtime, Seat, Shard};
+use corelane_exec::{BlockingPool, Runtime, Seat, Shard, Turn};
 use corelane_net::Balance;
 use corelane_net::http1::Draining;
 use corelane_pools::{PoolConfig, Pools};
@@ -49,6 +49,8 @@ type Listen = Box<dyn FnOnce(&Rc<Shard>)>;
 pub(super) struct Started {
     pub(super) parts: Vec<Rc<dyn Draining>>,
     pub(super) first: Vec<Hook>,
+    /// Lets others give connections to this shard; before any shard accepts.
+    pub(super) seat: Box<dyn FnOnce(&Shard)>,
     pub(super) listen: Listen,
     pub(super) last: Box<dyn Fn() -> Vec<LastHook>>,
 }
@@ -94,6 +96,9 @@ impl fmt::Debug for ShardEvent {
 
 /// Time for the log's own thread to write where a shard panicked, before the process ends.
 const LAST_WORDS: Duration = Duration::from_millis(200);
+
+/// Between two looks whether every shard is ready.
+const OPEN_LOOK: Duration = Duration::from_micros(200);
 
 pub(super) fn shard_thread(plan: Plan) {
     let (info, events) = (plan.info, plan.events.clone());
@@ -154,16 +159,25 @@ fn shard_main(plan: Plan, serving: &Cell<bool>) -> Result<(), StartError> {
         },
     );
     let ground = Ground { listeners: ids.clone(), balance };
-    let Started { parts, first, listen, last } = runtime.within(|shard| app(shard, info, &ground));
+    let Started { parts, first, seat, listen, last } = runtime.within(|shard| app(shard, info, &ground));
 
     run_first_hooks(&mut runtime, first)?;
+    runtime.within(|shard| seat(shard));
     let drains = Rc::new(Drains::new(parts));
     DRAINS.set(Some(Rc::clone(&drains)));
     let handle = runtime.shard().handle();
     drop(events.send(ShardEvent::Ready(Box::new(Ready { info, handle, granted, lacking, notes }))));
 
     // Every shard must be ready before one of them serves.
-    turn_until(&mut runtime, Stage::Open)?;
+    while STAGE.get() < Stage::Open {
+        // Not asleep in the ring: under a tool that runs one thread at a time (valgrind) and does not know that
+        // the call waits, the thread that is to say so would never run.
+        let turn = runtime.turn(false);
+        match turn.map_err(|error| StartError::System { step: "enter the ring", error })? {
+            Turn::Busy => {}
+            Turn::Idle => std::thread::sleep(OPEN_LOOK),
+        }
+    }
     serving.set(true);
     if STAGE.get() < Stage::Draining {
         runtime.within(listen);

@@ -46,7 +46,9 @@ impl<S: Service> Http1<S> {
         self.config.balance.is_some() && (able.hand || able.shared_socks) && self.drain.get() == Drain::No
     }
 
-    pub(super) fn take_seat(&self, shard: &Shard) {
+    /// Takes this shard's seat in the balance, if there is one: others may give it connections from now on.
+    /// [`Http1::listen`] does so as well; where all should have a seat before one accepts, call it before.
+    pub fn take_seat(&self, shard: &Shard) {
         if let Some(balance) = &self.config.balance
             && self.drain.get() == Drain::No
         {
