@@ -286,7 +286,8 @@ fn run_first_hooks(runtime: &mut Runtime<Ring>, first: Vec<Hook>) -> Result<(), 
         }
         done.set(Some(outcome));
     });
-    let Ok(task) = task else { unreachable!("the first task of a shard finds room") };
+    // Only what the application spawned while it was set up can have taken them all.
+    let task = task.map_err(|full| StartError::Hook(format!("no task is free to run it: {full}")))?;
     let result = loop {
         if let Some(result) = hooks.take() {
             break result;
@@ -315,7 +316,13 @@ fn run_last_hooks(runtime: &mut Runtime<Ring>, hooks: Vec<LastHook>) -> Result<(
             tracing::warn!("drain hooks were cut off by drain_time");
         }
     });
-    let Ok(task) = task else { return Ok(()) };
+    let task = match task {
+        Ok(task) => task,
+        Err(full) => {
+            tracing::error!(%full, "drain hooks were not run: no task is free");
+            return Ok(());
+        }
+    };
     while !task.is_finished() {
         turn(runtime)?;
     }
