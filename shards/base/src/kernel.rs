@@ -36,8 +36,8 @@ pub trait Unpark: Send + Sync + fmt::Debug {
     /// Makes the present or next sleep end at once.
     fn unpark(&self);
 
-    /// The descriptor of the ring that sleeps, where other rings may write to it ([`Op::Wake`],
-    /// [`Op::Hand`]). While this handle lives it names that ring or, once the ring is gone, none.
+    /// The descriptor of the kernel's ring, where other rings may write to it ([`Op::Hand`]). While this handle
+    /// lives it names that ring or, once the ring is gone, none.
     fn ring(&self) -> Option<i32> {
         None
     }

@@ -171,12 +171,6 @@ pub enum Op<B> {
         /// Who is told.
         token: Token,
     },
-    /// End the present or next sleep of another shard's kernel, as soon as this is handed over. No completion:
-    /// where that fails, it is done by [`Unpark::unpark`].
-    Wake {
-        /// The sleeper.
-        peer: Arc<dyn Unpark>,
-    },
     /// Give another shard's kernel its own descriptor of a socket. There it arrives as a completion of
     /// `arrival`, with `more == true` and the new [`Sock`]'s number, though no operation there has that token.
     /// The socket stays open here as well: close it when the result is 0. Result: 0, or an errno (`ENFILE`

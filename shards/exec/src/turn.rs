@@ -188,7 +188,7 @@ impl<K: Kernel<Bytes = Chain>> Runtime<K> {
         }
         self.hand_over(&shard)?;
         more |= !shard.ready.borrow().is_empty() || shard.stopping.get() || shard.again.take();
-        // What the kernel had no room for: a wake of another shard may be among it.
+        // What the kernel had no room for is handed over by the next turn.
         more |= !shard.ops.borrow().is_empty();
 
         if more || !park {

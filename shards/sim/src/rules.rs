@@ -80,7 +80,6 @@ impl State {
                     self.violation(&format!("Write from {from} of {} bytes to {file:?}", data.len()));
                 }
             }
-            Op::Wake { .. } => {}
             Op::Hand { sock, .. } => {
                 self.violation(&format!("Hand of {sock:?}, which this kernel cannot do"));
             }
@@ -162,7 +161,6 @@ impl State {
             | Op::Cancel { token, .. }
             | Op::Socket { token, .. }
             | Op::Open { token, .. } => (None, *token),
-            Op::Wake { .. } => (None, Token::NONE),
             Op::Recv { sock, token, .. }
             | Op::Send { sock, token, .. }
             | Op::Shutdown { sock, token, .. }
@@ -205,7 +203,6 @@ fn name(op: &Op<Chain>) -> &'static str {
         Op::Open { .. } => "push Open",
         Op::Read { .. } => "push Read",
         Op::Write { .. } => "push Write",
-        Op::Wake { .. } => "push Wake",
         Op::Hand { .. } => "push Hand",
         Op::PeerName { .. } => "push PeerName",
         Op::Sync { .. } => "push Sync",

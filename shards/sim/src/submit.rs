@@ -87,11 +87,6 @@ impl State {
                 self.post(Lane::Free, done);
             }
             Op::Connect { sock, token, addr } => self.start_connect(sock.0, token, addr),
-            Op::Wake { peer } => {
-                self.under_way -= 1;
-                self.note("wake", 0, 0);
-                peer.unpark();
-            }
             Op::Hand { .. } => unreachable!("no such ability"),
             Op::PeerName { sock, token } => {
                 let (result, payload) = match self.peer_name(sock.0) {

@@ -1,63 +1,18 @@
-//! What shards ask of each other's kernels and of their peers: wakes between kernels, and who is at the other end.
+//! Who is at the other end of a socket.
 #![allow(clippy::unwrap_used)]
 
 mod common;
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use common::{Driver, token};
 use corelane_base::{AcceptMode, Kernel, Op, Payload, ShutdownHow, Sock, Token, Wait};
-use corelane_sim::{Fault, Faults, Sim, SimConfig};
+use corelane_sim::{Fault, Faults, SimConfig};
 use libc::ENOTCONN;
 
 fn driver() -> Driver {
     Driver::new(SimConfig::default())
 }
-
-// ----- wakes
-
-#[test]
-fn a_wake_rings_the_other_kernel_when_it_is_handed_over_and_has_no_completion() {
-    let (mut d, (mut other, world)) = (driver(), Sim::new(SimConfig::default()));
-    assert!(!other.is_rung());
-    assert!(d.kernel.push(Op::Wake { peer: other.unpark() }).is_ok());
-    assert!(!other.is_rung(), "a push makes no call");
-    assert!(d.kernel.needs_enter());
-    d.kernel.enter(Wait::No).unwrap();
-    assert!(other.is_rung());
-    assert!(d.kernel.pop().is_none());
-    d.world.check_quiet();
-    other.enter(Wait::No).unwrap();
-    assert!(other.is_rung(), "it did not sleep yet");
-    other.enter(Wait::Until(Some(1_000_000_000))).unwrap();
-    assert!(!other.is_rung());
-    assert!(world.now() < Duration::from_secs(1), "the sleep ended at once");
-    other.enter(Wait::Until(Some(1_000_000_000))).unwrap();
-    assert!(world.now() >= Duration::from_secs(1), "one wake, one sleep");
-}
-
-#[test]
-fn wakes_are_not_lost_whatever_goes_wrong_and_leave_room_for_others() {
-    for seed in 0..50 {
-        let config = SimConfig { operations_max: 4, ..SimConfig::seeded(seed, Faults::benign(0.3)) };
-        let (mut d, (mut other, _world)) = (Driver::new(config), Sim::new(SimConfig::default()));
-        for round in 0..20 {
-            d.push(Op::Wake { peer: other.unpark() });
-            // It stands for as long as nobody slept.
-            let woke = (0..1_000).any(|_| {
-                d.turn(Wait::No);
-                other.is_rung()
-            });
-            assert!(woke, "seed {seed}, round {round}");
-            other.enter(Wait::Until(None)).unwrap();
-            assert!(!other.is_rung());
-        }
-        assert!(d.is_idle(), "seed {seed}");
-    }
-}
-
-// ----- peer names
 
 fn ask(d: &mut Driver, sock: Sock) -> Result<SocketAddr, i32> {
     let t = token(5, sock.0);

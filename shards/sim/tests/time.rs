@@ -113,12 +113,36 @@ fn a_sleep_without_end_and_without_events_returns() {
 fn an_unpark_from_another_thread_ends_the_next_sleep_and_only_that() {
     let (mut kernel, world) = Sim::new(free(SimConfig::default()));
     let bell = kernel.unpark();
+    assert!(!kernel.is_rung());
     std::thread::spawn(move || bell.unpark()).join().unwrap();
     kernel.enter(Wait::No).unwrap();
+    assert!(kernel.is_rung(), "it did not sleep yet");
     kernel.enter(Wait::Until(Some(SECOND))).unwrap();
     assert_eq!(world.now(), Duration::ZERO);
+    assert!(!kernel.is_rung());
+    assert!(kernel.pop().is_none(), "a wake is no completion");
     kernel.enter(Wait::Until(Some(SECOND))).unwrap();
     assert_eq!(world.now(), Duration::from_secs(1));
+}
+
+#[test]
+fn an_unpark_is_not_lost_whatever_goes_wrong() {
+    for seed in 0..50 {
+        let (mut kernel, world) = Sim::new(SimConfig::seeded(seed, Faults::benign(0.3)));
+        for round in 0..20 {
+            kernel.unpark().unpark();
+            kernel.enter(Wait::No).unwrap();
+            assert!(kernel.is_rung(), "seed {seed}, round {round}");
+            let before = world.now();
+            // An enter that fails to do anything is no sleep.
+            let slept = (0..1_000).any(|_| {
+                kernel.enter(Wait::Until(Some(3_600 * SECOND))).unwrap();
+                !kernel.is_rung()
+            });
+            assert!(slept, "seed {seed}, round {round}");
+            assert!(world.now() - before < Duration::from_secs(1), "seed {seed}, round {round}: it slept");
+        }
+    }
 }
 
 #[test]

@@ -46,8 +46,7 @@ impl Features {
     pub const SUBMIT_ALL: Features = Features(1 << 3);
     /// The ring is entered by a registered index: no descriptor lookup a call (5.18).
     pub const RING_FD: Features = Features(1 << 4);
-    /// Rings write to each other: a wake goes out with the sender's next enter instead of a call of its own, and
-    /// with `direct` a socket can be given to another ring (5.18).
+    /// Rings write to each other: with `direct`, a socket can be given to another ring (5.18, sockets 6.0).
     pub const MSG_RING: Features = Features(1 << 5);
     /// Completions do not interrupt the thread (5.19).
     pub const COOP_TASKRUN: Features = Features(1 << 6);

@@ -7,7 +7,6 @@
 //! Not here: how entries become operations (`kernel.rs`).
 
 use std::ffi::CString;
-use std::os::fd::RawFd;
 use std::sync::Arc;
 
 use corelane_base::{ListenerId, Sock, Token, Unpark};
@@ -31,14 +30,10 @@ pub(crate) const TIMER_END: u64 = INTERNAL | 3;
 pub(crate) const CANCEL_ALL: u64 = INTERNAL | 4;
 /// What nobody waits for, whatever comes of it.
 pub(crate) const QUIET: u64 = INTERNAL | 5;
-/// A wake that another ring wrote here.
-pub(crate) const RUNG: u64 = INTERNAL | 6;
 /// Buffers given back by an operation; first and count in the low 32 bits.
 const PROVIDE: u64 = INTERNAL | 1 << 61;
 /// A socket that another ring wrote here. The low 47 bits are its token without the generation.
 const ARRIVAL: u64 = INTERNAL | 1 << 60;
-/// A wake written to another ring; the number of that in the low 32 bits.
-const RING: u64 = INTERNAL | 1 << 59;
 
 /// What a `user_data` with [`OURS`] stands for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -46,7 +41,6 @@ pub(crate) enum Whose {
     Flight { index: u32, generation: u32 },
     Provide { first: u16, count: u16 },
     Arrival(Token),
-    Ring(RawFd),
     Internal(u64),
 }
 
@@ -62,8 +56,6 @@ impl Whose {
         } else if user_data & ARRIVAL == ARRIVAL {
             let (owner, tag) = ((user_data >> 40) as u8 & OWNER, (user_data >> 32) as u8);
             Whose::Arrival(Token::new(owner, tag, 0, user_data as u32))
-        } else if user_data & RING == RING {
-            Whose::Ring((user_data as u32).cast_signed())
         } else {
             Whose::Internal(user_data)
         }
@@ -74,11 +66,6 @@ impl Whose {
         assert_eq!(token.generation(), 0, "an arrival names no slot");
         assert_ne!(token, Token::NONE, "an arrival that nobody is told of");
         ARRIVAL | u64::from(token.owner()) << 40 | u64::from(token.tag()) << 32 | u64::from(token.index())
-    }
-
-    /// The `user_data` of a wake written to another ring.
-    pub(crate) fn ring(ring: RawFd) -> u64 {
-        RING | u64::from(ring.cast_unsigned())
     }
 
     /// The `user_data` of an operation that gives buffers back.
@@ -246,14 +233,11 @@ mod tests {
         assert_eq!(Whose::of(user_data(0, 0)), Whose::Flight { index: 0, generation: 0 });
         let buffers = Whose::provide(32_767, 32_768);
         assert_eq!(Whose::of(buffers), Whose::Provide { first: 32_767, count: 32_768 });
-        for own in [WAKE, TIMER, TIMER_END, CANCEL_ALL, QUIET, RUNG] {
+        for own in [WAKE, TIMER, TIMER_END, CANCEL_ALL, QUIET] {
             assert_eq!(Whose::of(own), Whose::Internal(own));
         }
         for token in [Token::new(0, 0, 0, 0), Token::new(Token::OWNER_MAX, 255, 0, u32::MAX)] {
             assert_eq!(Whose::of(Whose::arrival(token)), Whose::Arrival(token));
-        }
-        for ring in [0, 7, i32::MAX] {
-            assert_eq!(Whose::of(Whose::ring(ring)), Whose::Ring(ring));
         }
     }
 

@@ -7,7 +7,7 @@
 //! pushes again after each success. One that finds the queue full waits in `waiting` for the next enter, and a
 //! cancel that crosses a success still ends it: the success is handed out, and `ECANCELED` after it.
 //!
-//! Not here: entering (`ring.rs`).
+//! Not here: entering (`ring.rs`), giving sockets away and asking for peers (`hand.rs`).
 
 use std::net::Ipv4Addr;
 use std::ptr::null_mut;
@@ -25,8 +25,8 @@ use io_uring::{cqueue, opcode, squeue};
 
 use crate::buffers::GROUP;
 use crate::features::Features;
-use crate::flights::{Flight, Loop, OURS, QUIET, RUNG, Whose};
-use crate::peer::{Answer, Ask, room_of};
+use crate::flights::{Flight, Loop, OURS, QUIET, Whose};
+use crate::peer::Answer;
 use crate::ring::Ring;
 
 /// Most bytes of one read, write or send: what Linux moves at once (`MAX_RW_COUNT`).
@@ -40,9 +40,6 @@ const NOWHERE_LEN: libc::socklen_t = size_of::<libc::sockaddr>() as libc::sockle
 
 /// Places that arming may take: a queued accept and its cancel.
 const ARM_PLACES: usize = 2;
-
-/// Address blocks kept for the next accept; one listener uses one at a time.
-const PEERS_KEPT: usize = 16;
 
 #[inline]
 #[allow(clippy::cast_possible_truncation)] // below 2^31
@@ -160,7 +157,7 @@ impl Ring {
         }
     }
 
-    fn arm_or_wait(&mut self, index: u32) {
+    pub(crate) fn arm_or_wait(&mut self, index: u32) {
         if !self.waiting.is_empty() || !self.arm(index) {
             self.waiting.push_back(index);
         }
@@ -225,51 +222,8 @@ impl Ring {
         self.answer(token, result);
     }
 
-    /// An address block, with anything in it.
-    fn peer_block(&mut self) -> Box<RawAddr> {
-        self.peers.pop().unwrap_or_else(|| Box::new(RawAddr::empty()))
-    }
-
-    fn keep_peer_block(&mut self, block: Box<RawAddr>) {
-        if self.peers.len() < PEERS_KEPT {
-            self.peers.push(block);
-        }
-    }
-
-    /// Writes a wake to the other ring, or rings its eventfd where that cannot be.
-    ///
-    /// A success has no completion on this side: it would end a sleep that begins in the same enter.
-    fn wake(&mut self, peer: Arc<dyn Unpark>) {
-        let ring = peer.ring().filter(|_| self.granted.contains(Features::MSG_RING));
-        let Some(ring) = ring else { return peer.unpark() };
-        let io = &mut *self.io;
-        if let Err(peer) = self.rung.keep(ring, peer, || io.submission().is_empty()) {
-            return peer.unpark();
-        }
-        let wake = opcode::MsgRingData::new(Fd(ring), 0, RUNG, None).build();
-        self.queue(&wake.flags(Flags::SKIP_SUCCESS).user_data(Whose::ring(ring)));
-    }
-
-    fn hand(&mut self, sock: Sock, to: Arc<dyn Unpark>, arrival: Token, token: Token) {
-        let ring = to.ring().filter(|_| self.abilities().hand);
-        let Some(ring) = ring else { return self.answer(token, -libc::EOPNOTSUPP) };
-        let (_, name) = self.flights.insert(token, Flight::Hand(to));
-        let slot = DestinationSlot::auto_target();
-        let hand = opcode::MsgRingSendFd::new(Fd(ring), Fixed(sock.0), slot, Whose::arrival(arrival));
-        self.queue_counted(&hand.build().user_data(name));
-    }
-
-    fn peer_name(&mut self, sock: Sock, token: Token) {
-        if !self.granted.contains(Features::PEER_NAME) {
-            return self.answer(token, -libc::EOPNOTSUPP);
-        }
-        let ask = Ask { sock, room: self.peer_room, addr: self.peer_block() };
-        let (index, _) = self.flights.insert(token, Flight::PeerName(ask));
-        self.arm_or_wait(index);
-    }
-
     /// A last completion made here.
-    fn answer(&mut self, token: Token, result: i32) {
+    pub(crate) fn answer(&mut self, token: Token, result: i32) {
         if token == Token::NONE {
             self.failed_unseen += u64::from(result < 0);
         } else {
@@ -397,19 +351,9 @@ impl Ring {
                 Payload::None
             }
             Flight::PeerName(ask) => {
-                let answer = ask.answer(result);
-                self.keep_peer_block(ask.addr);
-                match answer {
-                    Answer::Addr(addr) => {
-                        (result, self.peer_room) = (0, room_of(addr));
-                        Payload::Peer(addr)
-                    }
-                    Answer::Errno(errno) => {
-                        result = errno;
-                        Payload::None
-                    }
-                    Answer::Again(_) => unreachable!("asked again before"),
-                }
+                let payload;
+                (result, payload) = self.named(ask, result);
+                payload
             }
             Flight::Receives(_) => {
                 self.by_token.remove(&token.to_bits());
@@ -465,7 +409,6 @@ impl Ring {
                     self.stats.completed += 1;
                     return Some(Completion { token, result, more: true, payload: Payload::None });
                 }
-                Whose::Ring(ring) => self.rung.failed(ring),
                 Whose::Internal(user_data) => self.internal(user_data, result, cqueue::more(flags)),
             }
         }
@@ -672,7 +615,6 @@ impl Ring {
                 let write = opcode::Write::new(fd(sock), bytes.as_ptr(), len32(bytes.len()));
                 self.queue_counted(&write.offset(offset).build().flags(file).user_data(name));
             }
-            Op::Wake { peer } => self.wake(peer),
             Op::Hand { sock, to, arrival, token } => self.hand(sock, to, arrival, token),
             Op::PeerName { sock, token } => self.peer_name(sock, token),
             Op::Sync { file: sock, data_only, token } => {

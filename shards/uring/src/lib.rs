@@ -3,8 +3,8 @@
 //! [`Ring::new`] asks the kernel for everything listed in [`Features`], goes on without what it refuses, and
 //! says what and why ([`Ring::lacking`]). Then [`Ring`] is a [`Kernel`] over [`Chain`](corelane_pools::Chain)s
 //! of bytes. Reading order: `ring` (what it is made of, entering, the end), `kernel` (operations and
-//! completions), `flights` and `message` (what an operation owns), `buffers`, `wake` and `peer`; `setup` and
-//! `enter` for the system calls.
+//! completions), `hand` and `peer` (the rare ones of connections that move), `flights` and `message` (what an
+//! operation owns), `buffers` and `wake`; `setup` and `enter` for the system calls.
 //!
 //! [`Kernel`]: corelane_base::Kernel
 //! [`Kernel::needs_enter`]: corelane_base::Kernel::needs_enter
@@ -44,6 +44,7 @@ mod enter;
 mod error;
 mod features;
 mod flights;
+mod hand;
 mod kernel;
 mod message;
 mod peer;

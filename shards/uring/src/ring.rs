@@ -20,11 +20,11 @@ use crate::buffers::Buffers;
 use crate::enter::Gate;
 use crate::error::{SetupError, errno_of};
 use crate::features::{Features, Lacking, Why};
-use crate::flights::{CANCEL_ALL, Flights, QUIET, RUNG, TIMER, TIMER_END, WAKE, Whose};
+use crate::flights::{CANCEL_ALL, Flights, QUIET, TIMER, TIMER_END, WAKE, Whose};
 use crate::message::Messages;
 use crate::peer::V4_ROOM;
 use crate::setup;
-use crate::wake::{Rung, Wake};
+use crate::wake::Wake;
 
 /// How long a dropped ring waits for its operations to end before it leaks what they own.
 const LAST_WAIT_NS: u64 = 2_000_000_000;
@@ -79,7 +79,6 @@ pub struct Ring {
     /// The room of the address that is expected next.
     pub(crate) peer_room: u32,
     pub(crate) wake: Arc<Wake>,
-    pub(crate) rung: Rung,
     pub(crate) wake_armed: bool,
     timer_armed: bool,
     /// What a timer's entry points to (rule 3): it may stay in the queue when the enter that pushed it returns.
@@ -93,7 +92,6 @@ pub struct Ring {
     /// The wall clock, and until when it is not read again.
     pub(crate) unix_s: u64,
     pub(crate) unix_until_ns: u64,
-    wakes_received: u64,
     _one_thread: PhantomData<*const ()>,
 }
 
@@ -164,7 +162,6 @@ impl Ring {
             peers: Vec::new(),
             peer_room: V4_ROOM,
             wake: Arc::new(wake),
-            rung: Rung::default(),
             wake_armed: false,
             timer_armed: false,
             timer: Box::default(),
@@ -174,7 +171,6 @@ impl Ring {
             failed_unseen: 0,
             unix_s: 0,
             unix_until_ns: 0,
-            wakes_received: 0,
             _one_thread: PhantomData,
         })
     }
@@ -246,11 +242,6 @@ impl Ring {
     /// Operations pushed with [`corelane_base::Token::NONE`] that failed.
     pub fn failed_unseen(&self) -> u64 {
         self.failed_unseen
-    }
-
-    /// Wakes that other rings wrote to this one.
-    pub fn wakes_received(&self) -> u64 {
-        self.wakes_received
     }
 
     /// Places free in the submission queue.
@@ -414,7 +405,6 @@ impl Ring {
                 self.under_way -= u64::from(!more);
             }
             CANCEL_ALL => self.under_way -= 1,
-            RUNG => self.wakes_received += 1,
             TIMER if result == -libc::ETIME => self.timer_armed = false,
             TIMER | TIMER_END | QUIET => {}
             _ => unreachable!("a completion of nobody: {user_data:#x}"),

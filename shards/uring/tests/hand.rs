@@ -6,6 +6,8 @@ mod common;
 use std::collections::HashSet;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread::{self, JoinHandle};
@@ -244,6 +246,103 @@ fn a_hand_where_there_is_none_is_refused_and_the_socket_stays() {
         let mut got = [0; 10];
         peer.read_exact(&mut got).unwrap();
         assert_eq!(bed.ring.flights(), 0);
+    }
+}
+
+/// Says that another ring may be written to at a descriptor of its own, or at one that is none.
+#[derive(Debug)]
+struct Pretender(Option<OwnedFd>);
+
+impl Unpark for Pretender {
+    fn unpark(&self) {
+        panic!("nothing arrives, so nobody is rung");
+    }
+
+    fn ring(&self) -> Option<i32> {
+        Some(self.0.as_ref().map_or(1 << 29, AsRawFd::as_raw_fd))
+    }
+}
+
+/// Hands `end` over to what takes nothing: the errno.
+fn refused(bed: &mut Bed, end: Sock, to: &Arc<dyn Unpark>) -> i32 {
+    hand(bed, end, to, 0);
+    let answer = bed.of(token(OTHER, 0));
+    assert!(!answer.more);
+    -answer.result
+}
+
+#[test]
+fn a_hand_to_what_is_no_ring_or_none_yet_is_refused_and_the_socket_stays() {
+    let disabled = io_uring::IoUring::<io_uring::squeue::Entry, io_uring::cqueue::Entry>::builder()
+        .setup_r_disabled()
+        .build(4)
+        .unwrap();
+    // SAFETY: the ring's own descriptor, open while it is borrowed.
+    let disabled_fd = unsafe { BorrowedFd::borrow_raw(disabled.as_raw_fd()) };
+    let file = std::fs::File::open("/dev/null").unwrap();
+    let pretenders = [
+        (Pretender(Some(file.into())), libc::EBADFD),
+        (Pretender(Some(disabled_fd.try_clone_to_owned().unwrap())), libc::EBADFD),
+        (Pretender(None), libc::EBADF),
+    ];
+    let pretenders = pretenders.map(|(one, errno)| (Arc::new(one) as Arc<dyn Unpark>, errno));
+    for mask in able() {
+        let mut bed = Bed::new(&without(mask));
+        let (end, mut peer) = bed.pair();
+        for (to, errno) in &pretenders {
+            assert_eq!(refused(&mut bed, end, to), *errno, "{mask}: {to:?}");
+        }
+        bed.send(end, token(SEND, 0), "still here");
+        assert_eq!(bed.of(token(SEND, 0)).result, 10);
+        peer.read_exact(&mut [0; 10]).unwrap();
+        assert_eq!(bed.ring.flights(), 0);
+        assert!(pretenders.iter().all(|(to, _)| Arc::strong_count(to) == 1), "{mask}: a handle is kept");
+    }
+}
+
+/// What a descriptor of this process is.
+fn what_is(fd: i32) -> PathBuf {
+    std::fs::read_link(format!("/proc/self/fd/{fd}")).unwrap()
+}
+
+#[test]
+fn the_number_of_a_ring_that_is_gone_reaches_no_other_ring() {
+    let mut bed = Bed::new(&small());
+    let (end, _peer) = bed.pair();
+    let gone = Ring::new(&small()).unwrap();
+    let handle = gone.unpark();
+    let number = handle.ring().unwrap();
+    assert_eq!(what_is(number), PathBuf::from("anon_inode:[io_uring]"));
+    drop(gone);
+    assert_eq!(what_is(number), PathBuf::from("anon_inode:[eventfd]"));
+    let mut later: Vec<Ring> = (0..4).map(|_| Ring::new(&small()).unwrap()).collect();
+    assert!(later.iter().all(|ring| ring.unpark().ring() != Some(number)));
+    assert_eq!(refused(&mut bed, end, &handle), libc::EBADFD);
+    // The handle may go while its number stands in the queue.
+    hand(&mut bed, end, &handle, 1);
+    drop(handle);
+    let newest = Ring::new(&small()).unwrap();
+    assert_ne!(newest.unpark().ring(), Some(number));
+    later.push(newest);
+    assert_eq!(bed.of(token(OTHER, 1)).result, -libc::EBADFD);
+    for ring in &mut later {
+        ring.enter(Wait::No).unwrap();
+        assert!(ring.pop().is_none());
+    }
+}
+
+#[test]
+fn rings_that_come_and_go_are_given_each_its_own() {
+    let mut bed = Bed::new(&small());
+    let (end, _peer) = bed.pair();
+    for round in 0..20 {
+        let mut target = Bed::new(&small());
+        let to = target.ring.unpark();
+        for index in 0..2 {
+            hand(&mut bed, end, &to, index);
+            assert_eq!(bed.of(token(OTHER, index)).result, 0, "round {round}");
+            assert!(target.of(token(ARRIVED, index)).more, "round {round}");
+        }
     }
 }
 
