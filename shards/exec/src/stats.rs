@@ -34,7 +34,7 @@ stats! {
     tasks_polled,
     /// Tasks refused because `tasks_max` were alive.
     tasks_refused,
-    /// Tasks that ended in a panic.
+    /// Tasks that ended in a panic, and messages of other threads.
     tasks_panicked,
     /// Timers that came due.
     timers_fired,

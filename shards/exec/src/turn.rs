@@ -17,6 +17,7 @@
 //!
 //! Not here: what an operation means (`driver`, `io`).
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -490,7 +491,7 @@ fn take_mail(shard: &Rc<Shard>) -> bool {
     for _ in 0..remote.messages.len() {
         let Some(message) = remote.messages.pop() else { break };
         remote.pulse.note(watch::mailbox);
-        message(shard);
+        fenced(shard, || message(shard));
         shard.steps.end(&remote.pulse);
         taken += 1;
     }
@@ -524,13 +525,28 @@ fn run_tasks(shard: &Rc<Shard>) -> bool {
 impl<K: Kernel<Bytes = Chain>> Drop for Runtime<K> {
     fn drop(&mut self) {
         let _current = Entered::enter(&self.shard);
-        self.shard.end_tasks();
-        self.shard.mesh.end();
-        while self.shard.remote.messages.pop().is_some() {}
+        let shard = Rc::clone(&self.shard);
+        shard.end_tasks();
+        fenced(&shard, || shard.mesh.end());
+        while !shard.remote.messages.is_empty() {
+            fenced(&shard, || drop(shard.remote.messages.pop()));
+        }
         // Drivers hold the shard's pools and may hold each other: let them go before the kernel.
-        self.shard.drop_locals();
-        let drivers = std::mem::take(&mut *self.shard.drivers.borrow_mut());
-        drop(drivers);
-        self.drivers.clear();
+        fenced(&shard, || shard.drop_locals());
+        for driver in self.drivers.drain(..).chain(shard.drivers.take()) {
+            fenced(&shard, || drop(driver));
+        }
+    }
+}
+
+/// Runs, or drops, what is the application's and no task: its panic is not the shard's.
+#[inline]
+fn fenced(shard: &Shard, f: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(f)).is_err() {
+        bump(&shard.stats.tasks_panicked);
+        tracing::error!(
+            shard = shard.id().0,
+            "a message of another thread, or a value that was dropped, panicked"
+        );
     }
 }

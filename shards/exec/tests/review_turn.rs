@@ -159,3 +159,49 @@ fn what_a_busy_poll_does_for_others_counts_as_work_and_as_a_stall() {
     assert!((40_000_000..50_000_000).contains(&busy), "{busy} ns of 40 ms");
     assert_eq!(polls.shard().stats.stalls.get(), 1);
 }
+
+#[test]
+fn what_panics_as_its_shard_ends_does_not_keep_the_rest_from_ending() {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("a value that panics as it is dropped");
+        }
+    }
+    struct Mark(Rc<RefCell<Vec<&'static str>>>, &'static str);
+    impl Drop for Mark {
+        fn drop(&mut self) {
+            self.0.borrow_mut().push(self.1);
+        }
+    }
+    struct Table(#[allow(dead_code)] Mark, #[allow(dead_code)] Bomb);
+    impl corelane_exec::Driver for Table {
+        fn complete(&self, _: &Shard, _: corelane_exec::Event<'_>) {}
+        fn timer(&self, _: &Shard, _: Token) {}
+        fn flush(&self, _: &Shard) -> bool {
+            false
+        }
+    }
+    let mut cluster = Cluster::new(1, &Limits::default());
+    let ended = Rc::new(RefCell::new(Vec::new()));
+    cluster.on(0, |shard, _| {
+        let mark = |name| Mark(Rc::clone(&ended), name);
+        let (message, bomb) = (Bomb, Bomb);
+        shard.handle().send(move |_| drop(message)).unwrap();
+        shard.local(|| bomb);
+        let local = mark("local");
+        shard.local(|| local);
+        shard.add_driver(Rc::new(Table(mark("driver"), Bomb)));
+    });
+    drop(cluster);
+    assert_eq!(*ended.borrow(), ["local", "driver"]);
+}
+
+#[test]
+fn a_message_of_another_thread_that_panics_does_not_end_the_shard() {
+    let mut cluster = Cluster::new(1, &Limits::default());
+    let handle = cluster.nodes[0].rt.shard().handle();
+    handle.send(|_| panic!("a message that panics")).unwrap();
+    cluster.settle(|| false);
+    assert_eq!(cluster.on(0, |shard, _| shard.stats.tasks_panicked.get()), 1);
+}
