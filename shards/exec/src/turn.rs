@@ -181,9 +181,7 @@ impl<K: Kernel<Bytes = Chain>> Runtime<K> {
         self.meet_drivers(&shard);
         self.fire_timers(&shard);
         shard.remote.pulse.note(watch::flush);
-        for at in 0..self.drivers.len() {
-            more |= self.drivers[at].flush(&shard);
-        }
+        more |= self.flush_drivers(&shard);
         if shard.mesh.has_unpublished() {
             shard.publish_lanes(ShardHandle::ring);
         }
@@ -290,6 +288,15 @@ impl<K: Kernel<Bytes = Chain>> Runtime<K> {
     }
 
     #[inline]
+    fn flush_drivers(&mut self, shard: &Rc<Shard>) -> bool {
+        let mut more = false;
+        for at in 0..self.drivers.len() {
+            more |= self.drivers[at].flush(shard);
+        }
+        more
+    }
+
+    #[inline]
     fn take_completions(&mut self, shard: &Rc<Shard>) -> bool {
         self.meet_drivers(shard);
         let budget = shard.limits.completion_budget;
@@ -388,6 +395,11 @@ impl<K: Kernel<Bytes = Chain>> Runtime<K> {
             if !self.busy_poll(shard, now, spin)? {
                 return Ok(());
             }
+            // The kernel takes in a wake as it is polled. One for what a driver shares with other threads stands in
+            // no queue that the poll looks at.
+            if self.flush_drivers(shard) {
+                return Ok(());
+            }
             now = shard.now().mono_ns;
             next = self.next_deadline();
         }
@@ -469,9 +481,7 @@ impl<K: Kernel<Bytes = Chain>> Runtime<K> {
         more |= run_tasks(shard);
         self.meet_drivers(shard);
         pulse.note(watch::flush);
-        for at in 0..self.drivers.len() {
-            more |= self.drivers[at].flush(shard);
-        }
+        more |= self.flush_drivers(shard);
         if shard.mesh.has_unpublished() {
             shard.publish_lanes(ShardHandle::ring);
         }
