@@ -210,12 +210,8 @@ impl<K: Kernel<Bytes = Chain>> Runtime<K> {
     /// [`Runtime::awake`].
     pub fn announce_sleep(&mut self) -> bool {
         let shard = &self.shard;
-        // What the host itself left since the last turn, by `within`.
-        if shard.mesh.has_unpublished()
-            || !shard.ready.borrow().is_empty()
-            || !shard.ops.borrow().is_empty()
-            || shard.again.get()
-        {
+        // Left since the last turn: by the host (`within`), or by a driver after a busy poll.
+        if has_left(shard) {
             return false;
         }
         shard.remote.door.announce_sleep();
@@ -440,9 +436,9 @@ impl<K: Kernel<Bytes = Chain>> Runtime<K> {
             if !shard.remote.is_empty() {
                 break;
             }
-            if self.kernel.needs_enter() {
+            let enters = self.kernel.needs_enter();
+            if enters {
                 self.kernel.enter(Wait::No)?;
-                break;
             }
             if let Some(completion) = self.kernel.pop() {
                 self.began_ns = (exchanges > 0).then_some(read_ns);
@@ -451,6 +447,10 @@ impl<K: Kernel<Bytes = Chain>> Runtime<K> {
                 bump(&shard.stats.completions);
                 self.dispatch(shard, completion);
                 return Ok(false);
+            }
+            // A kernel that cannot say what it has is entered each time: that alone is no reason for a turn.
+            if enters && (self.flush_drivers(shard) || has_left(shard)) {
+                break;
             }
             let now = self.kernel.clock();
             if std::mem::take(&mut exchanges) > 0 {
@@ -492,6 +492,15 @@ impl<K: Kernel<Bytes = Chain>> Runtime<K> {
         pulse.sleep(shard.now().mono_ns);
         Ok(true)
     }
+}
+
+/// Whether the shard's own code left something to do.
+#[inline]
+fn has_left(shard: &Shard) -> bool {
+    shard.mesh.has_unpublished()
+        || !shard.ready.borrow().is_empty()
+        || !shard.ops.borrow().is_empty()
+        || shard.again.get()
 }
 
 fn take_mail(shard: &Rc<Shard>) -> bool {
