@@ -421,6 +421,8 @@ impl<K: Kernel<Bytes = Chain>> Runtime<K> {
     fn busy_poll(&mut self, shard: &Rc<Shard>, from_ns: u64, spin_ns: u64) -> std::io::Result<bool> {
         let (mut read_ns, mut idle_ns) = (from_ns, from_ns);
         let mut exchanges = 0_u32;
+        // For who is asked by another shard; only an enter changes them.
+        shard.kernel_stats.set(self.kernel.stats());
         'poll: loop {
             for _ in 0..SPIN_LOOKS {
                 if shard.remote.door.is_dirty() {
@@ -439,6 +441,7 @@ impl<K: Kernel<Bytes = Chain>> Runtime<K> {
             let enters = self.kernel.needs_enter();
             if enters {
                 self.kernel.enter(Wait::No)?;
+                shard.kernel_stats.set(self.kernel.stats());
             }
             if let Some(completion) = self.kernel.pop() {
                 self.began_ns = (exchanges > 0).then_some(read_ns);

@@ -138,13 +138,19 @@ fn what_a_busy_poll_does_for_others_counts_as_work_and_as_a_stall() {
     let asks = Rc::new(RefCell::new(asks));
     thread_local! {
         static WORLD: RefCell<Option<World>> = const { RefCell::new(None) };
+        static SEEN: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
     }
     WORLD.set(Some(world));
+    // Sleeps, and enters its kernel for that.
+    for _ in 0..5 {
+        polls.turn(true).unwrap();
+    }
     let from = Rc::clone(&asks);
     *hook.borrow_mut() = Some(Box::new(move || {
         let mut from = from.borrow_mut();
         from.within(|shard| {
             let work = |shard: &Rc<Shard>| {
+                SEEN.set(shard.kernel_stats().enters);
                 WORLD.with_borrow(|world| world.as_ref().unwrap().advance(Duration::from_millis(40)));
                 // Leaves something for the kernel, as an answer to a client would.
                 shard.push(Op::Cancel { target: Token::new(0, 0, 0, 0), token: Token::NONE });
@@ -160,6 +166,7 @@ fn what_a_busy_poll_does_for_others_counts_as_work_and_as_a_stall() {
     let busy = polls.shard().stats.busy_ns.get();
     assert!((40_000_000..50_000_000).contains(&busy), "{busy} ns of 40 ms");
     assert_eq!(polls.shard().stats.stalls.get(), 1);
+    assert!(SEEN.get() >= 5, "the kernel was entered {} times, as it is told", SEEN.get());
 }
 
 #[test]
