@@ -9,7 +9,9 @@
 //! 5. With no connection left the drain hooks run. The shard still answers calls of others, until all have come
 //!    this far; then their threads end, and the process with exit code 0.
 //!
-//! A second signal ends the process at once, with exit code 130.
+//! A second signal ends the process at once, with exit code 130. It is the only end of a node that has a shard
+//! which stands still (a handler that never returns, a stopped thread): nothing can cut what it holds, and two
+//! seconds after `drain_time` the log names it.
 //!
 //! Not here: the connections' part of it (`corelane_net::http1`).
 

@@ -3,25 +3,29 @@
 //! Not here: what is asked (`pages`).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use corelane_exec::{Shard, ShardHandle};
 use tokio::sync::oneshot;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
-/// Questions that a shard may have unanswered. A shard with as many is not asked, so that one that stands still
-/// does not find its mailbox full of them when it goes on.
-const ASKED_MAX: u32 = 8;
+/// Questions that a shard may have unanswered, so that one that stands still does not find its mailbox full of
+/// them when it goes on: as many as there are connections to ask on. A further one, of a client that came after
+/// another had left, waits its turn within its own time: that others ask says nothing about the shard.
+const ASKED_MAX: usize = super::CONNECTIONS_MAX;
+
+/// Between two looks whether a shard can be asked.
+const TURN: Duration = Duration::from_millis(2);
 
 /// The shards of a node.
-pub(super) struct Shards(Vec<(ShardHandle, Arc<AtomicU32>)>);
+pub(super) struct Shards(Vec<(ShardHandle, Arc<AtomicUsize>)>);
 
 /// What one shard said; None if nothing, in time.
 pub(super) type Said<R> = (u16, Option<R>);
 
 /// A question on its way: counted until it was answered or lost.
-struct Asked(Arc<AtomicU32>);
+struct Asked(Arc<AtomicUsize>);
 
 impl Drop for Asked {
     fn drop(&mut self) {
@@ -45,6 +49,14 @@ impl Shards {
         for (handle, asked) in &self.0 {
             answers.push((handle.id().0, Self::send(handle, asked, f.clone())));
         }
+        while answers.iter().any(|(_, answer)| answer.is_none()) && is_before(deadline) {
+            sleep(TURN).await;
+            for ((handle, asked), (_, answer)) in self.0.iter().zip(&mut answers) {
+                if answer.is_none() {
+                    *answer = Self::send(handle, asked, f.clone());
+                }
+            }
+        }
         let mut said = Vec::with_capacity(answers.len());
         for (shard, answer) in answers {
             let answer = match answer {
@@ -56,7 +68,7 @@ impl Shards {
         said
     }
 
-    fn send<R, F>(handle: &ShardHandle, asked: &Arc<AtomicU32>, f: F) -> Option<oneshot::Receiver<R>>
+    fn send<R, F>(handle: &ShardHandle, asked: &Arc<AtomicUsize>, f: F) -> Option<oneshot::Receiver<R>>
     where
         R: Send + 'static,
         F: FnOnce(&Shard) -> R + Send + 'static,
@@ -80,6 +92,11 @@ impl Shards {
 
 // The control side has a clock of its own.
 #[allow(clippy::disallowed_methods)]
+fn is_before(deadline: Instant) -> bool {
+    Instant::now() < deadline
+}
+
+#[allow(clippy::disallowed_methods)] // as above
 fn deadline(patience: Duration) -> Instant {
     Instant::now() + patience
 }

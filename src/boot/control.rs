@@ -400,7 +400,8 @@ impl Running {
         Stopper(self.events.clone())
     }
 
-    /// Drains and waits for the end.
+    /// Drains and waits for the end. On a node that drains already (a signal came first) it ends the process, as a
+    /// second signal does: wait for it instead.
     ///
     /// # Errors
     /// As [`Running::wait`].
