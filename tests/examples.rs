@@ -97,6 +97,40 @@ fn hello_greets_by_name() {
     assert_eq!(hello.wait(common::PATIENCE).code(), Some(0));
 }
 
+#[test]
+fn sharded_counter_counts_every_word_once_whatever_connection_it_came_by() {
+    if ran_in_a_network_of_its_own("sharded_counter_counts_every_word_once_whatever_connection_it_came_by") {
+        return;
+    }
+    let mut counter = Process::start(&mut example("sharded_counter"));
+    assert_eq!(counter.addr, SocketAddr::from(([127, 0, 0, 1], 8080)), "the address its first lines name");
+    let addr = counter.addr;
+    let all: Vec<_> = (0..8)
+        .map(|_| {
+            thread::spawn(move || {
+                let mut client = Client::connect(addr);
+                for n in 0..300 {
+                    assert_eq!(client.post(&format!("/count/word-{}", n % 30), b"").status, 200);
+                }
+            })
+        })
+        .collect();
+    for one in all {
+        one.join().unwrap();
+    }
+    let mut client = Client::connect(addr);
+    for n in 0..30 {
+        assert_eq!(client.get(&format!("/count/word-{n}")).text(), "80\n", "10 of each of 8");
+    }
+    assert_eq!(client.get("/count/other").status, 404);
+    let shards = client.get("/shards").text().to_owned();
+    let counters = shards.lines().filter_map(|line| line.strip_suffix(" counters")?.rsplit(' ').next());
+    assert_eq!(counters.map(|n| n.parse::<u32>().unwrap()).sum::<u32>(), 30, "{shards}");
+    drop(client);
+    counter.signal("TERM");
+    assert_eq!(counter.wait(common::PATIENCE).code(), Some(0));
+}
+
 /// Sends all of it while reading as much; gives what came.
 fn round_trip(addr: SocketAddr, bytes: &[u8]) -> Vec<u8> {
     let mut stream = TcpStream::connect(addr).unwrap();
