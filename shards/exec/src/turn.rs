@@ -270,7 +270,8 @@ impl<K: Kernel<Bytes = Chain>> Runtime<K> {
                 shard = shard.id().0,
                 took_ms = took_ns / 1_000_000,
                 longest_step = shard.steps.longest(),
-                "a turn took longer than stall_time: move what blocks to `blocking()`, or yield"
+                "a turn took longer than stall_time: move what blocks to `blocking()`, or yield; on a host with other \
+                 work the thread may just have had no CPU"
             );
         }
     }
