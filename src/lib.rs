@@ -167,7 +167,7 @@
 //!   sent to one shard is handled there in the order of sending.
 //! - **When**: at once, awaited or not; it is seen when the present turn ends. Dropping a [`Call`] forgets its
 //!   reply, and a message that still waits for a credit is not sent.
-//! - **What it costs**: one allocation, freed on the shard that made it, and a turn of each of the two shards.
+//! - **What it costs**: one box, of the shard that asks and used again by it, and a turn of each of the two shards.
 //!   All that a turn sends to one shard is shown to it by one store, and wakes it once if it sleeps. A call to
 //!   the own shard costs neither: it runs before `call` returns. So hold no borrow that it wants.
 //! - **What full means**: [`Limits::mesh_credits`] requests to each other shard may be unanswered. Further calls

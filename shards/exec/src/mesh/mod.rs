@@ -3,7 +3,7 @@
 //! What may be sent: values that are `Send`, and closures over such values. The message is moved, never shared;
 //! it is handled once, on the target's own thread, with the target's own [`Shard`].
 //!
-//! What it costs: one allocation on the calling shard, freed there as well; two pointers in a lane each way.
+//! What it costs: one box of the calling shard, kept there and used again; two pointers in a lane each way.
 //! All that is sent to a shard in one turn becomes visible at the turn's end, by one store and one look whether
 //! the other sleeps. A call to the own shard runs at once, without a hop and without an allocation.
 //!
