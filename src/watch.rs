@@ -1,9 +1,9 @@
 //! The watch over the shards: a turn that does not end, and a shard that does not wake up.
 //!
 //! A shard shows the number of its turn, since when it lasts and what it is at. The control thread looks every
-//! `stall_time`, but not more often than each 5 ms and not less than each 100 ms. A turn that has lasted twice that is named while it still lasts, so within about three times
-//! `stall_time` of its beginning. A shard that sleeps shows nothing new, so it is asked four times a second to
-//! turn once; one that does not is named as well.
+//! `stall_time`, though not more often than every 5 ms nor less often than every 100 ms. A turn that has lasted
+//! twice `stall_time` is named while it still lasts, at the next look. A shard that sleeps shows nothing new, so
+//! it is asked four times a second to turn once; one that does not is named as well.
 //!
 //! Nothing is done about a shard that stands still but to say so: its thread cannot be ended from outside, and
 //! the others serve on. What ends the process is for the operator or the supervisor to decide.

@@ -222,10 +222,10 @@ impl Shard {
                 remote.ring();
             }
         };
-        // SAFETY: rule 1. The future is not `Send`: `schedule` hands the `Runnable` only to this shard's
-        // own queues, which only `turn` (and the end of the shard, rule 2) empties, on the shard's thread.
-        // `schedule` itself is `Send + Sync` (an `Arc` of a `Sync` type), so wakers may be anywhere. Both
-        // are `'static`.
+        // The future is not `Send`: `schedule` hands the `Runnable` only to this shard's own queues, which only
+        // `turn` (and the end of the shard, rule 2) empties, on the shard's thread.
+        // SAFETY: rule 1, by the above. `schedule` itself is `Send + Sync` (an `Arc` of a `Sync` type), so wakers
+        // may be anywhere. Both are `'static`.
         let (runnable, task) = unsafe { async_task::spawn_unchecked(guarded, schedule) };
         self.tasks.borrow_mut().slots[slot] = Some(runnable.waker());
         runnable.schedule();

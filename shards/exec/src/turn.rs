@@ -76,9 +76,6 @@ impl<K: Kernel<Bytes = Chain>> std::fmt::Debug for Runtime<K> {
 
 impl<K: Kernel<Bytes = Chain>> Runtime<K> {
     /// A shard on this thread, with no others around it. `limits` must have passed its check.
-    ///
-    /// # Panics
-    /// As [`Runtime::on_mesh`].
     pub fn new(
         id: ShardId,
         limits: Limits,
@@ -429,7 +426,7 @@ impl<K: Kernel<Bytes = Chain>> Runtime<K> {
                 if shard.remote.door.is_dirty() {
                     exchanges += 1;
                     idle_ns = read_ns;
-                    if !self.exchange(shard)? {
+                    if !self.exchange(shard) {
                         break 'poll;
                     }
                 }
@@ -475,7 +472,7 @@ impl<K: Kernel<Bytes = Chain>> Runtime<K> {
 
     /// The parts of a turn that messages between shards need, at the time that was read last. False when more is
     /// to be done than that.
-    fn exchange(&mut self, shard: &Rc<Shard>) -> std::io::Result<bool> {
+    fn exchange(&mut self, shard: &Rc<Shard>) -> bool {
         let pulse = &shard.remote.pulse;
         bump(&shard.stats.turns);
         pulse.begin(shard.now().mono_ns);
@@ -491,10 +488,10 @@ impl<K: Kernel<Bytes = Chain>> Runtime<K> {
         }
         more |= shard.stopping.get() || shard.again.take() || !shard.ready.borrow().is_empty();
         if more || !shard.ops.borrow().is_empty() {
-            return Ok(false);
+            return false;
         }
         pulse.sleep(shard.now().mono_ns);
-        Ok(true)
+        true
     }
 }
 

@@ -237,9 +237,15 @@ fn watch(shared: &Shared, time: Duration) -> Vec<Standstill> {
     let start = Instant::now();
     let new = |_| Last { count: 0, since: start, before: None, longest: Standstill::default() };
     let mut last: Vec<Last> = (0..SHARDS).map(new).collect();
+    let mut looked = start;
     while start.elapsed() < time {
         std::thread::sleep(Duration::from_millis(1));
         let now = Instant::now();
+        // So late that the whole machine may have stood still: no time of the shards either.
+        let gap = now - std::mem::replace(&mut looked, now);
+        if gap >= STANDSTILL_SUSPECT {
+            last.iter_mut().for_each(|last| last.since += gap);
+        }
         for (at, last) in last.iter_mut().enumerate() {
             let count = shared.progress[at].get().unwrap().load(Ordering::Relaxed);
             let went_on = count != last.count;

@@ -128,6 +128,7 @@ impl<T> Slots<T> {
     /// # Safety
     /// The ring is not freed; the slot belongs to the caller and holds a value (rule 2), and is from now on
     /// taken to hold none.
+    // SAFETY: as above; callers cite rules 2 to 4.
     #[inline(always)]
     unsafe fn take(&self, position: usize) -> T {
         // SAFETY: the caller's promise.
@@ -267,10 +268,10 @@ impl<T> Consumer<T> {
         out.reserve(count);
         let (slots, first) = (self.slots, self.head);
         self.head = first.wrapping_add(count);
-        // SAFETY: rules 2 and 3: `tail_seen` was loaded with Acquire and is not below these `count`, so they
-        // hold values that are ours. Each is taken once, for `head` is past them already.
         // The slots behind the first are not prefetched: they are read in order, and asking 8 ahead made no
         // difference that could be measured, for values of 8 bytes and of 64.
+        // SAFETY: rules 2 and 3: `tail_seen` was loaded with Acquire and is not below these `count`, so they
+        // hold values that are ours. Each is taken once, for `head` is past them already.
         out.extend((0..count).map(|at| wrap(unsafe { slots.take(first.wrapping_add(at)) })));
         if count > 0 {
             self.release();

@@ -50,7 +50,8 @@ use crate::stats::bump;
 pub use call::{Call, CallError};
 pub use parcel::Message;
 use parcel::{Errand, Letter, Parcel, Spare, With};
-pub use seat::{Roster, Seat, seats};
+use seat::Roster;
+pub use seat::{Seat, seats};
 use table::Table;
 
 type BoxedParcel = Box<dyn Parcel>;
@@ -159,7 +160,7 @@ impl MeshState {
         sent
     }
 
-    /// Drops what is on its way to this shard and what it waits for. Nothing is sent after.
+    /// Ends the calls under way: what was not sent yet is dropped, and nobody waits for a reply any more.
     pub(crate) fn end(&self) {
         let table = self.table.replace(Table::new(usize::from(self.shards), 0));
         drop(table);
@@ -328,8 +329,9 @@ impl Mesh {
         ShardId(u16::try_from(at).unwrap_or(0))
     }
 
-    /// Has `message` handled on `to`. Sent at once; the reply comes by awaiting. Dropping the [`Call`] forgets
-    /// the reply, not the message.
+    /// Has `message` handled on `to`. Sent at once where there is a credit, else in order when one comes
+    /// back; the reply comes by awaiting. Dropping the [`Call`] forgets the reply, and a message that was sent is
+    /// handled all the same.
     ///
     /// # Panics
     /// If there is no such shard.

@@ -48,7 +48,7 @@ pub fn seats(shards: usize, limits: &Limits) -> Vec<Seat> {
 
 /// Handles of all shards, each there once its shard was made.
 #[derive(Debug)]
-pub struct Roster(Vec<OnceLock<ShardHandle>>);
+pub(crate) struct Roster(Vec<OnceLock<ShardHandle>>);
 
 impl Roster {
     pub(crate) fn get(&self, shard: usize) -> Option<&ShardHandle> {
