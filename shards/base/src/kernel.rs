@@ -53,6 +53,10 @@ pub struct Abilities {
     pub shared_socks: bool,
     /// [`Op::PeerName`] works.
     pub peer_name: bool,
+    /// [`Op::Configure`] works.
+    pub sock_options: bool,
+    /// [`Op::Bind`] works.
+    pub bind: bool,
 }
 
 /// Counters of a kernel since it was made. All only grow.

@@ -51,6 +51,17 @@ pub enum ShutdownHow {
     Both,
 }
 
+/// An option of a socket that can be switched on.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum SockOption {
+    /// Small sends leave at once, also behind unacknowledged ones (`TCP_NODELAY`). Accepted sockets have it from
+    /// their listener; those that connect have not.
+    NoDelay,
+    /// A bind to port 0 leaves the port to the connect, which then shares ports between targets
+    /// (`IP_BIND_ADDRESS_NO_PORT`, ip(7)). Before [`Op::Bind`].
+    BindAddressNoPort,
+}
+
 /// One request to the kernel. `B` is the list of bytes to send (`pools::Chain`).
 #[derive(Debug)]
 pub enum Op<B> {
@@ -124,6 +135,25 @@ pub enum Op<B> {
     Socket {
         /// IPv6, else IPv4.
         v6: bool,
+        /// Who is told.
+        token: Token,
+    },
+    /// Switch an option on. Result: 0. Only with [`Abilities::sock_options`](crate::Abilities).
+    Configure {
+        /// Of this socket.
+        sock: Sock,
+        /// Which.
+        option: SockOption,
+        /// Who is told.
+        token: Token,
+    },
+    /// Choose the address a socket made by [`Op::Socket`] connects from; port 0 leaves the port to the kernel.
+    /// Result: 0. Only with [`Abilities::bind`](crate::Abilities).
+    Bind {
+        /// This socket.
+        sock: Sock,
+        /// An address of this host.
+        addr: SocketAddr,
         /// Who is told.
         token: Token,
     },

@@ -213,7 +213,7 @@ impl Kernel for SimKernel {
 
     fn abilities(&self) -> Abilities {
         let peer_name = self.shared.borrow().config.peer_name;
-        Abilities { hand: false, shared_socks: false, peer_name }
+        Abilities { hand: false, shared_socks: false, peer_name, sock_options: true, bind: true }
     }
 
     fn stats(&self) -> KernelStats {

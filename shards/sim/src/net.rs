@@ -28,6 +28,7 @@ use crate::state::{
 impl SockState {
     pub(crate) fn new(phase: Phase) -> SockState {
         SockState {
+            bound: None,
             phase,
             recv: None,
             send: None,
@@ -478,7 +479,10 @@ impl State {
             return None;
         }
         let backlog = self.config.backlog as usize;
-        let from = self.next_peer_addr();
+        let mut from = self.next_peer_addr();
+        if let Some(bound) = self.sock(slot)?.bound {
+            from.set_ip(bound);
+        }
         let listener = self.listeners.iter().position(|l| l.addr == addr && l.open);
         let full = match (self.served.get(&addr), listener) {
             (Some(served), _) => served.waiting.len() >= backlog,

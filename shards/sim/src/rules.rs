@@ -57,6 +57,14 @@ impl State {
                 self.check_open("CancelSock", *sock);
             }
             Op::Socket { token, .. } => self.check_token("Socket", *token),
+            Op::Configure { sock, token, .. } => {
+                self.check_token("Configure", *token);
+                self.check_sock("Configure", *sock);
+            }
+            Op::Bind { sock, token, .. } => {
+                self.check_token("Bind", *token);
+                self.check_sock("Bind", *sock);
+            }
             Op::Connect { sock, token, .. } => {
                 self.check_token("Connect", *token);
                 if let What::Sock(state) = &self.check_sock("Connect", *sock).what
@@ -167,6 +175,8 @@ impl State {
             | Op::Reset { sock, token }
             | Op::Close { sock, token }
             | Op::CancelSock { sock, token }
+            | Op::Configure { sock, token, .. }
+            | Op::Bind { sock, token, .. }
             | Op::Connect { sock, token, .. }
             | Op::Hand { sock, token, .. }
             | Op::PeerName { sock, token }
@@ -199,6 +209,8 @@ fn name(op: &Op<Chain>) -> &'static str {
         Op::Cancel { .. } => "push Cancel",
         Op::CancelSock { .. } => "push CancelSock",
         Op::Socket { .. } => "push Socket",
+        Op::Configure { .. } => "push Configure",
+        Op::Bind { .. } => "push Bind",
         Op::Connect { .. } => "push Connect",
         Op::Open { .. } => "push Open",
         Op::Read { .. } => "push Read",

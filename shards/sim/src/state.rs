@@ -94,6 +94,8 @@ pub(crate) enum Phase {
 #[derive(Debug)]
 pub(crate) struct SockState {
     pub(crate) phase: Phase,
+    /// Where it connects from, if that was chosen.
+    pub(crate) bound: Option<IpAddr>,
     pub(crate) recv: Option<RecvOp>,
     pub(crate) send: Option<SendOp>,
     pub(crate) shut_read: bool,

@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 
 use corelane_base::{AcceptMode, Completion, Op, Payload, RecvMode, ShutdownHow, Sock, Token};
 use corelane_pools::Chain;
-use libc::{EALREADY, ECANCELED, ENFILE, ENOENT, ENOTCONN};
+use libc::{EALREADY, ECANCELED, EINVAL, ENFILE, ENOENT, ENOTCONN};
 
 use crate::link::Segment;
 use crate::state::{
@@ -85,6 +85,20 @@ impl State {
                 let completion = Completion { token, result, more: false, payload: Payload::None };
                 let done = Done { completion, bytes: None, ends: Owed::Nothing, opens: slot };
                 self.post(Lane::Free, done);
+            }
+            Op::Configure { sock, token, .. } => {
+                // Nothing here depends on an option: segments always leave at once.
+                self.end(token, 0, Owed::Other(sock.0));
+            }
+            Op::Bind { sock, token, addr } => {
+                let result = match self.sock(sock.0) {
+                    Some(state) if matches!(state.phase, Phase::Fresh) => {
+                        state.bound = Some(addr.ip());
+                        0
+                    }
+                    _ => -EINVAL,
+                };
+                self.end(token, result, Owed::Other(sock.0));
             }
             Op::Connect { sock, token, addr } => self.start_connect(sock.0, token, addr),
             Op::Hand { .. } => unreachable!("no such ability"),

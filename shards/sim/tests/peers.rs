@@ -6,7 +6,7 @@ mod common;
 use std::net::SocketAddr;
 
 use common::{Driver, token};
-use corelane_base::{AcceptMode, Kernel, Op, Payload, ShutdownHow, Sock, Token, Wait};
+use corelane_base::{AcceptMode, Kernel, Op, Payload, ShutdownHow, Sock, SockOption, Token, Wait};
 use corelane_sim::{Fault, Faults, SimConfig};
 use libc::ENOTCONN;
 
@@ -70,6 +70,22 @@ fn a_connected_socket_names_where_it_connected_to() {
     let t = token(1, 0);
     assert_eq!(d.run(Op::Connect { sock, token: t, addr }, t).result, 0);
     assert_eq!(ask(&mut d, sock), Ok(addr));
+}
+
+#[test]
+fn a_bound_socket_connects_from_its_address() {
+    let mut d = driver();
+    let addr: SocketAddr = "203.0.113.5:80".parse().unwrap();
+    let listener = d.world.add_listener_at(addr);
+    d.push(Op::Accept { listener, token: token(2, 0), mode: AcceptMode::OneWithPeer });
+    let sock = socket(&mut d);
+    let (option, from) = (SockOption::NoDelay, "198.51.100.7:0".parse::<SocketAddr>().unwrap());
+    assert_eq!(d.run(Op::Configure { sock, option, token: token(1, 0) }, token(1, 0)).result, 0);
+    assert_eq!(d.run(Op::Bind { sock, addr: from, token: token(1, 1) }, token(1, 1)).result, 0);
+    assert_eq!(d.run(Op::Connect { sock, token: token(1, 2), addr }, token(1, 2)).result, 0);
+    let Payload::Peer(seen) = d.wait_for(token(2, 0)).payload else { panic!("an accept tells the peer") };
+    assert_eq!(seen.ip(), from.ip());
+    assert_eq!(d.run(Op::Bind { sock, addr: from, token: token(1, 1) }, token(1, 1)).result, -libc::EINVAL);
 }
 
 #[test]

@@ -67,7 +67,8 @@ impl Features {
     pub const DEFER_TASKRUN: Features = Features(1 << 13);
     /// No indirection between the queue and its entries (6.6).
     pub const NO_SQARRAY: Features = Features(1 << 14);
-    /// The peer's address of any socket can be asked for (6.7).
+    /// Sockets take commands: the peer's address of any can be asked for, and options of those in the ring's table
+    /// can be set (6.7).
     pub const PEER_NAME: Features = Features(1 << 15);
     /// Sleeping does not count as waiting for I/O (6.15).
     pub const NO_IOWAIT: Features = Features(1 << 16);

@@ -83,6 +83,7 @@ pub(crate) enum Flight {
     /// Nothing: the entry is free, and this is the next free one.
     Free(u32),
     Send(Chain),
+    /// An address to connect to, or to bind.
     Connect(Box<RawAddr>),
     AcceptOne(Box<RawAddr>),
     /// An accept that the ring pushes again after each connection.

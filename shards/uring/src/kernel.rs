@@ -26,6 +26,7 @@ use io_uring::{cqueue, opcode, squeue};
 use crate::buffers::GROUP;
 use crate::features::Features;
 use crate::flights::{Flight, Loop, OURS, QUIET, Whose};
+use crate::options;
 use crate::peer::Answer;
 use crate::ring::Ring;
 
@@ -71,7 +72,7 @@ impl Ring {
 
     /// Queues an operation that owns nothing.
     #[inline]
-    fn plain(&mut self, entry: squeue::Entry, token: Token) {
+    pub(crate) fn plain(&mut self, entry: squeue::Entry, token: Token) {
         let entry = entry.user_data(token.to_bits());
         if token == Token::NONE {
             self.queue(&entry.flags(Flags::SKIP_SUCCESS));
@@ -526,6 +527,8 @@ impl Kernel for Ring {
             hand: self.direct() && self.granted.contains(Features::MSG_RING),
             shared_socks: !self.direct(),
             peer_name: self.granted.contains(Features::PEER_NAME),
+            sock_options: !self.direct() || self.granted.contains(Features::PEER_NAME),
+            bind: !self.direct() || self.can_bind,
         }
     }
 
@@ -543,6 +546,7 @@ impl Ring {
         let owns = matches!(
             op,
             Op::Accept { .. }
+                | Op::Bind { .. }
                 | Op::Connect { .. }
                 | Op::Open { .. }
                 | Op::Read { .. }
@@ -586,6 +590,23 @@ impl Ring {
                 let kind = libc::SOCK_STREAM | self.cloexec();
                 let socket = opcode::Socket::new(domain, kind, 0).file_index(self.slot());
                 self.plain(socket.build(), token);
+            }
+            Op::Configure { sock, token, option } => self.configure(sock, token, option),
+            Op::Bind { sock, token, addr } => {
+                if !self.direct() {
+                    let result = options::bind(sock, &RawAddr::from(addr));
+                    self.answer(token, result);
+                    return Ok(());
+                }
+                if !self.can_bind {
+                    self.answer(token, -libc::EOPNOTSUPP);
+                    return Ok(());
+                }
+                let (index, name) =
+                    self.flights.insert(token, Flight::Connect(Box::new(RawAddr::from(addr))));
+                let Flight::Connect(addr) = &self.flights.get(index).flight else { unreachable!() };
+                let bind = opcode::Bind::new(fd(sock), addr.as_ptr(), addr.len()).build();
+                self.queue_counted(&bind.flags(file).user_data(name));
             }
             Op::Connect { sock, token, addr } => {
                 let (index, name) =

@@ -3,7 +3,7 @@
 //! [`Ring::new`] asks the kernel for everything listed in [`Features`], goes on without what it refuses, and
 //! says what and why ([`Ring::lacking`]). Then [`Ring`] is a [`Kernel`] over [`Chain`](corelane_pools::Chain)s
 //! of bytes. Reading order: `ring` (what it is made of, entering, the end), `kernel` (operations and
-//! completions), `hand` and `peer` (the rare ones of connections that move), `flights` and `message` (what an
+//! completions), `hand`, `peer` and `options` (the rare ones of connections that move or that connect), `flights` and `message` (what an
 //! operation owns), `buffers` and `wake`; `setup` and `enter` for the system calls.
 //!
 //! [`Kernel`]: corelane_base::Kernel
@@ -47,6 +47,7 @@ mod flights;
 mod hand;
 mod kernel;
 mod message;
+mod options;
 mod peer;
 mod ring;
 mod setup;

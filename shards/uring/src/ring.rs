@@ -62,6 +62,8 @@ pub struct Ring {
     pub(crate) io: ManuallyDrop<IoUring>,
     gate: Gate,
     pub(crate) granted: Features,
+    /// Sockets of the ring's table can be bound (6.11).
+    pub(crate) can_bind: bool,
     lacking: Vec<Lacking>,
     pub(crate) flights: ManuallyDrop<Flights>,
     pub(crate) buffers: ManuallyDrop<Buffers>,
@@ -151,6 +153,7 @@ impl Ring {
             io: ManuallyDrop::new(made.io),
             gate: made.gate,
             granted: made.granted,
+            can_bind: made.can_bind,
             lacking: made.lacking,
             flights: ManuallyDrop::new(Flights::new(config.flights_max())),
             buffers: ManuallyDrop::new(buffers),

@@ -35,6 +35,7 @@ pub(crate) struct Made {
     pub(crate) io: IoUring,
     pub(crate) gate: Gate,
     pub(crate) granted: Features,
+    pub(crate) can_bind: bool,
     pub(crate) lacking: Vec<Lacking>,
 }
 
@@ -96,7 +97,8 @@ pub(crate) fn make(config: &RingConfig) -> Result<Made, SetupError> {
     let probe = check_floor(&io)?;
 
     let gate = Gate::new(&io, granted.contains(Features::NO_IOWAIT) && io.params().is_feature_no_iowait());
-    let mut made = Made { io, gate, granted, lacking };
+    let can_bind = probe.is_supported(opcode::Bind::CODE);
+    let mut made = Made { io, gate, granted, can_bind, lacking };
     if granted.contains(Features::NO_IOWAIT) && !made.io.params().is_feature_no_iowait() {
         made.lack(Features::NO_IOWAIT, Why::Absent);
     }
