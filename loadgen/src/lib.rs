@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod draw;
 pub mod model;
 pub mod protocol;
 pub mod record;
