@@ -7,6 +7,8 @@
 #![forbid(unsafe_code)]
 
 pub mod draw;
+pub mod echo;
 pub mod model;
 pub mod protocol;
 pub mod record;
+pub mod resp;
