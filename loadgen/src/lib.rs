@@ -9,6 +9,7 @@
 pub mod draw;
 pub mod echo;
 pub mod model;
+pub mod null;
 pub mod protocol;
 pub mod record;
 pub mod resp;
