@@ -6,8 +6,12 @@
 
 #![forbid(unsafe_code)]
 
+pub mod draw;
+pub mod echo;
 pub mod model;
+pub mod null;
 pub mod plan;
 pub mod protocol;
 pub mod record;
+pub mod resp;
 pub mod units;
