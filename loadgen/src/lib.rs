@@ -8,6 +8,7 @@
 
 pub mod draw;
 pub mod echo;
+pub mod host;
 pub mod model;
 pub mod null;
 pub mod plan;
