@@ -9,10 +9,12 @@
 pub mod draw;
 pub mod echo;
 pub mod host;
+pub mod http1;
 pub mod model;
 pub mod null;
 pub mod plan;
 pub mod protocol;
 pub mod record;
 pub mod resp;
+pub mod slo;
 pub mod units;
