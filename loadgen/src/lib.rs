@@ -6,8 +6,10 @@
 
 #![forbid(unsafe_code)]
 
+pub mod cli;
 pub mod draw;
 pub mod echo;
+pub mod engine;
 pub mod host;
 pub mod http1;
 pub mod model;
@@ -18,3 +20,4 @@ pub mod record;
 pub mod resp;
 pub mod slo;
 pub mod units;
+pub mod worker;

@@ -152,6 +152,9 @@ pub struct Settings {
     pub threads: u32,
     /// Their CPUs, one each; empty where they are not pinned.
     pub cpus: Vec<usize>,
+    /// Workers never sleep.
+    #[serde(default)]
+    pub busy_poll: bool,
     /// Addresses to connect from, in turn; empty leaves it to the kernel.
     pub sources: Vec<std::net::IpAddr>,
     /// A status other than these is an error; empty takes everything below 400.
