@@ -6,7 +6,9 @@
 
 #![forbid(unsafe_code)]
 
+pub mod floor;
 pub mod host;
 pub mod model;
 pub mod protocol;
 pub mod record;
+pub mod verdict;
