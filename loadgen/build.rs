@@ -1,7 +1,7 @@
 //! Tells the crate which commit it is built from, for the provenance of results.
 //!
-//! `CORELANE_COMMIT` of the environment wins; else git is asked. Where there is neither, the crate is built all
-//! the same and results say nothing of a commit.
+//! `CORELANE_COMMIT` of the environment wins; else git is asked. Where there is neither, the crate is built
+//! all the same and results say nothing of a commit.
 
 use std::path::Path;
 use std::process::Command;

@@ -212,6 +212,9 @@ pub struct HostUse {
     pub same_host: bool,
     /// CPUs that threads of the server ran on or may run on, where it is on this host and could be found.
     pub server_cpus: Vec<usize>,
+    /// CPUs that share a core with one of those (hyper-threads), without being among them.
+    #[serde(default)]
+    pub server_siblings: Vec<usize>,
     /// Requests each server shard answered in the window, where the server says so.
     pub shard_requests: Vec<u64>,
 }

@@ -44,10 +44,11 @@ impl Counters {
         }
     }
 
-    /// What happened since `before`. Time stolen is that of `cpus`, or of all CPUs if that is empty. Fields that
-    /// are no counters here are as in [`HostUse::default`].
+    /// What happened since `before`. Time stolen is that of `cpus`, or of all CPUs if that is empty. Fields
+    /// that are no counters here are as in [`HostUse::default`].
     ///
-    /// A counter that went backwards, or a table with other rows, is None: something else was put in its place.
+    /// A counter that went backwards, or a table with other rows, is None: something else was put in its
+    /// place.
     pub fn since(&self, before: &Counters, cpus: &[usize]) -> HostUse {
         let past = |now: Option<u64>, then: Option<u64>| now?.checked_sub(then?);
         HostUse {

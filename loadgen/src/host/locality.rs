@@ -1,12 +1,12 @@
 //! Whether an address is one of this host.
 //!
 //! The kernel is asked, not its files: a UDP socket is connected to the address, which sends nothing, and the
-//! address that the kernel then gave our end is looked at. To one of our own addresses the way leads from that
-//! address itself (RFC 6724, rule 1, for IPv6; the source of the route in the table `local` for IPv4). This knows
-//! scopes, namespaces and policy routes, and needs no `/proc`.
+//! address that the kernel then gave our end is looked at. To one of our own addresses the way leads from
+//! that address itself (RFC 6724, rule 1, for IPv6; the source of the route in the table `local` for IPv4).
+//! This knows scopes, namespaces and policy routes, and needs no `/proc`.
 //!
-//! Not found: a link-local IPv6 address without its interface, and addresses of this machine in another network
-//! namespace (a container), which are another host for all that TCP can tell.
+//! Not found: a link-local IPv6 address without its interface, and addresses of this machine in another
+//! network namespace (a container), which are another host for all that TCP can tell.
 //!
 //! Not here: which process is behind the address (`server`).
 

@@ -2,7 +2,8 @@
 //!
 //! # Rules
 //! 1. Files are read below a root directory, `/` outside of tests, so that tests can show another machine.
-//! 2. A file that is missing, unreadable or says nonsense is `None`, never an error: a run does not end for it.
+//! 2. A file that is missing, unreadable or says nonsense is `None`, never an error: a run does not end for
+//!    it.
 //! 3. What is read is bounded: bytes of a file, processes, descriptors, bytes of an answer.
 //! 4. Nothing here belongs into the measured window: each call opens files. Call before and after.
 //!
@@ -17,6 +18,7 @@ mod server;
 mod shards;
 mod sources;
 mod threads;
+mod watch;
 
 use std::fs::File;
 use std::io::Read as _;
@@ -31,9 +33,11 @@ pub use server::{ServerThreads, cpus_beside};
 pub use shards::{ask_shards, shard_requests, shards_since};
 pub use sources::{SOURCES_MAX, parse_sources};
 pub use threads::ThreadUse;
+pub use watch::Watch;
 
-/// Bytes of a file that are looked at. The longest that matter are `/proc/cpuinfo` (1.5 KiB a CPU: 2,700 CPUs)
-/// and `/proc/net/tcp` (150 bytes a socket, listening ones first: 28,000 sockets). What is behind is not seen.
+/// Bytes of a file that are looked at. The longest that matter are `/proc/cpuinfo` (1.5 KiB a CPU: 2,700
+/// CPUs) and `/proc/net/tcp` (150 bytes a socket, listening ones first: 28,000 sockets). What is behind is
+/// not seen.
 const FILE_LEN_MAX: u64 = 4 << 20;
 
 /// The text of a file below `root`; `path` has no leading slash.

@@ -1,6 +1,7 @@
 //! Whether a run can have what it needs: descriptors, and local ports.
 //!
-//! Asked before the first connection, so that a user reads one line with a cure instead of a run full of errors.
+//! Asked before the first connection, so that a user reads one line with a cure instead of a run full of
+//! errors.
 //!
 //! Not here: whether the server has as much.
 
@@ -23,9 +24,10 @@ const SLOTS_SPARE: u64 = 16;
 /// Slots that any ring's table may have (`IORING_MAX_FIXED_FILES`, io_uring/rsrc.c).
 const SLOTS_MAX: u64 = 1 << 20;
 
-/// Raises the limit of open descriptors as far as it goes, and checks that `connections` of all `threads` together
-/// fit. With `direct` a connection is a slot in the table of its ring and no descriptor of the process; each
-/// table may have as many slots as the process may have descriptors (io_uring_register(2), `EMFILE`).
+/// Raises the limit of open descriptors as far as it goes, and checks that `connections` of all `threads`
+/// together fit. With `direct` a connection is a slot in the table of its ring and no descriptor of the
+/// process; each table may have as many slots as the process may have descriptors (io_uring_register(2),
+/// `EMFILE`).
 ///
 /// # Errors
 /// What is needed, what the limit is, and what to type.
@@ -52,7 +54,8 @@ fn descriptors_fit(connections: u32, threads: u32, direct: bool, limit: u64) -> 
     }
     if beside > limit {
         return Err(format!(
-            "{threads} threads need {beside} descriptors, and this process may have {limit} (RLIMIT_NOFILE): {}",
+            "{threads} threads need {beside} descriptors, and this process may have {limit} \
+             (RLIMIT_NOFILE): {}",
             raise_to(beside)
         ));
     }
@@ -61,15 +64,16 @@ fn descriptors_fit(connections: u32, threads: u32, direct: bool, limit: u64) -> 
     if needed <= slots_max {
         return Ok(());
     }
-    // As many threads as make each share fit. There is room beside the spare ones: `beside` is more than those.
+    // As many threads as make each share fit. There is room beside the spare ones: `beside` is more than
+    // those.
     let enough = connections.div_ceil(slots_max.saturating_sub(SLOTS_SPARE).max(1));
     let mut cures = vec![format!("type --threads {enough}")];
     if needed <= SLOTS_MAX {
         cures.push(raise_to(needed));
     }
     Err(format!(
-        "{connections} connections on {threads} thread{} need a table of {needed} descriptors in each ring, and \
-         one may have {slots_max} ({}): {}",
+        "{connections} connections on {threads} thread{} need a table of {needed} descriptors in each ring, \
+         and one may have {slots_max} ({}): {}",
         if threads == 1 { "" } else { "s" },
         if limit <= SLOTS_MAX { "RLIMIT_NOFILE" } else { "the kernel's bound" },
         cures.join(", or ")
@@ -82,13 +86,13 @@ fn raise_to(needed: u64) -> String {
     )
 }
 
-/// Local ports of a source and target that may be in use before finding a free one gets slow and others of this
-/// host are in the way, percent.
+/// Local ports of a source and target that may be in use before finding a free one gets slow and others of
+/// this host are in the way, percent.
 const PORTS_TIGHT_PERCENT: u64 = 90;
 
 /// Checks that `connections` to one `target` find local ports: each of `sources` (none: one, which the kernel
-/// chooses) has those of `net.ipv4.ip_local_port_range`, which holds for IPv6 too, less the reserved ones. `Ok`
-/// with a warning where it is tight. Where the range cannot be read, the kernel will tell.
+/// chooses) has those of `net.ipv4.ip_local_port_range`, which holds for IPv6 too, less the reserved ones.
+/// `Ok` with a warning where it is tight. Where the range cannot be read, the kernel will tell.
 ///
 /// # Errors
 /// How many there are, and what to type.
@@ -118,8 +122,8 @@ pub fn check_ports(
     }
 }
 
-/// What to type for more ports. All of 127.0.0.0/8 is this host without further ado; of other addresses only the
-/// administrator knows.
+/// What to type for more ports. All of 127.0.0.0/8 is this host without further ado; of other addresses only
+/// the administrator knows.
 fn more_ports(connections: u64, each: u64, target: IpAddr) -> String {
     // As many as leave a tenth of them free.
     let count = (connections * 100).div_ceil(each * PORTS_TIGHT_PERCENT).max(2);

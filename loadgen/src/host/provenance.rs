@@ -12,8 +12,9 @@ use corelane_sys::kernel::{status_field, sysctl};
 use super::{read, read_word};
 use crate::model::Provenance;
 
-/// Where a digest of the host's tuning is looked for, first to last: one line that whoever tuned the host left
-/// there, the same for hosts that are tuned the same. The second is for tuning that does not outlive a reboot.
+/// Where a digest of the host's tuning is looked for, first to last: one line that whoever tuned the host
+/// left there, the same for hosts that are tuned the same. The second is for tuning that does not outlive a
+/// reboot.
 pub const TUNING_DIGESTS: [&str; 2] = ["var/lib/corelane/hosttune/digest", "run/corelane/tuning.digest"];
 
 /// Characters of a digest: two of SHA-512 in hexadecimal would fit. What is longer is no digest.
@@ -25,8 +26,8 @@ const TEXT_LEN_MAX: usize = 200;
 /// Flaws that are listed; Linux 6.18 knows 19.
 const MITIGATIONS_MAX: usize = 64;
 
-/// All that is known of the host below `root`. `cpus` are those of the workers, for the governor; empty stands
-/// for all that this process may use. What is not known is `unknown`, or 0 for a size.
+/// All that is known of the host below `root`. `cpus` are those of the workers, for the governor; empty
+/// stands for all that this process may use. What is not known is `unknown`, or 0 for a size.
 ///
 /// `started_unix_ms` is 0: the caller knows when the window began.
 pub fn provenance(root: &Path, cpus: &[usize], command: &str) -> Provenance {
@@ -91,7 +92,8 @@ fn cpu_model(cpuinfo: &str) -> String {
 }
 
 /// Both lists of what a CPU can do: `flags` on x86, `Features` on ARM. The flag `hypervisor` is set by
-/// hypervisors that do not hide (CPUID leaf 1, ECX bit 31). ARM has none, so the firmware's words are looked at.
+/// hypervisors that do not hide (CPUID leaf 1, ECX bit 31). ARM has none, so the firmware's words are looked
+/// at.
 fn is_virtualised(root: &Path, cpuinfo: &str) -> bool {
     let flagged =
         field(cpuinfo, "flags").is_some_and(|flags| flags.split(' ').any(|flag| flag == "hypervisor"));
@@ -146,11 +148,11 @@ fn mitigations(root: &Path) -> Vec<String> {
     found
 }
 
-/// A hash of the machine id (machine-id(5)) and the CPU model, 16 hexadecimal digits. Where there is no machine
-/// id, as in containers, of the host name.
+/// A hash of the machine id (machine-id(5)) and the CPU model, 16 hexadecimal digits. Where there is no
+/// machine id, as in containers, of the host name.
 ///
-/// It must be the same for every build, so it is not one of the standard library's. It need not resist anybody:
-/// 64 bits of a machine id of 128 do not give it away, which is what machine-id(5) asks for.
+/// It must be the same for every build, so it is not one of the standard library's. It need not resist
+/// anybody: 64 bits of a machine id of 128 do not give it away, which is what machine-id(5) asks for.
 fn host_id(root: &Path, cpu_model: &str) -> String {
     let machine = read_word(root, "etc/machine-id").or_else(|| sysctl(root, "kernel.hostname").ok());
     // The zero byte keeps the two apart.

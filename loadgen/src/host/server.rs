@@ -2,12 +2,12 @@
 //!
 //! A listening socket has an inode (`/proc/net/tcp`), and whoever holds a descriptor of that inode
 //! (`/proc/PID/fd`) may accept there. Several may: siblings that share a port or inherited it. Each of their
-//! threads has its CPU time and the CPU it was on last (`/proc/PID/task/TID/stat`); two looks tell which threads
-//! did the work.
+//! threads has its CPU time and the CPU it was on last (`/proc/PID/task/TID/stat`); two looks tell which
+//! threads did the work.
 //!
 //! Not found: processes of other users (their descriptors are hidden), sockets that only a ring holds (direct
-//! descriptors), servers behind a proxy or in another network namespace. This process itself is left out: it may
-//! hold a null server, whose threads and the workers cannot be told apart here.
+//! descriptors), servers behind a proxy or in another network namespace. This process itself is left out: it
+//! may hold a null server, whose threads and the workers cannot be told apart here.
 //!
 //! Not here: what it means when a worker shares such a CPU (`verdict`).
 
@@ -22,7 +22,8 @@ use super::{read, read_word};
 
 /// Processes that are looked at; busy hosts have a thousand. Those beyond are not seen.
 const PROCESSES_MAX: usize = 10_000;
-/// Descriptors of one process that are looked at, lowest first: a server opens its listeners before connections.
+/// Descriptors of one process that are looked at, lowest first: a server opens its listeners before
+/// connections.
 const DESCRIPTORS_MAX: usize = 4096;
 /// Descriptors in all. About a microsecond each: 0.2 s at most.
 const DESCRIPTORS_TOTAL_MAX: usize = 200_000;
@@ -41,8 +42,8 @@ const LISTEN: &str = "0A";
 pub struct ServerThreads {
     processes: Vec<u32>,
     threads: BTreeMap<(u32, u32), Thread>,
-    /// Hundredths of a second since the host started, which is the unit of CPU times as well: `USER_HZ` is 100
-    /// wherever this runs.
+    /// Hundredths of a second since the host started, which is the unit of CPU times as well: `USER_HZ` is
+    /// 100 wherever this runs.
     at: u64,
 }
 
@@ -59,8 +60,8 @@ struct Thread {
 }
 
 impl ServerThreads {
-    /// Who listens at `addr`, and what their threads have used so far. Scans the descriptors of all processes:
-    /// milliseconds to 0.2 s. None if nobody is found.
+    /// Who listens at `addr`, and what their threads have used so far. Scans the descriptors of all
+    /// processes: milliseconds to 0.2 s. None if nobody is found.
     pub fn find(root: &Path, addr: SocketAddr) -> Option<ServerThreads> {
         let inodes = listeners(root, addr);
         if inodes.is_empty() {
@@ -81,8 +82,8 @@ impl ServerThreads {
 
     /// The CPUs of threads that used more than 5 % of the time since `before`, rising.
     ///
-    /// Threads that may be on the same CPUs and are at least as many as these occupy all of them. Where they are
-    /// fewer, each counts with the CPU that it was on last: which others it visits is not known.
+    /// Threads that may be on the same CPUs and are at least as many as these occupy all of them. Where they
+    /// are fewer, each counts with the CPU that it was on last: which others it visits is not known.
     pub fn cpus_since(&self, before: &ServerThreads) -> Vec<usize> {
         let passed = self.at.saturating_sub(before.at);
         let used = |id: &(u32, u32), now: &Thread| {
@@ -206,7 +207,8 @@ fn holders(root: &Path, inodes: &BTreeSet<u64>) -> Vec<u32> {
     found
 }
 
-/// The names in a directory that are numbers, rising; no more than twice [`PROCESSES_MAX`] names are looked at.
+/// The names in a directory that are numbers, rising; no more than twice [`PROCESSES_MAX`] names are looked
+/// at.
 fn numbers(root: &Path, dir: &str) -> Vec<u32> {
     let Ok(entries) = std::fs::read_dir(root.join(dir)) else { return Vec::new() };
     let number = |entry: std::fs::DirEntry| entry.file_name().to_str()?.parse().ok();

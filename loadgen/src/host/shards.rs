@@ -1,10 +1,10 @@
 //! How many requests each shard of a Corelane node answered, where the server is one and says so.
 //!
-//! A node lists its shards at `GET /api/performance`. It is asked once before and once after the measured window,
-//! on a connection of its own. Any other server says 404 or something else, and nothing is known.
+//! A node lists its shards at `GET /api/performance`. It is asked once before and once after the measured
+//! window, on a connection of its own. Any other server says 404 or something else, and nothing is known.
 //!
-//! The little HTTP here is for one answer of one kind of server: a status of 200 and a length. The client that
-//! requests are made with is `http1`.
+//! The little HTTP here is for one answer of one kind of server: a status of 200 and a length. The client
+//! that requests are made with is `http1`.
 //!
 //! Not here: what uneven numbers mean (`verdict`).
 
@@ -17,7 +17,8 @@ use serde::Deserialize;
 
 use super::is_nested_within;
 
-/// For everything, from connecting to the last byte. A node gives its shards a second, and is asked when idle.
+/// For everything, from connecting to the last byte. A node gives its shards a second, and is asked when
+/// idle.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Bytes of an answer, its head included. A shard takes 1 KiB: enough for a thousand of them.
@@ -66,8 +67,8 @@ pub fn shards_since(before: Option<&[u64]>, after: Option<&[u64]>) -> Vec<u64> {
     }
 }
 
-/// Asks the server at `addr` for [`shard_requests`]; `host` is what it is called. Blocks for a second at most,
-/// and takes one request of the server's time. None if it does not answer so, or in time.
+/// Asks the server at `addr` for [`shard_requests`]; `host` is what it is called. Blocks for a second at
+/// most, and takes one request of the server's time. None if it does not answer so, or in time.
 pub fn ask_shards(addr: SocketAddr, host: &str) -> Option<Vec<u64>> {
     let until_ns = mono_ns().saturating_add(u64::try_from(PATIENCE.as_nanos()).ok()?);
     let left = || {

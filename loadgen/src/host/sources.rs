@@ -8,7 +8,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// Addresses that may be named. Each gives some 28,000 ports: a thousand times the connections of a big run.
 pub const SOURCES_MAX: usize = 1 << 16;
 
-/// Reads `127.0.0.1-127.0.0.8,10.0.0.5`: addresses and ranges of them, both ends included, as they are written.
+/// Reads `127.0.0.1-127.0.0.8,10.0.0.5`: addresses and ranges of them, both ends included, as they are
+/// written.
 ///
 /// # Errors
 /// What is wrong and how it is written right: nothing named, no address, a range that is backwards or mixes

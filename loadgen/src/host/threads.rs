@@ -9,8 +9,8 @@ use super::read;
 /// Totals of a thread since it began (`schedstat`, Documentation/scheduler/sched-stats.rst).
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct ThreadUse {
-    /// Time on a CPU, ns. For a thread that runs it may lag by a tick of the scheduler, up to 10 ms: where that
-    /// matters take `corelane_sys::kernel::thread_cpu_ns`, a system call instead of a file.
+    /// Time on a CPU, ns. For a thread that runs it may lag by a tick of the scheduler, up to 10 ms: where
+    /// that matters take `corelane_sys::kernel::thread_cpu_ns`, a system call instead of a file.
     pub cpu_ns: u64,
     /// Time that it could have run and had no CPU, ns.
     pub run_delay_ns: u64,
