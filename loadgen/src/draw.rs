@@ -1,8 +1,8 @@
 //! Random numbers without state: the n-th number of a seeded stream, and what is made of it.
 //!
 //! # Rules
-//! 1. A number depends on the seed, the salt and the position alone: any worker may ask for any position, in any
-//!    order, and gets what every other would get.
+//! 1. A number depends on the seed, the salt and the position alone: any worker may ask for any position, in
+//!    any order, and gets what every other would get.
 //! 2. What needs several numbers for one draw takes the further ones from the first, never from a neighbour.
 //! 3. Two draws of one request come from two salts.
 //!
@@ -11,8 +11,8 @@
 /// The step of splitmix64: 2^64 by the golden ratio, made odd.
 const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// The output function of splitmix64: a bijection of 64-bit words whose every output bit depends on every input
-/// bit.
+/// The output function of splitmix64: a bijection of 64-bit words whose every output bit depends on every
+/// input bit.
 ///
 /// Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014; the constants are
 /// variant 13 of D. Stafford, "Better bit mixing", 2011.
@@ -67,15 +67,16 @@ pub const RANKS_MAX: u64 = 1 << 40;
 /// Largest exponent of a [`Zipf`].
 pub const EXPONENT_MAX: f64 = 4.0;
 
-/// Rejections after which the candidate is taken as it is. A candidate is rejected in less than half of the cases
-/// for every exponent, so this is met less often than once in 2^64 draws.
-const REJECTIONS_MAX: u32 = 64;
+/// Rejections after which the candidate is taken as it is. Fewer than two in a hundred candidates are rejected,
+/// whatever the exponent, so this is met less often than once in 2^64 draws.
+const REJECTIONS_MAX: u32 = 16;
 
 /// Ranks from 0, where rank `k` is drawn with a probability in proportion to `1 / (k + 1)^s`.
 ///
-/// Rejection-inversion: W. Hoermann and G. Derflinger, "Rejection-inversion to generate variates from monotone
-/// discrete distributions", ACM TOMACS 6(3), 1996. A draw costs the same for any number of ranks: one logarithm
-/// and one exponential, in most cases.
+/// Rejection-inversion: W. Hoermann and G. Derflinger, "Rejection-inversion to generate variates from
+/// monotone discrete distributions", ACM TOMACS 6(3), 1996. A draw costs the same for any number of ranks:
+/// one logarithm and one exponential, in most cases. Those come from the system's mathematics library: hosts
+/// with different ones may differ in the last bit, and so, rarely, in a rank.
 #[derive(Clone, Copy, Debug)]
 pub struct Zipf {
     ranks: u64,
@@ -171,12 +172,12 @@ impl Zipf {
 /// Below this, the terms of the series left out are smaller than the last bit of a float.
 const SERIES_BELOW: f64 = 1e-8;
 
-/// A fixed permutation of the numbers below a bound, so that neighbours come to lie as far apart as two drawn at
-/// random.
+/// A fixed permutation of the numbers below a bound, so that neighbours come to lie as far apart as two drawn
+/// at random.
 ///
-/// Multiplications and shifts that are bijective on words of as many bits as the bound needs; a result beyond the
-/// bound is put in again until one is within ("cycle walking": J. Black and P. Rogaway, "Ciphers with arbitrary
-/// finite domains", CT-RSA 2002). That takes less than two rounds in the mean.
+/// Multiplications and shifts that are bijective on words of as many bits as the bound needs; a result beyond
+/// the bound is put in again until one is within ("cycle walking": J. Black and P. Rogaway, "Ciphers with
+/// arbitrary finite domains", CT-RSA 2002). That takes less than two rounds in the mean.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Scatter {
     bound: u64,

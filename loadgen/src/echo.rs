@@ -1,11 +1,12 @@
 //! Echo: messages of a fixed size that come back as they went.
 //!
 //! A message begins with the number of its request, eight bytes in little-endian order, so that an answer to
-//! another request is told from the right one. Behind it come bytes that are the same for all. One shorter than
-//! eight bytes has no number, and all are the same.
+//! another request is told from the right one. Behind it come bytes that are the same for all. One shorter
+//! than eight bytes has no number, and all are the same.
 //!
 //! # Rules
-//! 1. A connection keeps an offset and nothing else: what came is compared as it comes, with slices of what went.
+//! 1. A connection keeps an offset and nothing else: what came is compared as it comes, with slices of what
+//!    went.
 //! 2. At the first byte that differs the answer is wrong and the connection of no further use: where the next
 //!    message begins is unknown.
 //!
@@ -250,7 +251,9 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig {
+            cases: 200, failure_persistence: None, ..ProptestConfig::default()
+        })]
 
         #[test]
         fn arbitrary_bytes_end_at_the_first_that_differs(

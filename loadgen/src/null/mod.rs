@@ -1,13 +1,13 @@
 //! The null server: the least that answers, for the generator to measure itself against.
 //!
-//! It speaks what the generator speaks and does no work: what a run against it shows is the generator, the kernel
-//! and the loopback path. One thread, one ring; see `server` for the loop and `requests` for how little of a
-//! request it looks at.
+//! It speaks what the generator speaks and does no work: what a run against it shows is the generator, the
+//! kernel and the loopback path. One thread, one ring; see `server` for the loop and `requests` for how
+//! little of a request it looks at.
 //!
 //! # Rules
 //! 1. Nothing a peer does ends the server, or costs more than its own connection.
-//! 2. Everything is bounded: connections ([`NullConfig::connections_max`]), what a connection may be owed before it is read no
-//!    further ([`PENDING_LEN_MAX`]), memory for answers (the pools).
+//! 2. Everything is bounded: connections ([`NullConfig::connections_max`]), what a connection may be owed
+//!    before it is read no further ([`PENDING_LEN_MAX`]), memory for answers (the pools).
 //!
 //! Not here: what the figures mean (`calibrate`).
 
@@ -49,7 +49,8 @@ pub struct NullConfig {
     pub echo_len: u32,
     /// Bytes of the body of an HTTP answer.
     pub body_len: usize,
-    /// Connections at once, where the limit of descriptors allows it. Past it, the kernel closes what it accepts.
+    /// Connections at once, where the limit of descriptors allows it. Past it, the kernel closes what it
+    /// accepts.
     pub connections_max: u32,
 }
 
@@ -116,8 +117,9 @@ pub struct Served {
     pub no_buffers: u64,
 }
 
-/// Serves on the calling thread until `stop` is set; looks for that ten times a second. `ready` is told where it
-/// listens, before the first connection is taken. The thread stays on the CPU of the configuration afterwards.
+/// Serves on the calling thread until `stop` is set; looks for that ten times a second. `ready` is told where
+/// it listens, before the first connection is taken. The thread stays on the CPU of the configuration
+/// afterwards.
 ///
 /// # Errors
 /// What cannot be listened on or set up, and what would help. Nothing a peer does is an error.

@@ -116,6 +116,13 @@ impl Commands {
     pub(super) fn read(&mut self, bytes: &[u8], mut found: impl FnMut(Command)) -> Result<(), NoCommand> {
         let mut rest = bytes;
         while let Some((&byte, behind)) = rest.split_first() {
+            if matches!(self.place, Place::Star)
+                && let Some((command, len)) = at_once(rest)
+            {
+                found(command);
+                rest = &rest[len..];
+                continue;
+            }
             rest = match self.place {
                 Place::Name => {
                     self.command = Some(match (self.number, byte) {
@@ -178,6 +185,29 @@ impl Commands {
     }
 }
 
+/// A GET or SET as the generator writes it, if it stands whole at the front: which, and how long it is.
+#[inline]
+fn at_once(bytes: &[u8]) -> Option<(Command, usize)> {
+    const GET: &[u8] = b"*2\r\n$3\r\nGET\r\n";
+    const SET: &[u8] = b"*3\r\n$3\r\nSET\r\n";
+    let (command, args) = match bytes.first_chunk::<13>()? {
+        head if head == GET => (Command::Get, 1),
+        head if head == SET => (Command::Set, 2),
+        _ => return None,
+    };
+    let mut at = GET.len();
+    for _ in 0..args {
+        let digits = bytes.get(at..)?.strip_prefix(b"$")?;
+        let count = digits.iter().take(9).take_while(|byte| byte.is_ascii_digit()).count();
+        let len = digits[..count].iter().fold(0, |len, byte| len * 10 + u32::from(byte - b'0'));
+        if count == 0 || len > ARG_LEN_MAX || !digits[count..].starts_with(b"\r\n") {
+            return None;
+        }
+        at += 1 + count + 2 + len as usize + 2;
+    }
+    (at <= bytes.len()).then_some((command, at))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -226,8 +256,10 @@ mod tests {
     #[test]
     fn commands_are_told_apart_at_all_splits() {
         let bytes = b"*2\r\n$3\r\nGET\r\n$4\r\nkey1\r\n*3\r\n$3\r\nset\r\n$1\r\nk\r\n$4\r\n\r\n*1\r\n\
-            *1\r\n$4\r\nPING\r\n*1\r\n$0\r\n\r\n*2\r\n$3\r\nget\r\n$0\r\n\r\n*2\r\n$3";
-        let wanted = [Command::Get, Command::Set, Command::Other, Command::Other, Command::Get];
+            *1\r\n$4\r\nPING\r\n*1\r\n$0\r\n\r\n*2\r\n$3\r\nget\r\n$0\r\n\r\n\
+            *3\r\n$3\r\nSET\r\n$2\r\nab\r\n$0\r\n\r\n*2\r\n$3\r\nGET\r\n$1\r\na\r\n*2\r\n$3";
+        use Command::{Get, Other, Set};
+        let wanted = [Get, Set, Other, Other, Get, Set, Get];
         assert_eq!(commands(bytes, &[]), Ok(wanted.to_vec()));
         for cut in 0..bytes.len() {
             for next in cut..bytes.len() {
@@ -238,9 +270,20 @@ mod tests {
 
     #[test]
     fn what_is_no_command_is_refused_and_bounds_hold() {
-        for bytes in
-            ["PING\r\n", "*\r", "*0\r", "*-1\r", "*1\n", "*1\rx", "*1\r\n+", "*1\r\n$\r", "*1\r\n$1x"]
-        {
+        for bytes in [
+            "PING\r\n",
+            "*\r",
+            "*0\r",
+            "*-1\r",
+            "*1\n",
+            "*1\rx",
+            "*1\r\n+",
+            "*1\r\n$\r",
+            "*1\r\n$1x",
+            "*2\r\n$3\r\nGET\r\n$x",
+            "*2\r\n$3\r\nGET\r\n$\r\n",
+            "*2\r\n$3\r\nGET\r\n$536870913\r\n",
+        ] {
             assert_eq!(commands(bytes.as_bytes(), &[]), Err(NoCommand), "{bytes:?}");
         }
         for (on, past) in [

@@ -1,14 +1,14 @@
 //! The loop of the null server: one thread, one ring, one kernel entry a turn.
 //!
-//! Accept and receive are multishot. What a turn's requests are owed on a connection leaves in one send at the end
-//! of the turn, or behind the send that is under way.
+//! Accept and receive are multishot. What a turn's requests are owed on a connection leaves in one send at
+//! the end of the turn, or behind the send that is under way.
 //!
 //! # Rules
-//! 1. At most one send and one receive are under way on a connection. It is closed when both have ended, and its
-//!    place is empty from then on; so a completion always belongs to the connection in its place (rules 3 and 4 of
-//!    `corelane_base::op`).
-//! 2. A connection that is owed more than [`PENDING_LEN_MAX`] is not read until it is owed less: its peer is held
-//!    up by TCP. What arrives before the pause takes effect is at most what the receive ring holds.
+//! 1. At most one send and one receive are under way on a connection. It is closed when both have ended, and
+//!    its place is empty from then on; so a completion always belongs to the connection in its place (rules 3
+//!    and 4 of `corelane_base::op`).
+//! 2. A connection that is owed more than [`PENDING_LEN_MAX`] is not read until it is owed less: its peer is
+//!    held up by TCP. What arrives before the pause takes effect is at most what the receive ring holds.
 //! 3. Buffers go back to the ring in the turn that brought them.
 //! 4. A connection is cut for three reasons: what came is no request, its socket failed, the pools are empty.
 //!
@@ -55,7 +55,8 @@ const ACCEPT_PAUSE_NS: u64 = 10_000_000;
 /// How long connections have to end when the server stops. Then the ring is dropped, which waits once more.
 const END_NS: u64 = 1_000_000_000;
 
-/// Entries into the kernel to make room for one operation. One is enough but when the kernel is out of memory.
+/// Entries into the kernel to make room for one operation. One is enough but when the kernel is out of
+/// memory.
 const PUSHES_MAX: u32 = 1_000;
 
 /// What a completion is of: the tag of its token. The index is the socket.
@@ -235,7 +236,8 @@ struct Server {
     served: Served,
 }
 
-/// Serves until `stop` is set; looks at it after each sleep, which `nap_ns` bounds. `ready` gets what ends a sleep.
+/// Serves until `stop` is set; looks at it after each sleep, which `nap_ns` bounds. `ready` gets what ends a
+/// sleep.
 ///
 /// # Errors
 /// What could not be set up, or why the ring or the listener failed.

@@ -19,7 +19,8 @@ pub struct Trace {
     pub end: Result<bool, ErrorKind>,
 }
 
-/// Feeds `input` in pieces that end at `cuts` (ascending offsets; the end is implied). Every request is `ask`.
+/// Feeds `input` in pieces that end at `cuts` (ascending offsets; the end is implied). Every request is
+/// `ask`.
 ///
 /// # Panics
 /// If the reader gives bytes back, keeps some of a piece, or answers out of nothing.
@@ -139,8 +140,8 @@ fn element(input: &[u8], depth: usize) -> Plain {
 /// Feeds `data` whole, byte by byte and cut by a pattern: all must agree, with each other and with the plain
 /// reader.
 ///
-/// The low bit of the first byte chooses the command, the second byte the pattern; the rest is what the server
-/// sends.
+/// The low bit of the first byte chooses the command, the second byte the pattern; the rest is what the
+/// server sends.
 ///
 /// # Panics
 /// When a property does not hold.

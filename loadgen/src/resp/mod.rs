@@ -1,9 +1,10 @@
 //! RESP as spoken by a client of Redis: GET and SET over a space of keys.
 //!
-//! Request `number` is a GET or a SET of the key `key:` and twelve digits, as redis-benchmark has them. Which of
-//! both, and which key, depends on the seed and the number alone. Keys are drawn evenly or by a zipf distribution.
-//! Its ranks are scattered over the key space by a permutation that is the same for every seed: the hottest keys
-//! are no neighbours, and runs with different seeds, or several agents, agree on which they are.
+//! Request `number` is a GET or a SET of the key `key:` and twelve digits, as redis-benchmark has them. Which
+//! of both, and which key, depends on the seed and the number alone. Keys are drawn evenly or by a zipf
+//! distribution. Its ranks are scattered over the key space by a permutation that is the same for every seed:
+//! the hottest keys are no neighbours, and runs with different seeds, or several agents, agree on which they
+//! are.
 //!
 //! # What is a good answer
 //! - To GET: a string or null. A string of another length than ours is good as well: the server may hold what
@@ -76,11 +77,12 @@ pub struct Resp {
 }
 
 impl Resp {
-    /// Prepares requests. Where there are SETs, makes the bytes of the value: printable, the same for one seed.
+    /// Prepares requests. Where there are SETs, makes the bytes of the value: printable, the same for one
+    /// seed.
     ///
     /// # Errors
-    /// What cannot work, and what would: `get_share` from 0 to 1, `keys` from 1 to [`KEYS_MAX`], `zipf` from 0 to
-    /// 4, `value_len` up to 512 MiB ([`BULK_LEN_MAX`]).
+    /// What cannot work, and what would: `get_share` from 0 to 1, `keys` from 1 to [`KEYS_MAX`], `zipf` from
+    /// 0 to 4, `value_len` up to 512 MiB ([`BULK_LEN_MAX`]).
     pub fn new(spec: RespSpec, seed: u64) -> Result<Resp, String> {
         let RespSpec { get_share, keys, zipf, value_len } = spec;
         if !(0.0..=1.0).contains(&get_share) {

@@ -1,13 +1,15 @@
 //! One RESP value after the other, from bytes that come in any pieces.
 //!
-//! The protocol is that of <https://redis.io/docs/latest/develop/reference/protocol-spec/>: RESP2, and the types
-//! RESP3 adds. Streamed strings and aggregates (`$?`, `*?`), which that page does not have, are not known here.
+//! The protocol is that of <https://redis.io/docs/latest/develop/reference/protocol-spec/>: RESP2, and the
+//! types RESP3 adds. Streamed strings and aggregates (`$?`, `*?`), which that page does not have, are not
+//! known here.
 //!
 //! # Rules
 //! 1. A [`Reader`] keeps no bytes of a value: a line is judged as it comes, the bytes of a string are only
 //!    counted. Its memory is one fixed structure, whatever a peer sends.
 //! 2. Everything has a bound: [`LINE_LEN_MAX`], [`BULK_LEN_MAX`], [`ELEMENTS_MAX`], [`DEPTH_MAX`].
-//! 3. Attributes (`|`) belong to the value behind them, and pushes (`>`) to none: neither is a value of its own.
+//! 3. Attributes (`|`) belong to the value behind them, and pushes (`>`) to none: neither is a value of its
+//!    own.
 //! 4. Where the bytes are cut changes nothing.
 //!
 //! Not here: which value answers which command (`resp`).
@@ -79,7 +81,8 @@ pub struct Reader {
     depth: u8,
     /// Bytes of the line so far.
     line_len: u32,
-    /// The number of the line so far. In a simple string: how many characters of `OK` matched, 3 for no match.
+    /// The number of the line so far. In a simple string: how many characters of `OK` matched, 3 for no
+    /// match.
     number: u64,
     /// Bytes of the string still to come.
     left: u32,
