@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod model;
+pub mod plan;
 pub mod protocol;
 pub mod record;
 pub mod units;

@@ -1,17 +1,19 @@
 //! Words to numbers, and numbers to words: rates, durations, sizes, counts, shares.
 //!
 //! # Rules
-//! 1. What is parsed is exact: `0.1us` is 100 ns, and no digit is dropped in silence. Where a unit is not understood
-//!    or a number does not fit, the error says what to write.
-//! 2. What is printed has three significant digits and one unit. It is for people: machines get whole nanoseconds.
-//! 3. Nothing is rounded into a claim: a share above 0 is never `0%`, one below 1 never `100%`, a lower bound says so.
+//! 1. What is parsed is exact: `0.1us` is 100 ns, and no digit is dropped in silence. Where a unit is not
+//!    understood or a number does not fit, the error says what to write.
+//! 2. What is printed has three significant digits and one unit. It is for people: machines get whole
+//!    nanoseconds.
+//! 3. Nothing is rounded into a claim: a share above 0 is never `0%`, one below 1 never `100%`, a lower bound
+//!    says so.
 //!
 //! Not here: which option takes which unit (the command line), tables and colours (`report`).
 
 use crate::record::Value;
 
-/// Requests a second above which a rate is refused: times are whole nanoseconds, and two requests in the same one
-/// could not be told apart.
+/// Requests a second above which a rate is refused: times are whole nanoseconds, and two requests in the same
+/// one could not be told apart.
 pub const RATE_MAX: f64 = 1e9;
 
 /// Longest duration that is taken: ten years. Any sum of a few of them still fits an `u64` of nanoseconds.
@@ -38,7 +40,8 @@ struct Decimal {
 }
 
 impl Decimal {
-    /// Takes the number off the front of `text`: digits with at most one point among them. No sign, no exponent.
+    /// Takes the number off the front of `text`: digits with at most one point among them. No sign, no
+    /// exponent.
     fn take(text: &str) -> Option<(Decimal, &str)> {
         let len = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
         let (number, rest) = text.split_at(len);
@@ -139,8 +142,8 @@ pub fn parse_rate_or_zero(text: &str) -> Result<f64, String> {
     Ok(rate)
 }
 
-/// Parses a duration to nanoseconds: `250ms`, `10s`, `1m30s`, `2h`, `5us`, `0.5s`; a bare number is seconds. Zero is a
-/// duration. Parts of a nanosecond are rounded.
+/// Parses a duration to nanoseconds: `250ms`, `10s`, `1m30s`, `2h`, `5us`, `0.5s`; a bare number is seconds.
+/// Zero is a duration. Parts of a nanosecond are rounded.
 ///
 /// # Errors
 /// A text that says what to write instead; also above [`DURATION_NS_MAX`].
@@ -303,7 +306,8 @@ pub fn duration(ns: u64) -> String {
     unreachable!("the last unit has no end")
 }
 
-/// A duration without loss, in the largest unit that divides it: `5ms`, `1500us`, `90s`. [`parse_duration`] reads it.
+/// A duration without loss, in the largest unit that divides it: `5ms`, `1500us`, `90s`. [`parse_duration`]
+/// reads it.
 pub fn duration_exact(ns: u64) -> String {
     let (unit, name) = exact_unit(ns);
     format!("{}{name}", ns / unit)
@@ -331,7 +335,8 @@ pub fn value(value: Value) -> String {
     }
 }
 
-/// Three significant digits and the first of `units` (each `step` times the one before) that keeps the number short.
+/// Three significant digits and the first of `units` (each `step` times the one before) that keeps the number
+/// short.
 fn scaled(number: f64, step: f64, units: &[&'static str]) -> (String, &'static str) {
     if !number.is_finite() || number < 0.0 {
         return ("?".into(), units[0]);
