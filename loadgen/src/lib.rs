@@ -10,4 +10,5 @@ pub mod model;
 pub mod plan;
 pub mod protocol;
 pub mod record;
+pub mod slo;
 pub mod units;
