@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod knee;
 pub mod model;
 pub mod plan;
 pub mod protocol;
