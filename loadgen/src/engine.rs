@@ -26,7 +26,7 @@ use corelane_uring::{Features, Ring, RingConfig};
 use crossbeam_queue::ArrayQueue;
 
 use crate::echo::Echo;
-use crate::host::{self, Counters, ServerThreads, ThreadUse};
+use crate::host::{self, ThreadUse};
 use crate::http1::Http1;
 use crate::model::{HostUse, Loop, Run, Settings, Slice, Speaks, Verdict, WorkerUse};
 use crate::plan::{Dealt, Schedule};
@@ -37,6 +37,9 @@ use crate::worker::{self, Slices, Stage, Traffic, Worker};
 
 /// From when all are ready to the first request: time for every worker to learn of it.
 const START_AFTER_NS: u64 = 20_000_000;
+
+/// How long before the window the host is looked at: it takes up to this.
+const LOOK_AT_HOST_NS: u64 = 300_000_000;
 
 /// How often the control thread looks for slices.
 const LOOK: Duration = Duration::from_millis(20);
@@ -215,9 +218,8 @@ pub fn run(settings: &Settings, part: Part, command: &str, watch: &mut dyn Watch
     host::check_descriptors(connections, settings.threads, true)?;
     host::check_ports(root, connections, &settings.sources, target.ip())?;
     let mut provenance = host::provenance(root, &settings.cpus, command);
-    let server = Server::find(root, settings, target);
     let mut crew = Crew::hire(settings, part, target, connections)?;
-    let outcome = crew.direct(settings, watch, &server);
+    let outcome = crew.direct(settings, target, watch);
     let (ended, directed) = crew.dismiss(outcome)?;
 
     let answers: u64 = ended.iter().map(|ended| ended.answers).sum();
@@ -368,8 +370,8 @@ impl Crew {
     fn direct(
         &mut self,
         settings: &Settings,
+        target: SocketAddr,
         watch: &mut dyn Watch,
-        server: &Server,
     ) -> Result<Directed, String> {
         let mut directed = Directed::default();
         while self.stage() < Stage::Ready as u8 {
@@ -385,10 +387,12 @@ impl Crew {
         self.wake();
         watch.stage(Stage::WarmUp);
         let open = start + settings.warmup_ns;
+        self.sleep_until(open.saturating_sub(LOOK_AT_HOST_NS), watch, &mut directed)?;
+        let root = Path::new("/");
+        let asks = settings.speaks == Speaks::Http1;
+        let before = host::Watch::begin(root, target, &host_header(settings), &settings.cpus, asks);
         self.sleep_until(open, watch, &mut directed)?;
         directed.started_unix_ms = unix_ms();
-        let root = Path::new("/");
-        let before = Look::take(root, server);
         watch.stage(Stage::Window);
         let mut gather = Gather::new(self.hands.len());
         let close = open + settings.duration_ns;
@@ -398,7 +402,7 @@ impl Crew {
             gather.take(&self.hands, watch);
             let stage = self.stage();
             if after.is_none() && (sys::clock::mono_ns() >= close || stage >= Stage::Drain as u8) {
-                after = Some(before.until_now(root, server, &settings.cpus));
+                after = Some(before.end(root));
                 watch.stage(Stage::Drain);
             }
             if stage >= Stage::Done as u8 {
@@ -464,58 +468,6 @@ fn unix_ms() -> u64 {
     let now = std::time::SystemTime::now();
     let since = now.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// The server as its host shows it.
-struct Server {
-    addr: SocketAddr,
-    /// What HTTP calls it; none where it does not speak that.
-    host: Option<String>,
-    is_local: bool,
-    threads: Option<ServerThreads>,
-}
-
-impl Server {
-    fn find(root: &Path, settings: &Settings, addr: SocketAddr) -> Server {
-        let is_local = host::is_local(addr.ip());
-        let threads = if is_local { ServerThreads::find(root, addr) } else { None };
-        let host = (settings.speaks == Speaks::Http1).then(|| host_header(settings));
-        Server { addr, host, is_local, threads }
-    }
-
-    fn shards(&self) -> Option<Vec<u64>> {
-        self.host.as_ref().and_then(|host| host::ask_shards(self.addr, host))
-    }
-}
-
-/// What the host and the server say at one moment.
-struct Look {
-    counters: Counters,
-    threads: Option<ServerThreads>,
-    shards: Option<Vec<u64>>,
-}
-
-impl Look {
-    fn take(root: &Path, server: &Server) -> Look {
-        let threads = server.threads.as_ref().and_then(|threads| threads.again(root));
-        Look { counters: Counters::read(root), threads, shards: server.shards() }
-    }
-
-    /// What happened since.
-    fn until_now(&self, root: &Path, server: &Server, cpus: &[usize]) -> HostUse {
-        let now = Look {
-            counters: Counters::read(root),
-            threads: self.threads.as_ref().and_then(|threads| threads.again(root)),
-            shards: self.shards.as_ref().and_then(|_| server.shards()),
-        };
-        let mut found = now.counters.since(&self.counters, cpus);
-        found.same_host = server.is_local;
-        if let (Some(now), Some(before)) = (&now.threads, &self.threads) {
-            found.server_cpus = now.cpus_since(before);
-        }
-        found.shard_requests = host::shards_since(self.shards.as_deref(), now.shards.as_deref());
-        found
-    }
 }
 
 /// Puts slices of several workers together.
@@ -671,7 +623,9 @@ impl Job {
         let mut worker = Worker::new(ring, pools, protocol, config);
         ready(unpark);
         let mut used = WorkerUse { cpu: self.cpu, ..WorkerUse::default() };
-        let (mut before, mut counted) = (ThreadUse::default(), corelane_base::KernelStats::default());
+        let (mut before, mut counted) = ((0, ThreadUse::default()), corelane_base::KernelStats::default());
+        // The scheduler's own figure may be a tick old; the thread's clock is not.
+        let look = || (sys::kernel::thread_cpu_ns(), ThreadUse::read_self(Path::new("/")).unwrap_or_default());
         let mut stage = Stage::Opening;
         let mut slices = shared;
         let mut order = 0;
@@ -689,15 +643,14 @@ impl Job {
             }
             if next != stage {
                 if stage < Stage::Window && next >= Stage::Window {
-                    before = ThreadUse::read_self(Path::new("/")).unwrap_or_default();
+                    before = look();
                     counted = worker.kernel().stats();
                 }
                 if stage < Stage::Drain && next >= Stage::Drain {
-                    let now = ThreadUse::read_self(Path::new("/")).unwrap_or_default();
+                    let now = look();
                     let stats = worker.kernel().stats();
-                    let since = now.since(&before);
-                    used.cpu_ns = since.cpu_ns;
-                    used.run_delay_ns = since.run_delay_ns;
+                    used.cpu_ns = now.0.saturating_sub(before.0);
+                    used.run_delay_ns = now.1.since(&before.1).run_delay_ns;
                     used.enters = stats.enters - counted.enters;
                     used.cq_overflows = stats.cq_overflows - counted.cq_overflows;
                     used.no_buffers = stats.no_buffers - counted.no_buffers;

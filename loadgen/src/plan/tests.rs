@@ -101,8 +101,9 @@ fn a_constant_schedule_is_exact_after_an_hour() {
 
 #[test]
 fn a_gap_that_is_no_whole_nanosecond_is_rounded_and_does_not_add_up() {
-    // 333,333.3 ns; 7,812.5 ns, which is a tie every other time; 1,000 ns for ten hours.
-    for (rate, of) in [(3_000u64, 99_991), (128_000, 999_983), (1_000_000, 99_999_989)] {
+    // 333,333.3 ns; 7,812.5 ns, which is a tie every other time; a tie every third time, where the gap
+    // itself is no float; 1,000 ns for ten hours.
+    for (rate, of) in [(3_000u64, 99_991), (128_000, 999_983), (3_072, 50), (1_000_000, 99_999_989)] {
         let slots =
             Schedule::new(&Arrivals::Constant, &constant_rate(rate as f64), 0, Dealt { index: 1, of });
         for slot in slots.unwrap().take_while(|slot| slot.at_ns <= 36_000 * S) {
