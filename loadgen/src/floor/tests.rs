@@ -31,6 +31,7 @@ fn settings(traffic: Loop, connections: u32, pipeline: u32) -> Settings {
         slice_ns: 0,
         seed: 0,
         threads: 1,
+        busy_poll: false,
         cpus: Vec::new(),
         sources: Vec::new(),
         expect_status: Vec::new(),

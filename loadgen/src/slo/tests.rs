@@ -31,6 +31,7 @@ pub(crate) fn run_of(total: Tally) -> Run {
         slice_ns: 1_000 * MS,
         seed: 0,
         threads: 1,
+        busy_poll: false,
         cpus: Vec::new(),
         sources: Vec::new(),
         expect_status: Vec::new(),

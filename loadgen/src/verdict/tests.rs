@@ -77,6 +77,7 @@ fn made() -> Run {
             slice_ns: S,
             seed: 1,
             threads: 2,
+            busy_poll: false,
             cpus: vec![2, 3],
             sources: Vec::new(),
             expect_status: Vec::new(),
