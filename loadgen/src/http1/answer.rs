@@ -16,15 +16,16 @@ use super::lines;
 use crate::protocol::Answer;
 use crate::record::ErrorKind;
 
-/// Bytes of the line before a chunk, with its extensions and CRLF. Real ones have below 20; extensions of some
-/// signed uploads reach 200. One byte more is garbage.
+/// Bytes of the line before a chunk, with its extensions and CRLF. Real ones have below 20; extensions of
+/// some signed uploads reach 200. One byte more is garbage.
 pub(super) const CHUNK_LINE_LEN_MAX: usize = 4 << 10;
 
-/// Bytes of a trailer section, with its empty line. Digests and signatures take below 1 KiB. One more is garbage.
+/// Bytes of a trailer section, with its empty line. Digests and signatures take below 1 KiB. One more is
+/// garbage.
 pub(super) const TRAILER_LEN_MAX: usize = 16 << 10;
 
-/// Interim answers in a row before the one that counts. A server sends 100 and perhaps 103 a few times; without a
-/// bound it could send them for ever, and a request would never end. One more is garbage.
+/// Interim answers in a row before the one that counts. A server sends 100 and perhaps 103 a few times;
+/// without a bound it could send them for ever, and a request would never end. One more is garbage.
 pub(super) const INTERIM_MAX: u8 = 16;
 
 /// Where a connection is.

@@ -1,7 +1,8 @@
 //! Check: what must hold for any bytes a server sends, shared by the property tests and the fuzz target.
 //!
-//! [`drive`] feeds bytes as a careful worker would and writes down what came out; [`check`] compares several ways of
-//! feeding the same bytes with each other and with a plain, slow reader. Not part of the API; panics freely.
+//! [`drive`] feeds bytes as a careful worker would and writes down what came out; [`check`] compares several
+//! ways of feeding the same bytes with each other and with a plain, slow reader. Not part of the API; panics
+//! freely.
 
 use super::answer::{CHUNK_LINE_LEN_MAX, Conn, TRAILER_LEN_MAX};
 use super::head::HEAD_LEN_MAX;
@@ -18,7 +19,8 @@ pub enum Last {
     Failed(ErrorKind),
     /// The answer before said so.
     Closed,
-    /// The bytes were over, and so was the connection: whether that was within an answer, and what it completed.
+    /// The bytes were over, and so was the connection: whether that was within an answer, and what it
+    /// completed.
     Open(bool, Option<Answer>),
 }
 
@@ -40,8 +42,8 @@ pub fn machine(expect_status: &[u16], kinds: usize) -> Http1 {
     }
 }
 
-/// The question that answer number `index` is for: the low half of `choice` says which of four are HEAD, bit 6 that
-/// the fourth of each four is of another kind, bit 7 that the eighth says `Connection: close`.
+/// The question that answer number `index` is for: the low half of `choice` says which of four are HEAD, bit
+/// 6 that the fourth of each four is of another kind, bit 7 that the eighth says `Connection: close`.
 pub fn ask(choice: u8, index: usize) -> Ask {
     let slot = u8::from(choice & 64 != 0 && index % 4 == 3);
     Ask {
@@ -96,8 +98,8 @@ pub fn drive(machine: &Http1, input: &[u8], cuts: &[usize], choice: u8) -> Trace
 
 /// Feeds `data` whole, byte by byte and cut by a pattern, with and without memory: all must agree.
 ///
-/// The first byte chooses the requests (see [`ask`]) and, by bits 4 and 5, the statuses that are wanted; the second
-/// the pattern; the rest is what the server sends.
+/// The first byte chooses the requests (see [`ask`]) and, by bits 4 and 5, the statuses that are wanted; the
+/// second the pattern; the rest is what the server sends.
 ///
 /// # Panics
 /// When a property does not hold.

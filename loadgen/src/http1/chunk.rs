@@ -1,8 +1,8 @@
 //! The line before a chunk: its size and extensions (RFC 9112, 7.1).
 //!
 //! # Rules
-//! 1. Extensions mean nothing to a client, but must be what the grammar says: whatever else is in that line, one
-//!    of two readers may take for data.
+//! 1. Extensions mean nothing to a client, but must be what the grammar says: whatever else is in that line,
+//!    one of two readers may take for data.
 //! 2. White space is allowed where the grammar has it, which is not behind the size alone.
 //!
 //! Not here: data and its end (`answer`), where a line ends (`lines`).

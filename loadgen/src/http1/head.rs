@@ -1,26 +1,26 @@
 //! The head of an answer, one line after the other, and what it says about the body and the connection.
 //!
 //! # Rules
-//! 1. A head is judged by its lines alone: the request is not known here. So a head that was read once means the
-//!    same each time its bytes come again (`known`).
+//! 1. A head is judged by its lines alone: the request is not known here. So a head that was read once means
+//!    the same each time its bytes come again (`known`).
 //! 2. Where two readers could disagree about the end of an answer, it is refused: both framings, lengths that
 //!    differ, a coding behind `chunked`, white space around a name, a folded line, a bare LF.
 //! 3. Where they cannot, it is taken: any reason phrase or none, minor versions above 1, unknown fields.
 //!
-//! Stricter than RFC 9112 wants a client to be, because a server MUST NOT send it and whoever measures wants to
-//! know: bare LF (2.2), space before the colon (5.1), obs-fold (5.2), a body in a coding that nobody asked for
-//! (6.1).
+//! Stricter than RFC 9112 wants a client to be, because a server MUST NOT send it and whoever measures wants
+//! to know: bare LF (2.2), space before the colon (5.1), obs-fold (5.2), a body in a coding that nobody asked
+//! for (6.1).
 //!
 //! Not here: which answers have no body because of their request, and bodies (`answer`).
 
 use crate::record::ErrorKind;
 
-/// Bytes of one head, with its last empty line. What servers send is below 1 KiB, and the most generous of the
-/// common clients and proxies stop at 64 KiB. One byte more is garbage.
+/// Bytes of one head, with its last empty line. Most have below 1 KiB, and large cookies make 16 KiB of it;
+/// four times that. A connection keeps no more of a head that comes in pieces. One byte more is garbage.
 pub(super) const HEAD_LEN_MAX: usize = 64 << 10;
 
-/// Fields of one head, and of one trailer section. A page with many cookies has 50; 256 is what common clients
-/// stop at. One more is garbage.
+/// Fields of one head, and of one trailer section. An answer with many cookies has 50; five times that,
+/// to a power of two. One more is garbage.
 pub(super) const FIELDS_MAX: u16 = 256;
 
 /// How the body of an answer ends (RFC 9112, 6.3).
@@ -86,8 +86,8 @@ impl Facts {
         self.len == 0
     }
 
-    /// Whether `begun`, a line without its end, can become what comes next. What does not start like HTTP is found
-    /// out without waiting for the end of a line that may never come.
+    /// Whether `begun`, a line without its end, can become what comes next. What does not start like HTTP is
+    /// found out without waiting for the end of a line that may never come.
     pub(super) fn may_begin(&self, begun: &[u8]) -> bool {
         let len = begun.len().min(NAME.len());
         self.status.is_some() || begun[..len] == NAME[..len]
@@ -117,8 +117,8 @@ impl Facts {
         Ok(false)
     }
 
-    /// Takes the next line of a trailer section, without its CRLF. True: it was the last. Trailers change nothing
-    /// about the framing (RFC 9110, 6.5.1).
+    /// Takes the next line of a trailer section, without its CRLF. True: it was the last. Trailers change
+    /// nothing about the framing (RFC 9110, 6.5.1).
     ///
     /// # Errors
     /// Garbage.
@@ -130,8 +130,8 @@ impl Facts {
         self.split(line).map(|_| false)
     }
 
-    /// `HTTP/1.1 200 reason` (RFC 9112, 4). The space before an empty reason may be missing, as many servers leave
-    /// it out.
+    /// `HTTP/1.1 200 reason` (RFC 9112, 4). The space before an empty reason may be missing, as many servers
+    /// leave it out.
     fn status_line(&mut self, line: &[u8]) -> Result<(), ErrorKind> {
         let rest = line.strip_prefix(NAME).ok_or(ErrorKind::Garbage)?;
         let Some((&[minor, b' ', a, b, c], reason)) = rest.split_first_chunk() else {
@@ -195,8 +195,8 @@ impl Facts {
         Ok(())
     }
 
-    /// Whether the fields do not contradict each other. A client asks for no coding but `chunked`, so another one
-    /// alone is nothing it can end (RFC 9112, 6.3); one in HTTP/1.0 is faulty (6.1).
+    /// Whether the fields do not contradict each other. A client asks for no coding but `chunked`, so another
+    /// one alone is nothing it can end (RFC 9112, 6.3); one in HTTP/1.0 is faulty (6.1).
     fn is_sound(&self) -> bool {
         match self.coding {
             Coding::None => true,
@@ -227,8 +227,8 @@ impl Facts {
 /// Name and major version.
 const NAME: &[u8] = b"HTTP/1.";
 
-/// Nobody asked for a change of protocol, so 101 is wrong. A status that does not exist is one of 5xx (RFC 9110,
-/// 15).
+/// Nobody asked for a change of protocol, so 101 is wrong. A status that does not exist is one of 5xx (RFC
+/// 9110, 15).
 fn error_of(status: u16, wanted: &[u16]) -> Option<ErrorKind> {
     match status {
         101 => Some(ErrorKind::WrongAnswer),

@@ -1,16 +1,17 @@
 //! Heads that came before, whole, and what they meant.
 //!
-//! Servers send the very same head for a whole second, until the date moves. Comparing it costs a tenth of reading
-//! it.
+//! Servers send the very same head for a whole second, until the date moves. Comparing it costs a tenth of
+//! reading it.
 //!
 //! # Rules
-//! 1. Only a whole head is kept, with its empty line, that was read from its first byte in one piece. What a head
-//!    means depends on its bytes alone (`head`, rule 1), and a reader stops behind the empty line. So bytes that
-//!    begin with a kept head mean what it meant, and nothing is left to read. `check` holds a machine with memory
-//!    against one without.
-//! 2. A kept head takes at most [`HEAD_KEPT_LEN_MAX`] bytes, and there are at most [`SLOTS_MAX`] times [`WAYS`].
-//! 3. Each kind of request has its slot, because each has a length of its own. In a slot several heads have room:
-//!    a server of several shards, or several servers behind one address, may sign their answers.
+//! 1. Only a whole head is kept, with its empty line, that was read from its first byte in one piece. What a
+//!    head means depends on its bytes alone (`head`, rule 1), and a reader stops behind the empty line. So
+//!    bytes that begin with a kept head mean what it meant, and nothing is left to read. `check` holds a
+//!    machine with memory against one without.
+//! 2. A kept head takes at most [`HEAD_KEPT_LEN_MAX`] bytes, and there are at most [`SLOTS_MAX`] times
+//!    [`WAYS`].
+//! 3. Each kind of request has its slot, because each has a length of its own. In a slot several heads have
+//!    room: a server of several shards, or several servers behind one address, may sign their answers.
 //!
 //! Not here: interim heads, which are rare; heads that came in pieces.
 
@@ -21,10 +22,10 @@ use super::head::Meaning;
 /// A longer head is read again each time. Common heads have 100 to 500 bytes.
 const HEAD_KEPT_LEN_MAX: usize = 1024;
 
-/// More kinds of requests than this share slots: 8 * 4 KiB stay in the L1 cache.
+/// More kinds of requests than this share slots: 8 * 4 KiB at most, and common heads fill a fifth.
 pub(super) const SLOTS_MAX: usize = 8;
 
-/// Heads of one slot. Each that does not match costs a comparison, 3 ns; reading a head costs 100 ns.
+/// Heads of one slot. Each that does not match costs a comparison, 3 ns; reading a head costs 100 to 150 ns.
 const WAYS: u8 = 4;
 
 #[derive(Debug, Default)]

@@ -4,9 +4,9 @@
 //! 1. A line that is whole in what was received is read where it is. Only one that is not is kept, in `held`.
 //! 2. No more than `len_max` bytes of a line are ever kept, its CRLF included.
 //! 3. What a line means does not depend on how it was cut: a fault is found in the same bytes either way.
-//! 4. A line ends in CRLF. A bare LF is refused, although RFC 9112, 2.2 lets a recipient take one: a sender MUST
-//!    NOT write one, and where a head or a chunk ends must not be a matter of taste. A bare CR is refused with the
-//!    other control characters (`head`).
+//! 4. A line ends in CRLF. A bare LF is refused, although RFC 9112, 2.2 lets a recipient take one: a sender
+//!    MUST NOT write one, and where a head or a chunk ends must not be a matter of taste. A bare CR is
+//!    refused with the other control characters (`head`).
 //!
 //! Not here: what lines say (`head`, `chunk`).
 
@@ -14,12 +14,12 @@ use memchr::memchr;
 
 use crate::record::ErrorKind;
 
-/// A buffer that grew beyond this is given back when its line is read. Most lines that were cut are shorter; of
-/// 100,000 connections that each keep this much, all keep 25 MiB.
+/// A buffer that grew beyond this is given back when its line is read. Most lines that were cut are shorter;
+/// of 100,000 connections that each keep this much, all keep 25 MiB.
 const HELD_KEPT_LEN: usize = 256;
 
-/// Takes the next whole line off `bytes` and gives it, without its CRLF, to `with`. `None`: the line goes on, and
-/// all bytes were taken.
+/// Takes the next whole line off `bytes` and gives it, without its CRLF, to `with`. `None`: the line goes on,
+/// and all bytes were taken.
 ///
 /// # Errors
 /// Garbage for a line above `len_max` bytes or one that ends in a bare LF, and what `with` says.

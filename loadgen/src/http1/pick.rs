@@ -1,8 +1,8 @@
-//! A draw by weight in constant time: the alias method (A. J. Walker, 1977; M. D. Vose, "A linear algorithm for
-//! generating random numbers with a given distribution", 1991).
+//! A draw by weight in constant time: the alias method (A. J. Walker, 1977; M. D. Vose, "A linear algorithm
+//! for generating random numbers with a given distribution", 1991).
 //!
-//! In whole numbers, so that the shares are exact: of `n` boxes that hold `total` each, box `i` is filled with
-//! `n * weight` of kind `i` and topped up from one other kind.
+//! In whole numbers, so that the shares are exact: of `n` boxes that hold `total` each, box `i` is filled
+//! with `n * weight` of kind `i` and topped up from one other kind.
 
 use corelane_base::Rng;
 

@@ -4,8 +4,9 @@
 //! 1. What could break the framing of a request is refused here: no CR, LF, NUL or other control character in
 //!    method, path, names and values; no `Content-Length` or `Transfer-Encoding` by hand.
 //! 2. A request that never differs is one text, its body included.
-//! 3. Added unless given: `Host`, `User-Agent`. Added: `Content-Length` where there is a body, or where the method
-//!    makes a server expect one (RFC 9110, 8.6); `Connection: close` where each connection carries one request.
+//! 3. Added unless given: `Host`, `User-Agent`. Added: `Content-Length` where there is a body, or where the
+//!    method makes a server expect one (RFC 9110, 8.6); `Connection: close` where each connection carries one
+//!    request.
 //!
 //! Not here: placeholders (`template`), the choice among requests (`pick`).
 

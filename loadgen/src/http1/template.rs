@@ -1,7 +1,8 @@
 //! Text with places that are filled in for each request.
 //!
 //! # Rules
-//! 1. What is filled in depends on the seed and the number of the request alone, so any worker writes the same.
+//! 1. What is filled in depends on the seed and the number of the request alone, so any worker writes the
+//!    same.
 //! 2. A placeholder that is not understood is an error when the template is read, never text that is sent.
 //!
 //! The numbers are no secrets, and good enough to spread keys: a `corelane_base::Rng` for each request.
@@ -11,8 +12,8 @@
 use corelane_base::Rng;
 
 /// What can be filled in; part of every error.
-const PLACEHOLDERS: &str = "{{counter}}, {{counter:START}}, {{counter:START:STEP}}, {{random:LOW..HIGH}}, {{hex:N}}, \
-                            {{uuid}}, {{choice:a|b|c}}, and {{{{ for {{ itself";
+const PLACEHOLDERS: &str = "{{counter}}, {{counter:START}}, {{counter:START:STEP}}, {{random:LOW..HIGH}}, \
+                            {{hex:N}}, {{uuid}}, {{choice:a|b|c}}, and {{{{ for {{ itself";
 
 /// Digits of one `{{hex:N}}`: a SHA-256. More come from two of them.
 const HEX_DIGITS_MAX: u8 = 64;
@@ -111,7 +112,8 @@ impl Template {
         }
     }
 
-    /// All texts of a user that can become part of it. Whatever else is filled in are letters, digits and `-`.
+    /// All texts of a user that can become part of it. Whatever else is filled in are letters, digits and
+    /// `-`.
     pub(super) fn texts(&self) -> impl Iterator<Item = &[u8]> {
         self.pieces.iter().flat_map(|piece| {
             let texts = match piece {

@@ -26,7 +26,8 @@ use Want::{Close, Fault, Keep, More, UntilClose};
 const TABLE: &[(u8, Want, &[u8])] = &[
     // The status line.
     (GET, Keep(None), b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"),
-    (GET, Keep(None), b"HTTP/1.1 200 OK\r\nDate: Sat, 28 Nov 2026 17:00:00 GMT\r\nContent-Type: text/plain\r\nContent-Length: 13\r\n\r\nHello, World!"),
+    (GET, Keep(None), b"HTTP/1.1 200 OK\r\nDate: Sat, 28 Nov 2026 17:00:00 GMT\r\n\
+        Content-Type: text/plain\r\nContent-Length: 13\r\n\r\nHello, World!"),
     (GET, Keep(None), b"HTTP/1.1 200 \r\nContent-Length: 0\r\n\r\n"),
     (GET, Keep(None), b"HTTP/1.1 200\r\nContent-Length: 0\r\n\r\n"),
     (GET, Keep(None), b"HTTP/1.1 200 na\xefve \t reason\r\nContent-Length: 0\r\n\r\n"),
@@ -66,7 +67,8 @@ const TABLE: &[(u8, Want, &[u8])] = &[
     (GET, Fault, b"HTTP/1.1 200 OK\r\nContent-Length\r\n\r\n"),
     (GET, Fault, b"HTTP/1.1 200 OK\r\n: 5\r\n\r\n"),
     (GET, Fault, b"HTTP/1.1 200 OK\r\nN\xe4me: 5\r\n\r\n"),
-    (GET, Keep(None), b"HTTP/1.1 200 OK\r\nX:\r\nY: \t\r\nZ:\xc3\xa4 \x80\tz\r\ncontent-LENGTH:\t 1 \t\r\n\r\n-"),
+    (GET, Keep(None), b"HTTP/1.1 200 OK\r\nX:\r\nY: \t\r\nZ:\xc3\xa4 \x80\tz\r\n\
+        content-LENGTH:\t 1 \t\r\n\r\n-"),
     // Lengths.
     (GET, Keep(None), b"HTTP/1.1 200 OK\r\nContent-Length: 3, 3,3\r\n\r\nabc"),
     (GET, Keep(None), b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 03\r\n\r\nabc"),
@@ -86,9 +88,11 @@ const TABLE: &[(u8, Want, &[u8])] = &[
     (GET, Keep(None), b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
     (GET, Keep(None), b"HTTP/1.1 200 OK\r\nTransfer-Encoding: , CHUNKED ,\r\n\r\n1\r\n\n\r\n000\r\n\r\n"),
     (GET, Keep(None), b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n"),
-    (GET, Keep(None), b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n"),
+    (GET, Keep(None), b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n\
+        1\r\nx\r\n0\r\n\r\n"),
     (GET, Fault, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n"),
-    (GET, Fault, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: gzip\r\n\r\n0\r\n\r\n"),
+    (GET, Fault, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: gzip\r\n\r\n\
+        0\r\n\r\n"),
     (GET, Fault, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n"),
     (GET, Fault, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n0\r\n\r\n"),
     (GET, Fault, b"HTTP/1.1 200 OK\r\nTransfer-Encoding:\r\n\r\n0\r\n\r\n"),
@@ -114,7 +118,8 @@ const TABLE: &[(u8, Want, &[u8])] = &[
     (GET, UntilClose(Some(Status5xx)), b"HTTP/1.1 502 Bad Gateway\r\n\r\nno"),
     (GET, Close(None), b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nhi"),
     (GET, Close(None), b"HTTP/1.1 200 OK\r\nConnection: x,, CLOSE , keep-alive\r\nContent-Length: 0\r\n\r\n"),
-    (GET, Close(None), b"HTTP/1.1 200 OK\r\nConnection: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+    (GET, Close(None), b"HTTP/1.1 200 OK\r\nConnection: x\r\nConnection: close\r\n\
+        Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
     (GET, Close(Some(Status5xx)), b"HTTP/1.1 503 Busy\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"),
     (GET, Close(None), b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n"),
     (GET, Keep(None), b"HTTP/1.1 200 OK\r\nConnection: closed\r\nContent-Length: 0\r\n\r\n"),
@@ -123,10 +128,12 @@ const TABLE: &[(u8, Want, &[u8])] = &[
     (GET, Close(None), b"HTTP/1.0 200 OK\r\nConnection: keep-alive, close\r\nContent-Length: 2\r\n\r\nhi"),
     // Interim answers.
     (GET, Keep(None), b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"),
-    (GET, Keep(None), b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\nContent-Length: 7\r\nConnection: close\r\n\r\nHTTP/1.1 103 x\r\n\r\nHTTP/1.1 204 x\r\n\r\n"),
+    (GET, Keep(None), b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\nContent-Length: 7\r\n\
+        Connection: close\r\n\r\nHTTP/1.1 103 x\r\n\r\nHTTP/1.1 204 x\r\n\r\n"),
     (GET, More, b"HTTP/1.1 100 Continue\r\n\r\n"),
     (GET, Fault, b"HTTP/1.1 100 Continue\r\n\r\nhi"),
-    (GET, Close(Some(WrongAnswer)), b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nContent-Length: 9\r\n\r\n"),
+    (GET, Close(Some(WrongAnswer)), b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\
+        Content-Length: 9\r\n\r\n"),
     (GET, Close(Some(WrongAnswer)), b"HTTP/1.1 100 x\r\n\r\nHTTP/1.1 101 Switching Protocols\r\n\r\n"),
     // Parts.
     (GET, More, b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhell"),
@@ -138,10 +145,11 @@ const TABLE: &[(u8, Want, &[u8])] = &[
 #[rustfmt::skip]
 const CHUNKED: &[(Want, &[u8])] = &[
     (Keep(None), b"5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n"),
-    (Keep(None), b"00aB\r\n0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef0123456789a\r\n0\r\n\r\n"),
+    (Keep(None), b"00a\r\n0123456789\r\nB\r\nhello world\r\n0\r\n\r\n"),
     (Keep(None), b"1;a\r\nx\r\n0;last\r\n\r\n"),
     (Keep(None), b"1 ; a ; b=c\t;\td = \"e;\\\" f\xff\"\r\nx\r\n0\r\n\r\n"),
-    (Keep(None), b"0\r\nDigest: x\r\nContent-Length: 5\r\nTransfer-Encoding: gzip\r\nConnection: close\r\n\r\n"),
+    (Keep(None), b"0\r\nDigest: x\r\nContent-Length: 5\r\nTransfer-Encoding: gzip\r\n\
+        Connection: close\r\n\r\n"),
     (Keep(None), b"00000000000000000000000000000000000\r\n\r\n"),
     (More, b"ffffffffffffffff\r\nx"),
     (More, b"5\r\nhello\r\n"),

@@ -6,7 +6,8 @@ use super::super::head::{FIELDS_MAX, HEAD_LEN_MAX};
 use super::super::known::Hint;
 use super::*;
 
-/// Whether `bytes` are one whole answer, the same in one piece and in pieces of 1000; else they must be garbage.
+/// Whether `bytes` are one whole answer, the same in one piece and in pieces of 1000; else they must be
+/// garbage.
 fn is_taken(bytes: &[u8]) -> bool {
     let machine = machine(&[], 1);
     let whole = drive(&machine, bytes, &[], 0);
@@ -123,6 +124,16 @@ fn four_heads_of_a_kind_are_remembered_and_the_fifth_replaces_the_oldest() {
     drive(&machine, &heads.concat(), &[], 0);
     let is_kept = |head: &Vec<u8>| machine.memory.get(0, &mut Hint::default(), head).is_some();
     assert_eq!(heads.iter().map(is_kept).collect::<Vec<_>>(), [false, true, true, true, true]);
+}
+
+#[test]
+fn answers_behind_interim_ones_push_no_head_out_of_memory() {
+    let machine = machine(&[], 1);
+    let head = head_of(50, 500);
+    drive(&machine, &head, &[], 0);
+    let behind_interim = [b"HTTP/1.1 103 Early Hints\r\n\r\n", &head_of(60, 500)[..]].concat();
+    assert_eq!(drive(&machine, &behind_interim.repeat(5), &[], 0).answers.len(), 5);
+    assert!(machine.memory.get(0, &mut Hint::default(), &head).is_some());
 }
 
 #[test]

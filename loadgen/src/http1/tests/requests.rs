@@ -265,8 +265,11 @@ fn the_number_of_a_request_decides_it_on_any_worker() {
         assert_eq!((forward.kind(kind), out), text(1, number));
     }
     assert_ne!(text(1, 3), text(2, 3));
-    // Seeds side by side are not the same requests, shifted.
-    assert!((0..20).all(|number| text(1, number + 1) != text(2, number)));
+    // No seed has the requests of another one, shifted: not its neighbour, nor one a step of the generator
+    // away.
+    for other in [2, 0x9e37_79b9_7f4a_7c16] {
+        assert!((0..20).all(|number| text(1, number + 1) != text(other, number)));
+    }
 }
 
 #[test]
