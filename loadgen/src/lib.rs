@@ -14,6 +14,7 @@ pub mod floor;
 pub mod host;
 pub mod http1;
 pub mod knee;
+pub mod compare;
 pub mod model;
 pub mod null;
 pub mod plan;

@@ -203,7 +203,7 @@ impl Latency {
 }
 
 /// The rank, from 1, of a percentile: the smallest that has `percent` of all at or below it.
-fn rank_of(percent: f64, count: u64) -> u64 {
+pub(crate) fn rank_of(percent: f64, count: u64) -> u64 {
     let exact = percent.clamp(0.0, 100.0) / 100.0 * count as f64;
     // What a float cannot say exactly must not cost a whole rank: 0.999 * 1000 is 999.
     let nearest = exact.round();
