@@ -256,7 +256,9 @@ fn nothing_answered(settings: &Settings, total: &Tally, errno: Option<i32>) -> S
         Speaks::Echo => "an echo",
         Speaks::Resp => "RESP",
     };
-    let connect = errno.map_or(String::new(), |errno| format!("; the last connect: {}", std::io::Error::from_raw_os_error(errno)));
+    let connect = errno.map_or(String::new(), |errno| {
+        format!("; the last connect: {}", std::io::Error::from_raw_os_error(errno))
+    });
     format!(
         "{} never gave an answer that is {what}: {}{connect}; is it the right port, and does it speak that protocol?",
         settings.url,
@@ -532,7 +534,8 @@ impl Job {
         ready: impl FnOnce(Arc<dyn Unpark>),
     ) -> Result<Ended, String> {
         if let Some(cpu) = self.cpu {
-            sys::cpu::pin_current_thread(cpu).map_err(|error| format!("cannot pin a worker to CPU {cpu}: {error}"))?;
+            sys::cpu::pin_current_thread(cpu)
+                .map_err(|error| format!("cannot pin a worker to CPU {cpu}: {error}"))?;
         }
         sys::cpu::set_thread_name(&format!("loadgen-{index}"));
         sys::cpu::set_timer_slack(1);
@@ -625,7 +628,8 @@ impl Job {
         let mut used = WorkerUse { cpu: self.cpu, ..WorkerUse::default() };
         let (mut before, mut counted) = ((0, ThreadUse::default()), corelane_base::KernelStats::default());
         // The scheduler's own figure may be a tick old; the thread's clock is not.
-        let look = || (sys::kernel::thread_cpu_ns(), ThreadUse::read_self(Path::new("/")).unwrap_or_default());
+        let look =
+            || (sys::kernel::thread_cpu_ns(), ThreadUse::read_self(Path::new("/")).unwrap_or_default());
         let mut stage = Stage::Opening;
         let mut slices = shared;
         let mut order = 0;

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod cli;
+pub mod compare;
 pub mod draw;
 pub mod echo;
 pub mod engine;
@@ -14,12 +15,12 @@ pub mod floor;
 pub mod host;
 pub mod http1;
 pub mod knee;
-pub mod compare;
 pub mod model;
 pub mod null;
 pub mod plan;
 pub mod protocol;
 pub mod record;
+pub mod report;
 pub mod resp;
 pub mod slo;
 pub mod units;

@@ -5,9 +5,15 @@
 //!
 //! Not here: measuring (`engine`), drawing (`report`).
 
+mod ab;
 mod args;
+mod compare;
+mod knee;
+mod null;
+mod output;
 mod progress;
 mod run;
+mod session;
 mod settings;
 mod signals;
 mod target;
@@ -44,7 +50,12 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
     let command = shown(&words);
     let outcome = match cli.command {
         None => run::run(&cli.run, &command),
-        Some(_) => Err("not yet".into()),
+        Some(Command::Knee(args)) => knee::run(&args, &command),
+        Some(Command::Compare(args)) => compare::run(&args),
+        Some(Command::Ab(args)) => ab::run(&args, &command),
+        Some(Command::Agent(_)) => Err("not yet".into()),
+        Some(Command::Calibrate(args)) => null::calibrate(&args, &command),
+        Some(Command::Null(args)) => null::serve(&args),
     };
     match outcome {
         Ok(exit) => ExitCode::from(exit as u8),

@@ -125,7 +125,8 @@ impl Watch for Progress {
     }
 
     fn slice(&mut self, slice: &Slice) {
-        if self.quiet {
+        // The last slice is what came after the window.
+        if self.quiet || slice.start_ns >= self.total_ns {
             return;
         }
         self.since.len_ns += slice.len_ns;

@@ -1,25 +1,73 @@
-//! `loadgen URL`.
-use super::Exit;
-use super::args::RunArgs;
-use super::progress::Progress;
-use super::settings;
-use super::signals::Asked;
-use crate::engine::{self, Part};
-use crate::units;
+//! `loadgen URL`: measure, report, judge.
+//!
+//! Not here: measuring with others (`agents`).
 
-pub(crate) fn run(args: &RunArgs, command: &str) -> Result<Exit, String> {
-    let url = args.url.as_deref().ok_or("no URL")?;
-    let settings = settings::settings(url, &args.traffic, &args.http, &args.others, &args.host)?;
-    let asked = Asked::listen()?;
-    let mut progress = Progress::new(&settings, asked, args.output.quiet, "");
-    let run = engine::run(&settings, Part::WHOLE, command, &mut progress).map_err(|e| e.to_string())?;
-    progress.end();
-    println!("rate {} counts {:?}", run.rate(), run.total.counts);
-    for p in [50.0, 90.0, 99.0, 99.9, 100.0] {
-        let f = |l: &crate::record::Latency| l.percentile(p).map(units::value).unwrap_or_default();
-        println!("p{p} resp {} serv {} lag {} own {}", f(&run.total.response), f(&run.total.service), f(&run.total.send_lag), f(&run.total.own_lag));
+use super::args::RunArgs;
+use super::output::{self, is_stdout};
+use super::progress::tell;
+use super::session::Session;
+use super::{Exit, settings};
+use crate::model::{Level, Outcome, Run, Settings};
+use crate::report::text;
+use crate::slo::{self, Slo};
+
+/// Measurements in a row at most.
+const REPEAT_MAX: u32 = 1_000;
+
+/// The settings of a command line that has a URL.
+///
+/// # Errors
+/// What cannot work.
+pub(crate) fn settings_of(args: &RunArgs) -> Result<Settings, String> {
+    let url =
+        args.url.as_deref().ok_or("no URL: write loadgen http://HOST:PORT/PATH (or see loadgen --help)")?;
+    settings::settings(url, &args.traffic, &args.http, &args.others, &args.host)
+}
+
+/// How a run ends: an invalid measurement neither meets nor misses anything.
+pub(crate) fn exit_of(run: &Run, outcomes: &[Outcome]) -> Exit {
+    if run.verdict.level == Level::Invalid {
+        Exit::Invalid
+    } else if !outcomes.is_empty() && !slo::met(outcomes) {
+        Exit::Missed
+    } else {
+        Exit::Done
     }
-    println!("{:?} {:?} cpu/req {:?}", run.workers, run.host, run.cpu_per_request_ns());
-    for e in run.total.errors.iter() { println!("{e:?}"); }
-    Ok(Exit::Done)
+}
+
+/// # Errors
+/// Why nothing was measured, or not all could be written.
+pub(crate) fn run(args: &RunArgs, command: &str) -> Result<Exit, String> {
+    let settings = settings_of(args)?;
+    let slo = args.output.slo.as_deref().map(Slo::parse).transpose()?;
+    output::check(&args.output)?;
+    let count = args.output.repeat;
+    if !(1..=REPEAT_MAX).contains(&count) {
+        return Err(format!("--repeat {count} cannot work: it goes from 1 to {REPEAT_MAX}"));
+    }
+    let session = Session::new(command, args.output.quiet)?;
+    let look = output::look(args.output.color, output::percentiles(&args.output.percentiles)?);
+    let files =
+        [&args.output.json, &args.output.html, &args.output.hgrm, &args.output.hlog, &args.output.csv];
+    let data_on_stdout = files.into_iter().flatten().any(|path| is_stdout(path));
+    let mut runs = Vec::new();
+    let mut exit = Exit::Done;
+    for index in 1..=count {
+        let label = if count > 1 { format!("[{index}/{count}] ") } else { String::new() };
+        let run = session.measure(&settings, &label)?;
+        let outcomes = slo.as_ref().map(|slo| slo.check(&run)).unwrap_or_default();
+        exit = exit.max(exit_of(&run, &outcomes));
+        let report = text::render(&run, &outcomes, &look);
+        if data_on_stdout {
+            tell(report.trim_end());
+        } else {
+            output::print(&report)?;
+        }
+        runs.push((run, outcomes));
+        if session.asked.any() {
+            break;
+        }
+    }
+    output::write_all(&args.output, &runs)?;
+    Ok(exit)
 }

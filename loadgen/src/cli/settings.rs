@@ -72,7 +72,10 @@ pub(crate) fn settings(
     ] {
         if value < low || value > DURATION_NS_MAX {
             let least = units::duration(low);
-            return Err(format!("{flag} {} cannot work: it goes from {least} to 7 days", units::duration(value)));
+            return Err(format!(
+                "{flag} {} cannot work: it goes from {least} to 7 days",
+                units::duration(value)
+            ));
         }
     }
     let sources = host.source.as_deref().map(host::parse_sources).transpose()?.unwrap_or_default();
@@ -157,7 +160,8 @@ fn is_local(target: &Target) -> bool {
 }
 
 fn threads_and_cpus(host: &HostArgs, connections: u32, local: bool) -> Result<(u32, Vec<usize>), String> {
-    let allowed = cpu::allowed_cpus().map_err(|error| format!("cannot read which CPUs may be used: {error}"))?;
+    let allowed =
+        cpu::allowed_cpus().map_err(|error| format!("cannot read which CPUs may be used: {error}"))?;
     let listed = match &host.cpus {
         Some(text) => Some(cpu::parse_cpu_list(text).map_err(|error| format!("--cpus {text}: {error}"))?),
         None => None,
@@ -242,7 +246,8 @@ fn requests(target: &Target, http: &HttpArgs) -> Result<Vec<RequestSpec>, String
         return Ok(vec![spec(entry, &common, false)?]);
     };
     let shown = path.display();
-    let text = String::from_utf8(read_bounded(path, BODY_LEN_MAX)?).map_err(|_| format!("{shown} is no text"))?;
+    let text =
+        String::from_utf8(read_bounded(path, BODY_LEN_MAX)?).map_err(|_| format!("{shown} is no text"))?;
     let file: RequestFile = toml::from_str(&text).map_err(|error| format!("{shown}: {error}"))?;
     let count = file.request.len();
     if !(1..=REQUESTS_MAX).contains(&count) {

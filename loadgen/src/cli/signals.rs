@@ -22,7 +22,8 @@ impl Asked {
     pub(crate) fn listen() -> Result<Asked, String> {
         let asked = Asked::default();
         let count = Arc::clone(&asked.0);
-        let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(|error| format!("cannot take signals: {error}"))?;
+        let mut signals =
+            Signals::new([SIGINT, SIGTERM]).map_err(|error| format!("cannot take signals: {error}"))?;
         let body = move || {
             for signal in signals.forever() {
                 if count.fetch_add(1, Ordering::AcqRel) >= 2 {

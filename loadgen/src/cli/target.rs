@@ -48,7 +48,9 @@ pub(crate) fn parse(url: &str) -> Result<Target, String> {
         }
         None => match authority.split_once(':') {
             Some((_, port)) if port.contains(':') => {
-                return Err(bad("has several colons: an IPv6 address stands in brackets, as in http://[::1]:8080/"));
+                return Err(bad(
+                    "has several colons: an IPv6 address stands in brackets, as in http://[::1]:8080/",
+                ));
             }
             Some((host, port)) => (host, Some(port)),
             None => (authority, None),
@@ -62,7 +64,9 @@ pub(crate) fn parse(url: &str) -> Result<Target, String> {
     }
     let port = match port {
         Some(port) => match port.parse() {
-            Ok(0) | Err(_) => return Err(bad(&format!("has the port {port:?}: write a number from 1 to 65535"))),
+            Ok(0) | Err(_) => {
+                return Err(bad(&format!("has the port {port:?}: write a number from 1 to 65535")));
+            }
             Ok(port) => port,
         },
         None => usual.ok_or_else(|| bad("has no port: write tcp://HOST:PORT"))?,

@@ -187,6 +187,7 @@ fn differences(a: &Settings, b: &Settings) -> Vec<(&'static str, String, String)
         slice_ns,
         threads,
         cpus,
+        busy_poll,
         sources,
         expect_status,
     } = a;
@@ -201,7 +202,7 @@ fn differences(a: &Settings, b: &Settings) -> Vec<(&'static str, String, String)
         ramp_ns,
         warmup_ns
     );
-    same!(duration_ns, timeout_ns, drain_ns, slice_ns, threads, cpus, sources, expect_status);
+    same!(duration_ns, timeout_ns, drain_ns, slice_ns, threads, cpus, busy_poll, sources, expect_status);
     let (mine, theirs) = (without_target(requests), without_target(&b.requests));
     if mine != theirs {
         all.push(("requests", short(&mine), short(&theirs)));

@@ -15,6 +15,7 @@ use sonic_rs::LazyValue;
 
 use super::replicate::Reducer;
 use super::{Replicate, Side};
+use crate::host::is_nested_within;
 use crate::model::{self, Floor, HostUse, Provenance, Run, Settings, Slice, Verdict, WorkerUse};
 use crate::record::Tally;
 
@@ -164,6 +165,9 @@ fn read(path: &str) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
+/// Brackets within brackets that a file may have; a result has about ten. Parsers have no bound of their own.
+const DEPTH_MAX: u32 = 64;
+
 /// What a parser says, without the picture that it draws below.
 fn first_line(error: &impl ToString) -> String {
     error.to_string().lines().next().unwrap_or_default().trim().to_owned()
@@ -177,6 +181,9 @@ fn each<T>(
 ) -> Result<Vec<T>, String> {
     let foreign = |what: String| format!("{path}: not a result of `loadgen --json`: {what}");
     let text = std::str::from_utf8(bytes).map_err(|_| foreign("it is not UTF-8".into()))?;
+    if !is_nested_within(text, DEPTH_MAX) {
+        return Err(foreign(format!("it is nested more than {DEPTH_MAX} deep")));
+    }
     let file: File<'_> = sonic_rs::from_str(text).map_err(|error| foreign(first_line(&error)))?;
     let schema = file.schema.ok_or_else(|| foreign("it has no `schema`".into()))?;
     let mine = model::SCHEMA;

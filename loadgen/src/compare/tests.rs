@@ -40,6 +40,7 @@ pub(crate) fn settings() -> Settings {
         seed: 1,
         threads: 1,
         cpus: vec![0],
+        busy_poll: false,
         sources: Vec::new(),
         expect_status: Vec::new(),
     }

@@ -507,6 +507,12 @@ fn a_median_within_twice_the_floor_is_suspect() {
     };
     only(&run(40_000), "floor", Suspect, &["P50 is 40 us", "floor 20 us (bound: 2 times"]);
     assert_eq!(level(&run(40_032), "floor"), None);
+    // A loop that never rests shows the rate in its median, not how long an answer takes.
+    let mut resting = run(40_000);
+    resting.settings.traffic = Loop::Closed { think_ns: 1, think_exponential: false };
+    assert_eq!(level(&resting, "floor"), Some(Suspect));
+    resting.settings.traffic = Loop::Closed { think_ns: 0, think_exponential: false };
+    assert_eq!(level(&resting, "floor"), Some(Valid));
     let unmeasured = with(|run| run.floor = Some(Floor::default()));
     assert_eq!((level(&unmeasured, "floor"), level(&unmeasured, "no_floor")), (None, None));
 }

@@ -52,6 +52,9 @@ const REAP_BUDGET: u32 = 64;
 /// How early a sleep ends before something is due: waking takes its time, and the rest is polled away.
 pub const SPIN_NS: u64 = 100_000;
 
+/// A step of polling takes some 50 ns; one that took longer than this was not polling: the thread had no CPU.
+const AWAY_NS: u64 = 5_000;
+
 /// How long a worker sleeps at most, so that it sees when it is told to stop.
 const SLEEP_NS_MAX: u64 = 50_000_000;
 
@@ -314,16 +317,20 @@ impl<K: Kernel<Bytes = Chain>, P: Protocol> Worker<K, P> {
                 return self.kernel.enter(Wait::Until(Some(sleep)));
             }
         }
-        let began = now;
         let mut now = now;
         loop {
-            if self.kernel.needs_enter() {
+            let entered = self.kernel.needs_enter();
+            if entered {
                 self.kernel.enter(Wait::No)?;
             }
             let before = now;
             now = self.kernel.mono_ns();
-            self.core.gap(now.saturating_sub(before));
+            let passed = now.saturating_sub(before);
+            self.core.gap(passed);
             self.last_ns = now;
+            if !entered && passed < AWAY_NS {
+                self.core.spin(passed);
+            }
             if now >= due {
                 break;
             }
@@ -334,7 +341,6 @@ impl<K: Kernel<Bytes = Chain>, P: Protocol> Worker<K, P> {
             }
             std::hint::spin_loop();
         }
-        self.core.spin(now - began);
         Ok(())
     }
 }
