@@ -11,9 +11,12 @@
 //!
 //! Not here: judging (`verdict`, `slo`), progress while a run goes on, when a file is written.
 
+pub mod csv;
 mod describe;
 mod file;
 mod format;
+pub mod hdr;
+pub mod json;
 #[doc(hidden)]
 pub mod sample;
 pub mod text;
