@@ -16,6 +16,7 @@ mod describe;
 mod file;
 mod format;
 pub mod hdr;
+pub mod html;
 pub mod json;
 #[doc(hidden)]
 pub mod sample;
