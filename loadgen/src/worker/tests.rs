@@ -266,19 +266,22 @@ fn a_schedule_is_kept_whatever_the_answers() {
     assert_eq!(slices.len(), 11, "and the drain");
 }
 
+/// Connections that asked while a server stood still, and how often.
+type Held = RefCell<Vec<(Rc<Peer>, usize)>>;
+
 /// A server that stands still from 300 ms to 500 ms of the window, then answers at once.
 #[test]
 fn a_stall_is_charged_to_every_request_that_was_due_in_it() {
     let config = Config { traffic: open(1_000.0), connections: 8, drain_ns: SECOND, ..config() };
     // Ready at 0; start after 1 ms, the window after 100 ms more.
     let (from, to) = (401, 601);
-    let held: Rc<RefCell<Vec<(Rc<Peer>, usize)>>> = Rc::default();
+    let held: Rc<Held> = Rc::default();
     let serve: Rc<Serve> = Rc::new(move |world, peer, asked| {
         let now = world.now().as_millis();
         if (from..to).contains(&now) {
             if held.borrow().is_empty() {
                 let held = Rc::clone(&held);
-                let left = Duration::from_millis(to as u64) - world.now();
+                let left = Duration::from_millis(u64::try_from(to).unwrap()) - world.now();
                 world.after(left, move |_| {
                     for (peer, asked) in held.borrow_mut().drain(..) {
                         peer.write(&b"y".repeat(asked));

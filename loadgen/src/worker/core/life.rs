@@ -10,7 +10,7 @@ use corelane_base::{Op, Sock, SockOption};
 use super::{Alarm, Core};
 use crate::protocol::Protocol;
 use crate::record::{ConnectError, ErrorKind};
-use crate::worker::conn::{Phase, tag};
+use crate::worker::conn::{Flight, Phase, tag};
 use crate::worker::{OPENING_MAX, Stage, Traffic};
 
 /// First wait after a connect that failed; doubled with each in a row.
@@ -259,11 +259,10 @@ impl<P: Protocol> Core<P> {
         let conn = &mut self.conns[at];
         let limit = self.config.timeout_ns;
         let Ok(index) = u32::try_from(at) else { return };
+        let is_late = |flight: &Flight<P::Ask>| now >= flight.submitted + limit;
         match conn.phase {
-            Phase::Open if conn.waiting() > 0 => {
-                if conn.flights.front().is_some_and(|flight| now >= flight.submitted + limit) {
-                    self.fail(index, ErrorKind::Timeout, now);
-                }
+            Phase::Open if conn.waiting() > 0 && conn.flights.front().is_some_and(is_late) => {
+                self.fail(index, ErrorKind::Timeout, now);
             }
             Phase::Opening if now >= conn.since + limit && conn.others == 1 => {
                 conn.phase = Phase::Ending;

@@ -92,7 +92,13 @@ pub(super) struct Core<P: Protocol> {
 }
 
 impl<P: Protocol> Core<P> {
-    pub(in crate::worker) fn new(pools: Pools, protocol: P, config: Config, now: u64, able: Abilities) -> Core<P> {
+    pub(in crate::worker) fn new(
+        pools: Pools,
+        protocol: P,
+        config: Config,
+        now: u64,
+        able: Abilities,
+    ) -> Core<P> {
         let constant = protocol.constant().map(|(bytes, ask)| {
             let count = (config.pipeline as usize).min((SEND_LEN_MAX / bytes.len().max(1)).max(1));
             (Bytes::from(bytes.repeat(count)), bytes.len(), ask)
