@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod agent;
 pub mod compare;
 pub mod model;
 pub mod protocol;
