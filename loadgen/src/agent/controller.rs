@@ -6,7 +6,7 @@
 //!
 //! Not here: what a run is (`Engine`), how parts become one (`merge`).
 
-use std::net::{TcpStream, ToSocketAddrs as _};
+use std::net::{Shutdown, TcpStream, ToSocketAddrs as _};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
@@ -108,7 +108,7 @@ fn check(agents: &[String]) -> Result<(), String> {
 fn start_reason(ask: &Ask<'_>, uncertain_ns: u64) -> Reason {
     let level = if uncertain_ns > ask.settings.slice_ns / 10 { Level::Suspect } else { Level::Valid };
     let (count, us) = (ask.agents.len(), uncertain_ns.div_ceil(1_000));
-    let mut text = format!("{count} agents began within {us} us of each other's clocks, at most");
+    let mut text = format!("{count} agent(s) were told one moment to begin, each to within {us} us");
     if level == Level::Suspect {
         text.push_str(": over a tenth of a slice; choose longer slices or a nearer controller");
     }
@@ -192,7 +192,7 @@ fn follow(
         if result.is_err() {
             for writer in writers {
                 let _ = send(writer, &Message::Stop); // it may be the one that is gone
-                let _ = writer.shutdown(std::net::Shutdown::Both);
+                let _ = writer.shutdown(Shutdown::Both);
             }
         }
         result
@@ -277,7 +277,10 @@ impl Follower<'_> {
                             on_slice(&whole);
                         }
                     }
-                    Message::Done { run } if is_ready[index] => runs[index] = Some(*run),
+                    Message::Done { run } if is_ready[index] => {
+                        runs[index] = Some(*run);
+                        let _ = self.writers[index].shutdown(Shutdown::Both); // it may have left first
+                    }
                     Message::Failed { text } => return Err(self.of(index, &text)),
                     other => return Err(self.of(index, &format!("it sent {} out of turn", other.name()))),
                 },
@@ -289,11 +292,11 @@ impl Follower<'_> {
             }
             if stop.load(Ordering::Relaxed) && !is_stopping {
                 is_stopping = true;
-                self.ask_running(&runs, &Message::Stop)?;
+                self.ask_running(&runs, &Message::Stop);
             }
             if time.duration_since(asked_at) >= self.ask.timing.ping_interval {
                 asked_at = time;
-                self.ask_running(&runs, &Message::Ping { id: 0 })?;
+                self.ask_running(&runs, &Message::Ping { id: 0 });
             }
             if deadline.is_some_and(|deadline| time > deadline)
                 && let Some(index) = runs.iter().position(Option::is_none)
@@ -304,11 +307,11 @@ impl Follower<'_> {
         Ok(runs.into_iter().flatten().collect())
     }
 
-    /// Tells those that are not done.
-    fn ask_running(&self, runs: &[Option<Run>], message: &Message) -> Result<(), String> {
-        for (index, writer) in self.writers.iter().enumerate().filter(|&(index, _)| runs[index].is_none()) {
-            send(writer, message).map_err(|error| self.of(index, &error))?;
+    /// Tells those that are not done. One that cannot be told is gone, or has left its result: its thread
+    /// knows.
+    fn ask_running(&self, runs: &[Option<Run>], message: &Message) {
+        for (_, writer) in self.writers.iter().enumerate().filter(|&(index, _)| runs[index].is_none()) {
+            let _ = send(writer, message);
         }
-        Ok(())
     }
 }

@@ -38,6 +38,30 @@ pub struct Agent {
     timing: Timing,
 }
 
+/// The place of the one controller.
+struct Place<'a> {
+    busy: &'a AtomicBool,
+    is_held: bool,
+}
+
+impl Place<'_> {
+    fn take(busy: &AtomicBool) -> Option<Place<'_>> {
+        (!busy.swap(true, Ordering::AcqRel)).then_some(Place { busy, is_held: true })
+    }
+
+    fn leave(&mut self) {
+        if std::mem::take(&mut self.is_held) {
+            self.busy.store(false, Ordering::Release);
+        }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
 /// What a session has come to.
 struct Plan {
     settings: Box<Settings>,
@@ -84,7 +108,7 @@ impl Agent {
     /// know.
     ///
     /// # Errors
-    /// The listener failed.
+    /// The listener failed; `stop` is then set, which ends what still runs.
     pub fn serve(
         &self,
         engine: &(dyn Engine + Sync),
@@ -137,13 +161,12 @@ impl Agent {
             let _ = send(&writer, &Message::Failed { text: text.clone() }); // it is let go in any case
             return Err(format!("not let in: {text}"));
         }
-        if busy.swap(true, Ordering::AcqRel) {
+        let Some(mut place) = Place::take(busy) else {
             let text = "it is busy with another controller: wait, or start another agent".to_owned();
             let _ = send(&writer, &Message::Failed { text: text.clone() });
             return Err(format!("not let in: {text}"));
-        }
-        let result = self.serve_one(&mut link, &writer, engine, stop);
-        busy.store(false, Ordering::Release);
+        };
+        let result = self.serve_one(&mut link, &writer, engine, &mut place, stop);
         if let Err(text) = &result {
             let _ = send(&writer, &Message::Failed { text: text.clone() }); // it may be gone
         }
@@ -169,6 +192,7 @@ impl Agent {
         link: &mut Link,
         writer: &TcpStream,
         engine: &(dyn Engine + Sync),
+        place: &mut Place<'_>,
         stop: &AtomicBool,
     ) -> Result<String, String> {
         let (version, host_id) = (env!("CARGO_PKG_VERSION").to_owned(), self.host_id.clone());
@@ -180,7 +204,7 @@ impl Agent {
                     let dealt = Dealt { index: dealt_index, of: dealt_of };
                     let plan = Plan { settings, dealt, start_at: self.start_at(dealt, start_at_ns)? };
                     send(writer, &Message::Ready)?;
-                    return self.perform(plan, link, writer, engine, stop);
+                    return self.perform(plan, link, writer, engine, place, stop);
                 }
                 Message::Stop => return Ok("left without a run".into()),
                 Message::Failed { text } => return Err(text),
@@ -216,10 +240,10 @@ impl Agent {
         link: &mut Link,
         writer: &TcpStream,
         engine: &(dyn Engine + Sync),
+        place: &mut Place<'_>,
         stop: &AtomicBool,
     ) -> Result<String, String> {
-        let (stop_run, is_over, is_gone) =
-            (AtomicBool::new(false), AtomicBool::new(false), AtomicBool::new(false));
+        let [stop_run, is_sent, is_left, is_gone] = [const { AtomicBool::new(false) }; 4];
         let writing = Mutex::new(writer);
         let say = |bytes: &[u8]| {
             let mut stream = writing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -227,8 +251,11 @@ impl Agent {
         };
         let (slices, waiting) = std::sync::mpsc::sync_channel::<Slice>(PROGRESS_MAX);
         std::thread::scope(|scope| {
+            // The listening thread ends also where the engine panics.
+            let leaving = Leaving(&is_left);
             let listening = scope.spawn(|| {
-                let gone = self.listen(link, &say, &stop_run, &is_over, stop).err();
+                let flags = Flags { stop_run: &stop_run, is_sent: &is_sent, is_left: &is_left, stop };
+                let gone = self.listen(link, &say, &flags).err();
                 is_gone.store(gone.is_some(), Ordering::Relaxed);
                 stop_run.store(true, Ordering::Relaxed);
                 gone
@@ -247,6 +274,8 @@ impl Agent {
             let result = engine.run(&plan.settings, plan.dealt, plan.start_at, &mut on_slice, &stop_run);
             drop(slices);
             let _ = showing.join();
+            // The engine is free, and whoever has the result may plan the next run at once.
+            place.leave();
             // Who is gone before there is a result never gets it; who got it may leave before we look again.
             let was_gone = is_gone.load(Ordering::Relaxed);
             let sent = match result {
@@ -254,7 +283,11 @@ impl Agent {
                 Ok(run) => Message::Done { run: Box::new(run) }.encode().and_then(|bytes| say(&bytes)),
                 Err(text) => Err(text),
             };
-            is_over.store(true, Ordering::Relaxed);
+            if !was_gone && sent.is_ok() {
+                is_sent.store(true, Ordering::Relaxed);
+            } else {
+                drop(leaving);
+            }
             let gone = listening.join().unwrap_or_else(|_| Some("the listening thread failed".into()));
             match gone {
                 Some(gone) if was_gone => Err(gone),
@@ -263,7 +296,9 @@ impl Agent {
         })
     }
 
-    /// Answers the controller until the run is over.
+    /// Answers the controller until it has the result and leaves. (A connection that is closed while
+    /// something of the other side was not read is reset, and takes with it what was not yet delivered: a
+    /// result.)
     ///
     /// # Errors
     /// The controller is gone, or the agent is to end: the run is for no one.
@@ -271,12 +306,10 @@ impl Agent {
         &self,
         link: &mut Link,
         say: &(dyn Fn(&[u8]) -> Result<(), String> + Sync),
-        stop_run: &AtomicBool,
-        is_over: &AtomicBool,
-        stop: &AtomicBool,
+        flags: &Flags<'_>,
     ) -> Result<(), String> {
-        while !is_over.load(Ordering::Relaxed) {
-            if stop.load(Ordering::Relaxed) {
+        while !flags.is_left.load(Ordering::Relaxed) {
+            if flags.stop.load(Ordering::Relaxed) {
                 return Err("the agent was stopped".into());
             }
             if link.silence() > self.timing.silence_max {
@@ -285,15 +318,35 @@ impl Agent {
             match link.read(MESSAGE_LEN_MAX, 0, POLL) {
                 Ok(None) => {}
                 Ok(Some(Message::Ping { id })) => say(&self.pong(id).encode()?)?,
-                Ok(Some(Message::Stop)) => stop_run.store(true, Ordering::Relaxed),
+                Ok(Some(Message::Stop)) => flags.stop_run.store(true, Ordering::Relaxed),
                 Ok(Some(Message::Failed { text })) => return Err(text),
                 Ok(Some(other)) => return Err(format!("it sent {} during a run", other.name())),
-                // Once it has the result it may leave.
-                Err(_) if is_over.load(Ordering::Relaxed) => return Ok(()),
+                Err(_) if flags.is_sent.load(Ordering::Relaxed) => return Ok(()),
                 Err(error) => return Err(format!("the controller is gone: {error}")),
             }
         }
         Ok(())
+    }
+}
+
+/// What the threads of a run tell each other.
+struct Flags<'a> {
+    /// The engine is to end.
+    stop_run: &'a AtomicBool,
+    /// The controller was sent the result.
+    is_sent: &'a AtomicBool,
+    /// There is none to send.
+    is_left: &'a AtomicBool,
+    /// The agent is to end.
+    stop: &'a AtomicBool,
+}
+
+/// Sets its flag when it goes.
+struct Leaving<'a>(&'a AtomicBool);
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 
