@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod cli;
+pub mod agent;
 pub mod compare;
 pub mod draw;
 pub mod echo;

@@ -150,6 +150,20 @@ fn read_side(arg: &str) -> Result<Side, String> {
     Ok(Side { name: arg.into(), runs })
 }
 
+/// A run from its JSON, if it has no more than `slices_max` slices.
+///
+/// # Errors
+/// One line: it is no run, or is beyond the limit.
+pub(crate) fn parse_run(text: &str, slices_max: usize) -> Result<Run, String> {
+    let head: Head<'_> = sonic_rs::from_str(text).map_err(|error| first_line(&error))?;
+    let (mut run, slices) = head.split();
+    if slices.len() > slices_max {
+        return Err(format!("{} slices, and {slices_max} are possible", slices.len()));
+    }
+    run.slices = slices.iter().map(slice).collect::<Result<_, _>>()?;
+    Ok(run)
+}
+
 fn slice(value: &LazyValue<'_>) -> Result<Slice, String> {
     sonic_rs::from_str(value.as_raw_str()).map_err(|error| format!("a slice: {}", first_line(&error)))
 }
@@ -169,7 +183,7 @@ fn read(path: &str) -> Result<Vec<u8>, String> {
 const DEPTH_MAX: u32 = 64;
 
 /// What a parser says, without the picture that it draws below.
-fn first_line(error: &impl ToString) -> String {
+pub(crate) fn first_line(error: &impl ToString) -> String {
     error.to_string().lines().next().unwrap_or_default().trim().to_owned()
 }
 

@@ -35,6 +35,7 @@ use bootstrap::{Range, Reading, What};
 pub use bootstrap::BLOCK_NS;
 pub use checks::REPLICATES_MIN;
 pub use file::{FILE_LEN_MAX, SIDES_MAX, SLICES_MAX, read_runs, read_sides};
+pub(crate) use file::{first_line, parse_run};
 pub use replicate::Replicate;
 pub use text::text;
 
