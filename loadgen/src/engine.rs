@@ -229,6 +229,7 @@ pub fn run(settings: &Settings, part: Part, command: &str, watch: &mut dyn Watch
     for slice in &directed.slices {
         total.merge(&slice.tally);
     }
+    total.kinds = directed.kinds.kinds;
     if answers == 0 && measured_ns > 0 && total.response.count() > 0 {
         let errno = ended.iter().find_map(|ended| ended.connect_error);
         return Err(nothing_answered(settings, &total, errno).into());
@@ -270,6 +271,7 @@ fn nothing_answered(settings: &Settings, total: &Tally, errno: Option<i32>) -> S
 #[derive(Default)]
 struct Directed {
     slices: Vec<Slice>,
+    kinds: Tally,
     host: HostUse,
     interrupted: bool,
     started_unix_ms: u64,
@@ -413,7 +415,7 @@ impl Crew {
             thread::park_timeout(LOOK);
         }
         gather.take(&self.hands, watch);
-        directed.slices = gather.finish();
+        (directed.slices, directed.kinds) = gather.finish();
         directed.host = after.unwrap_or_default();
         Ok(directed)
     }
@@ -476,19 +478,24 @@ fn unix_ms() -> u64 {
 struct Gather {
     /// By begin: what came so far, and from how many.
     parts: BTreeMap<u64, (Slice, usize)>,
+    /// By request, of the whole run: a slice of its own would be as large as all the rest.
+    kinds: Tally,
     workers: usize,
     told: u64,
 }
 
 impl Gather {
     fn new(workers: usize) -> Gather {
-        Gather { parts: BTreeMap::new(), workers, told: 0 }
+        Gather { parts: BTreeMap::new(), kinds: Tally::default(), workers, told: 0 }
     }
 
     fn take(&mut self, hands: &[Hand], watch: &mut dyn Watch) {
         for hand in hands {
             while let Some(mut slice) = hand.shared.full.pop() {
+                let kinds = std::mem::take(&mut slice.tally.kinds);
+                self.kinds.merge_kinds(&kinds);
                 self.add(&slice);
+                slice.tally.kinds = kinds;
                 slice.tally.clear();
                 (slice.start_ns, slice.len_ns) = (0, 0);
                 drop(hand.shared.empty.push(slice));
@@ -511,8 +518,9 @@ impl Gather {
         *count += 1;
     }
 
-    fn finish(self) -> Vec<Slice> {
-        self.parts.into_values().map(|(slice, _)| slice).filter(|slice| slice.len_ns > 0).collect()
+    fn finish(self) -> (Vec<Slice>, Tally) {
+        let slices = self.parts.into_values().map(|(slice, _)| slice);
+        (slices.filter(|slice| slice.len_ns > 0 || !slice.tally.response.is_empty()).collect(), self.kinds)
     }
 }
 

@@ -6,8 +6,8 @@
 
 #![forbid(unsafe_code)]
 
-pub mod cli;
 pub mod agent;
+pub mod cli;
 pub mod compare;
 pub mod draw;
 pub mod echo;

@@ -514,6 +514,35 @@ pub struct KindTally {
     pub response: Latency,
 }
 
+/// Different requests a run can have.
+pub const KINDS_MAX: usize = 1_000;
+
+/// Reads no more of them than there can be: each takes 264 KiB, whatever little it says.
+fn bounded_kinds<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<KindTally>, D::Error> {
+    struct Visitor;
+
+    impl<'de> serde::de::Visitor<'de> for Visitor {
+        type Value = Vec<KindTally>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "at most {KINDS_MAX} tallies")
+        }
+
+        fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut all: A) -> Result<Vec<KindTally>, A::Error> {
+            let mut kinds = Vec::new();
+            while let Some(kind) = all.next_element()? {
+                if kinds.len() == KINDS_MAX {
+                    return Err(serde::de::Error::invalid_length(KINDS_MAX + 1, &self));
+                }
+                kinds.push(kind);
+            }
+            Ok(kinds)
+        }
+    }
+
+    deserializer.deserialize_seq(Visitor)
+}
+
 /// All that is known of a slice of time, or of a whole run.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct Tally {
@@ -534,7 +563,8 @@ pub struct Tally {
     pub connect: Latency,
     /// Response times of requests that were answered with an error; they are in `response`, too.
     pub failed: Latency,
-    /// By request, where there are several; empty otherwise.
+    /// By request, where there are several; empty otherwise, and in slices. At most [`KINDS_MAX`] are read.
+    #[serde(deserialize_with = "bounded_kinds")]
     pub kinds: Vec<KindTally>,
 }
 
@@ -549,10 +579,15 @@ impl Tally {
         self.own_lag.merge(&other.own_lag);
         self.connect.merge(&other.connect);
         self.failed.merge(&other.failed);
-        if self.kinds.len() < other.kinds.len() {
-            self.kinds.resize_with(other.kinds.len(), KindTally::default);
+        self.merge_kinds(&other.kinds);
+    }
+
+    /// Adds what belongs to each of several requests alone.
+    pub fn merge_kinds(&mut self, kinds: &[KindTally]) {
+        if self.kinds.len() < kinds.len() {
+            self.kinds.resize_with(kinds.len(), KindTally::default);
         }
-        for (mine, theirs) in self.kinds.iter_mut().zip(&other.kinds) {
+        for (mine, theirs) in self.kinds.iter_mut().zip(kinds) {
             mine.answered += theirs.answered;
             mine.failed += theirs.failed;
             mine.response.merge(&theirs.response);
@@ -578,3 +613,6 @@ impl Tally {
         if count == 0 { 0.0 } else { self.errors.total() as f64 / count as f64 }
     }
 }
+
+#[cfg(test)]
+mod tests;

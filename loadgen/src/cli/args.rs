@@ -315,6 +315,12 @@ pub(crate) struct AgentArgs {
     /// A file with the secret that the controller must know; needed on any address but loopback.
     #[arg(long, value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
+    /// CPUs for its threads [default: the last ones it may use].
+    #[arg(long, value_name = "LIST")]
+    pub(crate) cpus: Option<String>,
+    /// Do not pin threads.
+    #[arg(long, conflicts_with = "cpus")]
+    pub(crate) no_pin: bool,
 }
 
 #[derive(Args, Debug)]

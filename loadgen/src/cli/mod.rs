@@ -6,6 +6,7 @@
 //! Not here: measuring (`engine`), drawing (`report`).
 
 mod ab;
+mod agents;
 mod args;
 mod compare;
 mod knee;
@@ -53,7 +54,7 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(Command::Knee(args)) => knee::run(&args, &command),
         Some(Command::Compare(args)) => compare::run(&args),
         Some(Command::Ab(args)) => ab::run(&args, &command),
-        Some(Command::Agent(_)) => Err("not yet".into()),
+        Some(Command::Agent(args)) => agents::serve(&args),
         Some(Command::Calibrate(args)) => null::calibrate(&args, &command),
         Some(Command::Null(args)) => null::serve(&args),
     };

@@ -54,7 +54,11 @@ pub(crate) fn run(args: &RunArgs, command: &str) -> Result<Exit, String> {
     let mut exit = Exit::Done;
     for index in 1..=count {
         let label = if count > 1 { format!("[{index}/{count}] ") } else { String::new() };
-        let run = session.measure(&settings, &label)?;
+        let host = &args.host;
+        let run = match host.agents.as_slice() {
+            [] => session.measure(&settings, &label)?,
+            agents => session.measure_with(agents, host.token_file.as_deref(), &settings, &label)?,
+        };
         let outcomes = slo.as_ref().map(|slo| slo.check(&run)).unwrap_or_default();
         exit = exit.max(exit_of(&run, &outcomes));
         let report = text::render(&run, &outcomes, &look);

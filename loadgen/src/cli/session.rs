@@ -2,8 +2,9 @@
 //!
 //! Not here: which runs (the subcommands), the judgement itself (`verdict`).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use super::agents;
 use super::progress::{Progress, tell};
 use super::signals::Asked;
 use crate::engine::{self, Part};
@@ -44,6 +45,24 @@ impl Session {
         let outcome = engine::run(settings, Part::WHOLE, &self.command, &mut progress);
         progress.end();
         outcome.map(|run| self.judged(run)).map_err(|error| error.to_string())
+    }
+
+    /// Measures once with agents: what they found wrong is part of the verdict.
+    ///
+    /// # Errors
+    /// Which of them could not.
+    pub(crate) fn measure_with(
+        &self,
+        agents: &[String],
+        token_file: Option<&Path>,
+        settings: &Settings,
+        label: &str,
+    ) -> Result<Run, String> {
+        let mut progress = Progress::new(settings, self.asked.clone(), self.quiet, label);
+        let asked = &self.asked;
+        let outcome = agents::control(agents, token_file, settings, &self.command, &mut progress, asked);
+        progress.end();
+        outcome
     }
 
     /// A run with its floor and its verdict.

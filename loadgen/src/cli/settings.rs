@@ -14,6 +14,7 @@ use super::target::{self, Target};
 use crate::host;
 use crate::model::{Arrivals, Loop, RequestSpec, RespSpec, Settings, Speaks, Stage};
 use crate::plan;
+use crate::record::KINDS_MAX;
 use crate::units;
 
 /// Connections of one process at most: what direct descriptors of many rings hold, with room to spare.
@@ -29,7 +30,7 @@ const THREADS_MAX: u32 = 1_024;
 const BODY_LEN_MAX: u64 = 64 << 20;
 
 /// Requests of a file at most.
-const REQUESTS_MAX: usize = 1_000;
+const REQUESTS_MAX: usize = KINDS_MAX;
 
 /// Slices of a run at most: longer runs have longer slices.
 const SLICES_MAX: u64 = 400;
@@ -162,16 +163,7 @@ fn is_local(target: &Target) -> bool {
 fn threads_and_cpus(host: &HostArgs, connections: u32, local: bool) -> Result<(u32, Vec<usize>), String> {
     let allowed =
         cpu::allowed_cpus().map_err(|error| format!("cannot read which CPUs may be used: {error}"))?;
-    let listed = match &host.cpus {
-        Some(text) => Some(cpu::parse_cpu_list(text).map_err(|error| format!("--cpus {text}: {error}"))?),
-        None => None,
-    };
-    if let Some(list) = &listed
-        && let Some(other) = list.iter().find(|cpu| !allowed.contains(cpu))
-    {
-        let may = cpu::format_cpu_list(&allowed);
-        return Err(format!("--cpus names CPU {other}, which this process may not use: there are {may}"));
-    }
+    let listed = host.cpus.as_deref().map(|text| cpus_of(text, &allowed)).transpose()?;
     let count = allowed.len().max(1);
     // The server needs its share of this host; the control thread needs a CPU elsewhere.
     let usual = if local { count / 2 } else { count - 1 };
@@ -197,6 +189,19 @@ fn threads_and_cpus(host: &HostArgs, connections: u32, local: bool) -> Result<(u
         None => allowed[allowed.len() - needed..].to_vec(),
     };
     Ok((threads, cpus))
+}
+
+/// The CPUs of `--cpus`, all of which must be among `allowed`.
+///
+/// # Errors
+/// Which is not, or what is wrong with the list.
+pub(crate) fn cpus_of(text: &str, allowed: &[usize]) -> Result<Vec<usize>, String> {
+    let list = cpu::parse_cpu_list(text).map_err(|error| format!("--cpus {text}: {error}"))?;
+    if let Some(other) = list.iter().find(|cpu| !allowed.contains(cpu)) {
+        let may = cpu::format_cpu_list(allowed);
+        return Err(format!("--cpus names CPU {other}, which this process may not use: there are {may}"));
+    }
+    Ok(list)
 }
 
 #[derive(Deserialize)]
