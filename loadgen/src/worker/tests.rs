@@ -515,6 +515,25 @@ fn a_run_that_is_stopped_is_measured_up_to_there() {
 }
 
 #[test]
+fn a_window_that_is_no_multiple_of_its_slices_ends_in_time() {
+    let config = Config { traffic: open(1_000.0), duration_ns: 250 * MS, slice_ns: 100 * MS, ..config() };
+    let (total, rig) = run(config, after(Duration::ZERO));
+    assert_eq!(total.counts.intended, 250);
+    let lens: Vec<u64> = rig.kept.slices.iter().map(|slice| slice.len_ns / MS).collect();
+    assert_eq!(&lens[..3], [100, 100, 50]);
+    // Also where the slice is longer than what is left of it when somebody stops it.
+    let mut rig = Rig::new(
+        SimConfig::default(),
+        Config { slice_ns: 3_600 * SECOND, duration_ns: 3_600 * SECOND, ..super::tests::config() },
+        after(Duration::ZERO),
+    );
+    rig.reach(Stage::Window);
+    rig.worker.stop();
+    rig.reach(Stage::Done);
+    assert!(rig.world.now() < Duration::from_secs(1));
+}
+
+#[test]
 fn whatever_goes_wrong_each_request_is_recorded_once() {
     for seed in 0..24 {
         let faults = Faults::none()

@@ -56,7 +56,7 @@ impl<P: Protocol> Core<P> {
 
     /// What time alone brings: the next stage, alarms, deadlines, slots, the end of a slice.
     pub(in crate::worker) fn advance(&mut self, now: u64, slices: &mut impl Slices) {
-        if now >= self.slice_end_ns || self.stage != Stage::Window {
+        if self.stage != Stage::Window || now >= self.slice_end_ns.min(self.window_ns.1) {
             self.advance_stage(now, slices);
         }
         self.open_more(now);
