@@ -1,27 +1,11 @@
 //! Numbers as a person reads them: three significant digits and the unit that fits.
 //!
-//! # Rules
-//! 1. Rounding may carry into the next unit: 999.9 us is `1.00 ms`, never `1000 us`.
-//! 2. A lower bound begins with `>= `.
-//!
-//! Not here: where they are put (`text`, `html`).
+//! Not here: durations, rates and counts, which are the same everywhere (`units`); where they are put (`text`, `html`).
 
 use crate::record::Value;
+pub(crate) use crate::units::{count, duration, rate, value};
 
-/// `812 ns`, `34.1 us`, `1.27 ms`, `2.00 s`, `1,234 s`.
-pub(crate) fn duration(ns: u64) -> String {
-    if ns < 1_000 {
-        return format!("{ns} ns");
-    }
-    for (unit, name) in [(1e3, "us"), (1e6, "ms")] {
-        if let Some(text) = below_1000(ns as f64 / unit) {
-            return format!("{text} {name}");
-        }
-    }
-    format!("{} s", large(ns as f64 / 1e9))
-}
-
-/// The same without zeros that say nothing: `22 us`, `1.5 ms`. For edges and ticks that are round by choice.
+/// A duration without zeros that say nothing: `22 us`, `1.5 ms`. For edges and ticks that are round by choice.
 pub(crate) fn round_duration(ns: u64) -> String {
     let text = duration(ns);
     let Some((number, unit)) = text.split_once(' ') else { return text };
@@ -29,14 +13,6 @@ pub(crate) fn round_duration(ns: u64) -> String {
         return text;
     }
     format!("{} {unit}", number.trim_end_matches('0').trim_end_matches('.'))
-}
-
-/// A duration, or `>= ` and its lower bound.
-pub(crate) fn value(value: Value) -> String {
-    match value {
-        Value::Exact(ns) => duration(ns),
-        Value::AtLeast(ns) => format!(">= {}", duration(ns)),
-    }
 }
 
 /// A duration, or `-` where there is none.
@@ -57,11 +33,6 @@ pub(crate) fn compact(number: f64) -> String {
     format!("{}G", large(number / 1e9))
 }
 
-/// `48.9k/s`.
-pub(crate) fn rate(per_second: f64) -> String {
-    format!("{}/s", compact(per_second))
-}
-
 /// `6.12 MB`: powers of ten.
 pub(crate) fn bytes(number: f64) -> String {
     let text = compact(number);
@@ -69,19 +40,6 @@ pub(crate) fn bytes(number: f64) -> String {
         Some(at) => format!("{} {}B", &text[..at], &text[at..]),
         None => format!("{text} B"),
     }
-}
-
-/// `1,234,567`.
-pub(crate) fn count(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 /// A share of 0 to 1 as `41.2%`, `0.25%`, `<0.01%`, `0%`. Not all is never `100%`.
@@ -179,28 +137,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_have_three_digits_and_carry_into_the_next_unit() {
-        let cases = [
-            (0, "0 ns"),
-            (812, "812 ns"),
-            (999, "999 ns"),
-            (1_000, "1.00 us"),
-            (34_123, "34.1 us"),
-            (99_949, "99.9 us"),
-            (99_950, "100 us"),
-            (999_499, "999 us"),
-            (999_500, "1.00 ms"),
-            (1_270_000, "1.27 ms"),
-            (999_500_000, "1.00 s"),
-            (2_000_000_000, "2.00 s"),
-            (1_234_000_000_000, "1,234 s"),
-        ];
-        for (ns, text) in cases {
-            assert_eq!(duration(ns), text, "{ns}");
-        }
-    }
-
-    #[test]
     fn a_round_edge_has_no_zeros_that_say_nothing() {
         assert_eq!(round_duration(22_000), "22 us");
         assert_eq!(round_duration(1_500_000), "1.5 ms");
@@ -209,28 +145,22 @@ mod tests {
     }
 
     #[test]
-    fn a_lower_bound_begins_with_its_sign() {
-        assert_eq!(value(Value::AtLeast(1_000_000_000)), ">= 1.00 s");
-        assert_eq!(value(Value::Exact(1_000_000_000)), "1.00 s");
+    fn what_is_not_known_is_a_dash() {
+        assert_eq!(value_or_dash(Some(Value::AtLeast(1_000_000_000))), ">= 1.00 s");
         assert_eq!(value_or_dash(None), "-");
     }
 
     #[test]
-    fn rates_and_counts_fit_their_columns() {
+    fn numbers_and_bytes_fit_their_columns() {
         let cases = [(0.0, "0"), (0.5, "0.50"), (812.0, "812"), (999.6, "1.00k"), (48_900.0, "48.9k")];
         for (number, text) in cases {
             assert_eq!(compact(number), text, "{number}");
         }
         assert_eq!(compact(1_200_000.0), "1.20M");
         assert_eq!(compact(2.31e9), "2.31G");
-        assert_eq!(rate(49_900.0), "49.9k/s");
         assert_eq!(bytes(6_120_000.0), "6.12 MB");
         assert_eq!(bytes(12_300.0), "12.3 kB");
         assert_eq!(bytes(7.0), "7 B");
-        assert_eq!(count(0), "0");
-        assert_eq!(count(999), "999");
-        assert_eq!(count(1_000), "1,000");
-        assert_eq!(count(1_234_567), "1,234,567");
     }
 
     #[test]

@@ -1,3 +1,4 @@
+//! The page as a browser gets it: whole, harmless, and saying what the run says.
 #![allow(clippy::unwrap_used)]
 
 use super::*;

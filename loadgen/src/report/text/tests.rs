@@ -1,3 +1,4 @@
+//! What a person reads: content, widths, and what is left out first.
 #![allow(clippy::unwrap_used)]
 
 use super::*;
