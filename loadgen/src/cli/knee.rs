@@ -9,15 +9,16 @@ use super::progress::tell;
 use super::session::Session;
 use super::{Exit, output, run};
 use crate::knee::{self, Answer, Knee, KneeConfig, Step};
-use crate::model::{Loop, Settings};
+use crate::model::{Arrivals, Loop, Settings};
 use crate::plan;
 use crate::slo::{Slo, Term};
 use crate::units;
 
+/// What each measurement has in common: settings, arrivals, and the objective.
+///
 /// # Errors
-/// What cannot work, and why nothing was measured.
-pub(crate) fn run(args: &KneeArgs, command: &str) -> Result<Exit, String> {
-    let settings = run::settings_of(&args.run)?;
+/// What cannot work.
+fn plan_of(args: &KneeArgs) -> Result<(Settings, Arrivals, Slo), String> {
     let Some(text) = &args.run.output.slo else {
         return Err("a knee needs an objective: add --slo p99=5ms".into());
     };
@@ -29,6 +30,20 @@ pub(crate) fn run(args: &KneeArgs, command: &str) -> Result<Exit, String> {
         return Err("a knee finds the rate itself: use --start and --max, not --rate or --stages".into());
     }
     let arrivals = plan::parse_arrivals(&args.run.traffic.arrivals)?;
+    if matches!(arrivals, Arrivals::Trace(_)) {
+        return Err("a trace has its own times: a knee needs --arrivals constant, poisson or burst:N".into());
+    }
+    // Other arrivals want a rate beside them, which here only the search knows.
+    let mut rest = args.run.clone();
+    rest.traffic.arrivals = "constant".into();
+    Ok((run::settings_of(&rest)?, arrivals, slo))
+}
+
+/// # Errors
+/// What cannot work, and why nothing was measured.
+pub(crate) fn run(args: &KneeArgs, command: &str) -> Result<Exit, String> {
+    let (settings, arrivals, slo) = plan_of(args)?;
+    output::check(&args.run.output)?;
     let config = KneeConfig { max: args.max, resolution: args.resolution, ..KneeConfig::new(args.start) };
     let mut search = Knee::new(config)?;
     let session = Session::new(command, true)?;
@@ -79,4 +94,40 @@ pub(crate) fn run(args: &KneeArgs, command: &str) -> Result<Exit, String> {
         Answer::AtLeast { .. } => Exit::Invalid,
         Answer::NoneMeets { .. } => Exit::Missed,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use clap::Parser as _;
+
+    use super::super::args::{Cli, Command};
+    use super::*;
+
+    fn planned(words: &[&str]) -> Result<(Settings, Arrivals, Slo), String> {
+        let all = ["loadgen", "knee", "--slo", "p99=5ms", "http://127.0.0.1:1/"].iter().chain(words);
+        match Cli::try_parse_from(all).unwrap().command {
+            Some(Command::Knee(args)) => plan_of(&args),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_knee_is_searched_with_any_arrivals_that_have_a_rate() {
+        for (word, wanted) in [
+            ("constant", Arrivals::Constant),
+            ("poisson", Arrivals::Poisson),
+            ("burst:32", Arrivals::Burst(32)),
+        ] {
+            assert_eq!(planned(&["--arrivals", word]).unwrap().1, wanted);
+        }
+        assert!(planned(&["--arrivals", "trace:x"]).unwrap_err().contains("a trace has its own times"));
+    }
+
+    #[test]
+    fn a_knee_takes_no_rate_of_its_user() {
+        for words in [["--rate", "5k"], ["--stages", "1k@1s"]] {
+            assert!(planned(&words).unwrap_err().contains("--start and --max"));
+        }
+    }
 }

@@ -108,16 +108,17 @@ impl<P: Protocol> Core<P> {
     /// Hands a full slice over. False if nobody took it: it then goes on.
     pub(super) fn end_slice(&mut self, end: u64, slices: &mut impl Slices) -> bool {
         self.slice.len_ns = end - self.window_ns.0 - self.slice.start_ns;
-        match slices.exchange(std::mem::take(&mut self.slice)) {
+        let spare = self.spare.take().unwrap_or_default();
+        match slices.exchange(std::mem::replace(&mut self.slice, spare)) {
             Ok(empty) => {
-                self.slice = empty;
+                self.spare = Some(std::mem::replace(&mut self.slice, empty));
                 let kinds = if self.config.kinds > 1 { self.config.kinds } else { 0 };
                 self.slice.tally.kinds.resize_with(kinds, KindTally::default);
                 self.begin_slice(end);
                 true
             }
             Err(full) => {
-                self.slice = full;
+                self.spare = Some(std::mem::replace(&mut self.slice, full));
                 self.slice_end_ns = end + self.config.slice_ns;
                 false
             }

@@ -79,6 +79,9 @@ pub(super) struct Core<P: Protocol> {
     sweep_at: u64,
     sweep_next: usize,
     slice: Slice,
+    /// An empty one that stands in while a full one is handed over: to make one is to write 2 MB of zeroes, and
+    /// what is due meanwhile would be late. None only within that call.
+    spare: Option<Slice>,
     slice_end_ns: u64,
     begin_ns: u64,
     pub(super) window_ns: (u64, u64),
@@ -129,6 +132,7 @@ impl<P: Protocol> Core<P> {
             sweep_at: now,
             sweep_next: 0,
             slice,
+            spare: Some(Slice::default()),
             slice_end_ns: u64::MAX,
             begin_ns: u64::MAX,
             window_ns: (u64::MAX, u64::MAX),
