@@ -1,6 +1,8 @@
 //! Workers on a simulated kernel, against peers that answer, delay, vanish and lie: what is recorded is exact.
 #![allow(clippy::unwrap_used)]
 
+mod truth;
+
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;

@@ -1,0 +1,60 @@
+//! Whether a schedule of 50,000 requests a second is kept, and whether a Poisson schedule is one.
+
+use loadgen::engine::Unwatched;
+use loadgen::model::{Arrivals, Run};
+use loadgen::plan::fit::anderson_darling_exponential;
+use loadgen::plan::{self, Dealt, Schedule};
+use loadgen::units;
+
+use crate::Bench;
+use crate::child::Process;
+use crate::table::Table;
+use crate::traffic::{SECOND, SEED, noise, open, run as perform, settings};
+
+const RATE: f64 = 50_000.0;
+const DURATION_NS: u64 = 5 * SECOND;
+const LAG_NS: u64 = 50_000;
+const GAPS: usize = 10_000;
+
+pub(crate) fn run(bench: &Bench) -> Result<Table, String> {
+    let mut table = Table::new();
+    let (server, addr) = Process::null_server(bench.server_cpu)?;
+    let asked = settings(bench, addr, open(Arrivals::Constant, RATE), DURATION_NS);
+    let run = perform(&asked, &mut Unwatched)?;
+    table.same("constant: requests", run.total.counts.intended, run.total.counts.sent);
+    table.near_rate("constant: rate", RATE, run.rate(), 0.001);
+    table.at_most("constant: send lag P99", LAG_NS, run.total.send_lag.percentile(99.0));
+    table.note(format!("constant: {}", lags(&run)));
+    table.note(format!("constant: {}", noise(&run, &server)));
+
+    let schedule = Schedule::new(&Arrivals::Poisson, &plan::constant_rate(RATE), SEED, Dealt::ALL)?;
+    let times: Vec<u64> = schedule.take(GAPS + 1).map(|slot| slot.at_ns).collect();
+    let gaps: Vec<f64> = times.windows(2).map(|pair| (pair[1] - pair[0]) as f64).collect();
+    let (statistic, p) = anderson_darling_exponential(&gaps);
+    let what = format!("poisson: {} scheduled gaps", gaps.len());
+    table.fact(&what, "p > 0.01", &format!("p = {p:.3}"), p > 0.01);
+    table.note(format!("poisson: Anderson-Darling statistic {statistic:.3}"));
+
+    let asked = settings(bench, addr, open(Arrivals::Poisson, RATE), DURATION_NS);
+    let run = perform(&asked, &mut Unwatched)?;
+    table.same("poisson: requests", run.total.counts.intended, run.total.counts.sent);
+    table.at_most("poisson: send lag P99", LAG_NS, run.total.send_lag.percentile(99.0));
+    table.note(format!("poisson: {}", lags(&run)));
+    table.note(format!("poisson: {}", noise(&run, &server)));
+    Ok(table)
+}
+
+fn lags(run: &Run) -> String {
+    let of = |percent| run.total.send_lag.percentile(percent).map(units::value).unwrap_or_default();
+    let busy: u64 = run.workers.iter().map(|worker| worker.cpu_ns.saturating_sub(worker.spin_ns)).sum();
+    let share = busy as f64 / run.measured_ns.max(1) as f64;
+    let waited = run.total.counts.waited;
+    format!(
+        "send lag P50 {}, P99 {}, P99.9 {}, max {}; {waited} waited for a connection; worked {}",
+        of(50.0),
+        of(99.0),
+        of(99.9),
+        of(100.0),
+        units::percent(share)
+    )
+}
