@@ -47,10 +47,11 @@ const LOOK: Duration = Duration::from_millis(20);
 /// Slices a worker may have handed over that were not taken yet, and empty ones it finds.
 const SLICES_MAX: usize = 8;
 
-/// Receive buffers of a worker: few enough to stay in the second-level cache while they take turns.
-const RECV_BUFFERS_MIN: u32 = 64;
+/// Receive buffers of a worker: few, since they take turns, and small answers then stay in the second-level cache;
+/// large, for long answers.
+const RECV_BUFFERS_MIN: u32 = 256;
 const RECV_BUFFERS_MAX: u32 = 1024;
-const RECV_BUFFER_BYTES: u32 = 4096;
+const RECV_BUFFER_BYTES: u32 = 16 << 10;
 
 /// Places of a worker's submission queue.
 const SUBMISSION_ENTRIES: u32 = 1024;
