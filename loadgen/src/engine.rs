@@ -15,7 +15,7 @@ use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -78,6 +78,9 @@ pub trait Watch {
     fn order(&mut self) -> Order {
         Order::GoOn
     }
+
+    /// Something to know before the run begins.
+    fn note(&mut self, _text: &str) {}
 
     /// Connections are being opened.
     fn opening(&mut self, _open: u32, _of: u32) {}
@@ -161,6 +164,8 @@ struct Shared {
     /// [`Stage`] as a number.
     stage: AtomicU8,
     open: AtomicU64,
+    /// Of the last connect that failed; 0 while none has.
+    connect_errno: AtomicI32,
     full: ArrayQueue<Slice>,
     empty: ArrayQueue<Slice>,
 }
@@ -217,7 +222,9 @@ pub fn run(settings: &Settings, part: Part, command: &str, watch: &mut dyn Watch
     }
     let root = Path::new("/");
     host::check_descriptors(connections, settings.threads, true)?;
-    host::check_ports(root, connections, &settings.sources, target.ip())?;
+    if let Some(tight) = host::check_ports(root, connections, &settings.sources, target.ip())? {
+        watch.note(&tight);
+    }
     let mut provenance = host::provenance(root, &settings.cpus, command);
     let mut crew = Crew::hire(settings, part, target, connections)?;
     let outcome = crew.direct(settings, target, watch);
@@ -248,6 +255,22 @@ pub fn run(settings: &Settings, part: Part, command: &str, watch: &mut dyn Watch
         floor: None,
         verdict: Verdict::default(),
     })
+}
+
+/// Nobody is there, and what to do about it.
+fn cannot_connect(settings: &Settings, target: SocketAddr, errno: i32) -> String {
+    let cure = match errno {
+        libc::ECONNREFUSED => "nothing listens there: start the server, or check host and port",
+        libc::ETIMEDOUT => "nobody answered within --timeout: check the address, and firewalls on the way",
+        libc::EADDRNOTAVAIL => "no local port, or no such --source address: name addresses of this host",
+        libc::ENETUNREACH | libc::EHOSTUNREACH => "there is no way to that address from this host",
+        libc::EMFILE | libc::ENFILE => {
+            "raise the limit of open files (ulimit -n), or ask for fewer --connections"
+        }
+        _ => "check the address",
+    };
+    let error = std::io::Error::from_raw_os_error(errno);
+    format!("cannot connect to {target} for {}: {error}; {cure}", settings.url)
 }
 
 /// A run in which the target never answered is none.
@@ -318,6 +341,7 @@ impl Crew {
         let shared = Arc::new(Shared {
             stage: AtomicU8::new(0),
             open: AtomicU64::new(0),
+            connect_errno: AtomicI32::new(0),
             full: ArrayQueue::new(SLICES_MAX),
             empty: ArrayQueue::new(SLICES_MAX),
         });
@@ -386,6 +410,11 @@ impl Crew {
         }
         if self.stage() == Stage::Done as u8 {
             return Ok(directed);
+        }
+        let errno = self.hands.iter().map(|hand| hand.shared.connect_errno.load(Ordering::Relaxed)).max();
+        let errno = errno.unwrap_or(0);
+        if self.open() == 0 && settings.connections > 0 && errno != 0 {
+            return Err(cannot_connect(settings, target, errno));
         }
         let start = watch.ready()?;
         self.common.start_ns.store(start, Ordering::Release);
@@ -653,6 +682,7 @@ impl Job {
             }
             if next != stage || next <= Stage::Ready {
                 shared.open.store(u64::from(worker.connections_open()), Ordering::Relaxed);
+                shared.connect_errno.store(worker.connect_error().unwrap_or(0), Ordering::Relaxed);
             }
             if next != stage {
                 if stage < Stage::Window && next >= Stage::Window {

@@ -100,17 +100,18 @@ impl Latency {
         if !other.exact.is_empty() {
             add(&mut self.exact, &other.exact);
         }
-        if let Some(bounds) = &other.at_least {
+        if let Some(bounds) = other.bounds() {
             add(self.at_least.get_or_insert_with(|| Box::new(histogram())), bounds);
         }
     }
 
     /// Empties it; keeps the memory.
     pub fn clear(&mut self) {
-        if !self.exact.is_empty() {
-            self.exact.reset();
+        for used in [Some(&mut self.exact), self.at_least.as_deref_mut()].into_iter().flatten() {
+            if !used.is_empty() {
+                used.reset();
+            }
         }
-        self.at_least = None;
     }
 
     /// What was seen to end.
@@ -120,7 +121,7 @@ impl Latency {
 
     /// Lower bounds of what was not, if there are any.
     pub fn bounds(&self) -> Option<&Histogram<u64>> {
-        self.at_least.as_deref()
+        self.at_least.as_deref().filter(|bounds| !bounds.is_empty())
     }
 
     /// How many were seen to end, and how many were not.
@@ -149,7 +150,7 @@ impl Latency {
             return None;
         }
         let rank = rank_of(percent, count);
-        let Some(bounds) = &self.at_least else { return Some(Value::Exact(at_rank(&self.exact, rank))) };
+        let Some(bounds) = self.bounds() else { return Some(Value::Exact(at_rank(&self.exact, rank))) };
         let low = at_rank_of_both(&self.exact, bounds, rank);
         let high = (rank <= self.exact.len()).then(|| at_rank(&self.exact, rank));
         Some(if high == Some(low) { Value::Exact(low) } else { Value::AtLeast(low) })
@@ -313,7 +314,7 @@ pub enum ErrorKind {
     Status5xx,
     /// Answered with an error of the protocol (RESP `-ERR`).
     ErrorReply,
-    /// Answered with other bytes than wanted (an echo that differs, `--expect` not met).
+    /// Answered with other bytes than wanted (an echo that differs, `--expect-status` not met).
     WrongAnswer,
     /// What came is not the protocol. The connection is closed.
     Garbage,

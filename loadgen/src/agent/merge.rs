@@ -11,7 +11,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{HostUse, Provenance, Reason, Run, Slice, Verdict, WorkerUse};
+use crate::model::{HostUse, Level, Provenance, Reason, Run, Slice, Verdict, WorkerUse};
 use crate::record::{ConnectError, ErrorKind, Tally};
 
 /// No counter of a part is larger: 64 parts then fit 64 bits.
@@ -52,7 +52,13 @@ pub fn merge_runs(parts: Vec<(String, Run)>) -> Result<Run, String> {
         }
         own(&name, &mut run.verdict);
         all.verdict.level = all.verdict.level.max(run.verdict.level);
-        all.verdict.reasons.append(&mut run.verdict.reasons);
+        for reason in run.verdict.reasons {
+            // What is to be known of a host is told once for all agents on it.
+            let told = |other: &Reason| other.code == reason.code && after_name(other) == after_name(&reason);
+            if reason.level > Level::Valid || !all.verdict.reasons.iter().any(told) {
+                all.verdict.reasons.push(reason);
+            }
+        }
     }
     all.verdict.reasons.sort_by_key(|reason| std::cmp::Reverse(reason.level));
     (all.host, all.provenance) = (host, provenance);
@@ -64,6 +70,11 @@ pub(super) fn add_reason(verdict: &mut Verdict, reason: Reason) {
     verdict.level = verdict.level.max(reason.level);
     verdict.reasons.push(reason);
     verdict.reasons.sort_by_key(|reason| std::cmp::Reverse(reason.level));
+}
+
+/// A text without the agent it is of.
+fn after_name(reason: &Reason) -> &str {
+    reason.text.split_once(": ").map_or(&reason.text, |(_, text)| text)
 }
 
 fn own(name: &str, verdict: &mut Verdict) {

@@ -117,6 +117,10 @@ pub(crate) fn run(args: &AbArgs, command: &str) -> Result<Exit, String> {
     if !(1..=ROUNDS_MAX).contains(&args.rounds) {
         return Err(format!("--rounds {} cannot work: it goes from 1 to {ROUNDS_MAX}", args.rounds));
     }
+    args.host.refuse_agents("ab")?;
+    if let Some(path) = &args.json {
+        output::check_file(path)?;
+    }
     let session = Session::new(command, args.quiet)?;
     let mut runs = [Vec::new(), Vec::new()];
     for round in 1..=args.rounds {
@@ -138,7 +142,7 @@ pub(crate) fn run(args: &AbArgs, command: &str) -> Result<Exit, String> {
             }
         }
     }
-    let sides = [Side::new(format!("A {}", args.a), &runs[0]), Side::new(format!("B {}", args.b), &runs[1])];
+    let sides = [Side::new(&*args.a, &runs[0]), Side::new(&*args.b, &runs[1])];
     let outcome = compare_all(&sides, &compare::options(&args.how));
     if let Some(path) = &args.json {
         let comparisons = outcome.as_deref().unwrap_or_default();

@@ -89,9 +89,9 @@ pub(crate) struct TrafficArgs {
     /// How long to measure.
     #[arg(short, long, value_name = "TIME", default_value = "10s", value_parser = by(units::parse_duration))]
     pub(crate) duration: u64,
-    /// The same load before, not measured.
-    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = by(units::parse_duration))]
-    pub(crate) warmup: u64,
+    /// The same load before, not measured [default: 1s, and none with a trace].
+    #[arg(long, value_name = "TIME", value_parser = by(units::parse_duration))]
+    pub(crate) warmup: Option<u64>,
     /// Open loop: send as many a second, whatever the answers (50k, 1.5M). Without it: closed loop, each connection
     /// asks again as soon as it was answered.
     #[arg(short, long, value_name = "RATE", value_parser = by(units::parse_rate))]
@@ -149,7 +149,7 @@ pub(crate) struct HttpArgs {
 #[command(next_help_heading = "RESP and echo")]
 pub(crate) struct OtherArgs {
     /// redis://: share of GET among GET and SET.
-    #[arg(long, value_name = "SHARE", default_value = "90%", value_parser = by(units::parse_share))]
+    #[arg(long, value_name = "SHARE", default_value = "90%", value_parser = by(units::parse_part))]
     pub(crate) gets: f64,
     /// redis://: distinct keys.
     #[arg(long, value_name = "N", default_value = "100k", value_parser = by(units::parse_count))]
@@ -187,6 +187,19 @@ pub(crate) struct HostArgs {
     /// The secret of the agents.
     #[arg(long, value_name = "FILE", requires = "agents")]
     pub(crate) token_file: Option<PathBuf>,
+}
+
+impl HostArgs {
+    /// Agents take part in plain runs only.
+    ///
+    /// # Errors
+    /// Where some are named.
+    pub(crate) fn refuse_agents(&self, command: &str) -> Result<(), String> {
+        if self.agents.is_empty() {
+            return Ok(());
+        }
+        Err(format!("loadgen {command} knows no --agents: use them with `loadgen --agents ... URL`"))
+    }
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
@@ -353,7 +366,7 @@ pub(crate) struct NullArgs {
     /// The protocol: http, tcp or redis.
     #[arg(long, value_name = "SCHEME", default_value = "http")]
     pub(crate) scheme: String,
-    /// Bytes of an HTTP body, or of an echoed message.
-    #[arg(long, value_name = "BYTES", default_value = "13", value_parser = by(units::parse_size))]
-    pub(crate) size: u64,
+    /// Bytes of an HTTP body [default: 13], or of an echoed message [default: 32].
+    #[arg(long, value_name = "BYTES", value_parser = by(units::parse_size))]
+    pub(crate) size: Option<u64>,
 }

@@ -9,7 +9,7 @@ use super::progress::tell;
 use super::session::Session;
 use super::{Exit, output, run};
 use crate::knee::{self, Answer, Knee, KneeConfig, Step};
-use crate::model::{Arrivals, Loop, Settings};
+use crate::model::{Arrivals, Level, Loop, Settings};
 use crate::plan;
 use crate::slo::{Slo, Term};
 use crate::units;
@@ -29,6 +29,10 @@ fn plan_of(args: &KneeArgs) -> Result<(Settings, Arrivals, Slo), String> {
     if args.run.traffic.rate.is_some() || args.run.traffic.stages.is_some() {
         return Err("a knee finds the rate itself: use --start and --max, not --rate or --stages".into());
     }
+    if args.run.traffic.think.is_some() || args.run.traffic.ramp > 0 {
+        return Err("a knee has neither --think nor --ramp: each measurement has one rate".into());
+    }
+    args.run.host.refuse_agents("knee")?;
     let arrivals = plan::parse_arrivals(&args.run.traffic.arrivals)?;
     if matches!(arrivals, Arrivals::Trace(_)) {
         return Err("a trace has its own times: a knee needs --arrivals constant, poisson or burst:N".into());
@@ -55,10 +59,16 @@ pub(crate) fn run(args: &KneeArgs, command: &str) -> Result<Exit, String> {
                 let traffic = Loop::Open { arrivals: arrivals.clone(), stages: plan::constant_rate(rate) };
                 let run = session.measure(&Settings { traffic, ..settings.clone() }, "")?;
                 let seen = knee::observe(&run, &slo);
+                let own = run.verdict.reasons.iter().find(|reason| {
+                    reason.level > Level::Valid && knee::OWN_CODES.contains(&reason.code.as_str())
+                });
                 let result = match (seen.slo_met, seen.generator_ok) {
-                    (_, false) => "generator-limited",
-                    (true, true) => "met",
-                    (false, true) => "missed",
+                    (_, false) => match own {
+                        Some(reason) => format!("generator-limited ({})", reason.code),
+                        None => "generator-limited".into(),
+                    },
+                    (true, true) => "met".into(),
+                    (false, true) => "missed".into(),
                 };
                 output::print(&format!(
                     "{:<8} {:>10} {:>10} {:>10} {:>10} {:>10}  {result}\n",

@@ -32,8 +32,10 @@ fn speaks_of(scheme: &str) -> Result<Speaks, String> {
 /// # Errors
 /// Where it cannot listen.
 pub(crate) fn serve(args: &NullArgs) -> Result<Exit, String> {
-    let size = u32::try_from(args.size).map_err(|_| format!("--size {} is too large", args.size))?;
     let speaks = speaks_of(&args.scheme)?;
+    // What clients ask for where nobody says otherwise.
+    let size = args.size.unwrap_or(if speaks == Speaks::Http1 { 13 } else { 32 });
+    let size = u32::try_from(size).map_err(|_| format!("--size {size} is too large"))?;
     let config = NullConfig {
         addr: args.listen,
         cpu: args.cpu,
@@ -72,7 +74,7 @@ const RATES: [f64; 4] = [1_000.0, 10_000.0, 50_000.0, 100_000.0];
 fn usual(given: &TrafficArgs) -> Vec<TrafficArgs> {
     let base = TrafficArgs {
         duration: EACH_NS,
-        warmup: WARMUP_NS,
+        warmup: Some(WARMUP_NS),
         rate: None,
         stages: None,
         think: None,
@@ -94,6 +96,7 @@ fn server_cpu(settings: &Settings) -> Option<usize> {
 /// # Errors
 /// Why a floor could not be measured or kept.
 pub(crate) fn calibrate(args: &CalibrateArgs, command: &str) -> Result<Exit, String> {
+    args.host.refuse_agents("calibrate")?;
     let dir = floor_dir().ok_or("neither XDG_CACHE_HOME nor HOME is set: floors have no place to be kept")?;
     let speaks = speaks_of(&args.scheme)?;
     let http = HttpArgs {
@@ -118,7 +121,7 @@ pub(crate) fn calibrate(args: &CalibrateArgs, command: &str) -> Result<Exit, Str
     let shapes = if args.only { vec![args.traffic.clone()] } else { usual(&args.traffic) };
     let session = Session::new(command, true)?;
     let mut store = Store::load(&dir);
-    let mut exit = Exit::Done;
+    let (mut exit, mut kept) = (Exit::Done, 0);
     output::print("traffic                               rate        p50        p99\n")?;
     for traffic in shapes {
         let settings = plan(&traffic, server.addr().port())?;
@@ -130,6 +133,7 @@ pub(crate) fn calibrate(args: &CalibrateArgs, command: &str) -> Result<Exit, Str
             None if settings.pipeline > 1 => {
                 format!("closed, {} connections x{}", settings.connections, settings.pipeline)
             }
+            None if settings.connections == 1 => "closed, 1 connection".into(),
             None => format!("closed, {} connections", settings.connections),
         };
         let (p50, p99) = (units::duration(floor.p50_ns), units::duration(floor.p99_ns));
@@ -148,13 +152,16 @@ pub(crate) fn calibrate(args: &CalibrateArgs, command: &str) -> Result<Exit, Str
             exit = Exit::Invalid;
         } else {
             store.insert(&run.settings, &run.provenance, floor);
+            kept += 1;
         }
         if session.asked.any() {
             break;
         }
     }
     server.stop()?;
-    store.save(&dir)?;
-    output::print(&format!("kept in {}\n", dir.join(crate::floor::FILE).display()))?;
+    if kept > 0 {
+        store.save(&dir)?;
+        output::print(&format!("{kept} kept in {}\n", dir.join(crate::floor::FILE).display()))?;
+    }
     Ok(exit)
 }

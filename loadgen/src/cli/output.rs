@@ -79,23 +79,22 @@ pub(crate) fn check(args: &OutputArgs) -> Result<(), String> {
     if files.iter().filter(|path| is_stdout(path)).count() > 1 {
         return Err("two outputs cannot both be - (standard output): give one a file".into());
     }
-    for path in files {
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        if let Some(parent) = parent
-            && !parent.is_dir()
-        {
-            return Err(format!(
-                "cannot write {}: there is no directory {}",
-                path.display(),
-                parent.display()
-            ));
-        }
-        if path.is_dir() {
-            return Err(format!(
-                "cannot write {}: it is a directory; give the name of a file",
-                path.display()
-            ));
-        }
+    files.into_iter().try_for_each(|path| check_file(path))
+}
+
+/// Whether a file can be written, as far as that is to be seen.
+///
+/// # Errors
+/// Why not.
+pub(crate) fn check_file(path: &Path) -> Result<(), String> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    if let Some(parent) = parent
+        && !parent.is_dir()
+    {
+        return Err(format!("cannot write {}: there is no directory {}", path.display(), parent.display()));
+    }
+    if path.is_dir() {
+        return Err(format!("cannot write {}: it is a directory; give the name of a file", path.display()));
     }
     Ok(())
 }

@@ -100,6 +100,13 @@ impl Watch for Progress {
         order
     }
 
+    fn note(&mut self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.println(format!("{}note: {text}", self.label)),
+            None => tell(&format!("{}note: {text}", self.label)),
+        }
+    }
+
     fn opening(&mut self, open: u32, of: u32) {
         if self.bar.is_some() {
             self.say(&format!("opening connections: {open} of {of}"));

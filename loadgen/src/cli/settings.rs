@@ -38,6 +38,9 @@ const SLICES_MAX: u64 = 400;
 /// The shortest slice, ns.
 const SLICE_NS_MIN: u64 = 100_000_000;
 
+/// Before the window, unless the user chose.
+const WARMUP_NS: u64 = 1_000_000_000;
+
 /// A run at most, ns: a week.
 const DURATION_NS_MAX: u64 = 7 * 86_400 * 1_000_000_000;
 
@@ -67,7 +70,7 @@ pub(crate) fn settings(
     for (flag, value, low) in [
         ("--duration", traffic.duration, 1),
         ("--timeout", traffic.timeout, 1_000_000),
-        ("--warmup", traffic.warmup, 0),
+        ("--warmup", traffic.warmup.unwrap_or(0), 0),
         ("--ramp", traffic.ramp, 0),
         ("--drain", traffic.drain.unwrap_or(0), 0),
     ] {
@@ -79,6 +82,10 @@ pub(crate) fn settings(
             ));
         }
     }
+    let traffic_kind = loop_of(traffic)?;
+    // A trace begins with what it begins with.
+    let is_trace = matches!(traffic_kind, Loop::Open { arrivals: Arrivals::Trace(_), .. });
+    let warmup_ns = traffic.warmup.unwrap_or(if is_trace { 0 } else { WARMUP_NS });
     let sources = host.source.as_deref().map(host::parse_sources).transpose()?.unwrap_or_default();
     let (threads, cpus) = threads_and_cpus(host, connections, is_local(&target))?;
     let size = u32::try_from(others.size).unwrap_or(u32::MAX);
@@ -90,12 +97,12 @@ pub(crate) fn settings(
         requests,
         resp: RespSpec { get_share: others.gets, keys: others.keys, zipf: others.zipf, value_len: size },
         echo_len: size,
-        traffic: loop_of(traffic)?,
+        traffic: traffic_kind,
         connections,
         pipeline: traffic.pipeline,
         requests_per_connection: traffic.requests_per_connection,
         ramp_ns: traffic.ramp,
-        warmup_ns: traffic.warmup,
+        warmup_ns,
         duration_ns: traffic.duration,
         timeout_ns: traffic.timeout,
         drain_ns: traffic.drain.unwrap_or(traffic.timeout),

@@ -73,7 +73,7 @@ pub(super) fn listen_overflow(run: &Run, _: &Bounds) -> Option<Reason> {
     if host.same_host {
         let text = format!(
             "{seen}: each waits a second or more for its retry; raise the server's backlog and \
-             net.core.somaxconn, or open connections slower with --ramp"
+             net.core.somaxconn, or take fewer connections"
         );
         reason(Level::Suspect, "listen_overflow", text)
     } else {
