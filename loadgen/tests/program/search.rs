@@ -1,0 +1,40 @@
+//! `loadgen knee`: a search that ends with an answer, or early when it is told to.
+
+use std::time::{Duration, Instant};
+
+use crate::common::{Child, Reply, Server, loadgen, null_server, run};
+
+/// Lines of the curve.
+fn rows(out: &str) -> Vec<&str> {
+    let known = ["climb", "descend", "bisect", "confirm", "overload", "recover"];
+    out.lines().filter(|line| known.iter().any(|phase| line.starts_with(phase))).collect()
+}
+
+#[test]
+fn a_knee_prints_its_curve_and_an_answer() {
+    let (_server, addr) = null_server(&[]);
+    let url = format!("http://{addr}/");
+    let words =
+        ["--slo", "p99=10s", "--start", "1k", "--max", "4k", "-d", "300ms", "--warmup", "100ms", "-c", "8"];
+    let mut child = Child::start(&mut loadgen(&[&["knee", url.as_str()][..], &words].concat()));
+    // A host that is busy makes measurements unfit, and the search goes down and pauses for as long as it
+    // takes.
+    let start = Instant::now();
+    while !child.has_ended() && start.elapsed() < Duration::from_secs(12) {
+        if child.out().contains("generator-limited") {
+            child.signal("INT");
+            let ran = child.ended();
+            assert_eq!(ran.code, Some(2), "{ran:?}");
+            assert!(ran.err.contains("ended early: the knee was not found"), "{}", ran.err);
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let ran = child.ended();
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(ran.out.starts_with("phase "), "{}", ran.out);
+    let rows = rows(&ran.out);
+    assert!(rows.iter().any(|row| row.contains("4.00k/s") && row.ends_with("met")), "{}", ran.out);
+    assert_eq!(rows.iter().filter(|row| row.starts_with("confirm")).count(), 3, "{}", ran.out);
+    assert!(ran.out.contains("p99=10s: >= 4.00k/s"), "{}", ran.out);
+}
