@@ -231,8 +231,11 @@ pub fn run(settings: &Settings, part: Part, command: &str, watch: &mut dyn Watch
         total.merge(&slice.tally);
     }
     total.kinds = directed.kinds.kinds;
+    let errno = ended.iter().find_map(|ended| ended.connect_error);
+    if directed.unreached {
+        return Err(unreached(settings, target, errno).into());
+    }
     if answers == 0 && measured_ns > 0 && total.response.count() > 0 {
-        let errno = ended.iter().find_map(|ended| ended.connect_error);
         return Err(nothing_answered(settings, &total, errno).into());
     }
     provenance.started_unix_ms = directed.started_unix_ms;
@@ -248,6 +251,23 @@ pub fn run(settings: &Settings, part: Part, command: &str, watch: &mut dyn Watch
         floor: None,
         verdict: Verdict::default(),
     })
+}
+
+/// Of all connections none could be opened. The first reason stands for all.
+fn unreached(settings: &Settings, target: SocketAddr, errno: Option<i32>) -> String {
+    let count = settings.connections;
+    let Some(errno) = errno else {
+        return format!("{target} closed each of {count} connections at once: is it the right port?");
+    };
+    let why = match errno {
+        libc::ETIMEDOUT => "no answer within the --timeout".to_owned(),
+        errno => std::io::Error::from_raw_os_error(errno).to_string(),
+    };
+    let cure = match errno {
+        libc::EADDRNOTAVAIL if !settings.sources.is_empty() => "give --source addresses of this host",
+        _ => "start the server, or correct the host and port",
+    };
+    format!("cannot connect to {target}: {why}; {cure}")
 }
 
 /// A run in which the target never answered is none.
@@ -275,6 +295,8 @@ struct Directed {
     kinds: Tally,
     host: HostUse,
     interrupted: bool,
+    /// No connection could be opened.
+    unreached: bool,
     started_unix_ms: u64,
 }
 
@@ -385,6 +407,11 @@ impl Crew {
             thread::park_timeout(LOOK);
         }
         if self.stage() == Stage::Done as u8 {
+            return Ok(directed);
+        }
+        if self.open() == 0 {
+            directed.unreached = true;
+            self.order(Order::Abandon);
             return Ok(directed);
         }
         let start = watch.ready()?;

@@ -34,6 +34,24 @@ fn a_host_that_is_unknown_is_refused_by_its_name() {
 }
 
 #[test]
+fn a_port_where_nobody_listens_is_refused_at_once_with_the_cure() {
+    let port = free_port();
+    // The window would take a minute.
+    let ran = run(&[&format!("http://127.0.0.1:{port}/"), "-d", "60s"]);
+    ran.refused(&[&format!("127.0.0.1:{port}"), "Connection refused", "start the server"]);
+    let ran = run(&[&format!("http://127.0.0.1:{port}/"), "-d", "60s", "--rate", "10", "--json", "-"]);
+    ran.refused(&["Connection refused"]);
+}
+
+#[test]
+fn source_addresses_of_another_host_are_refused_with_the_cure() {
+    // An address for documentation (RFC 5737).
+    let server = Server::good();
+    let ran = run(&[&server.url(""), "-d", "60s", "--source", "192.0.2.1"]);
+    ran.refused(&["Cannot assign requested address", "--source"]);
+}
+
+#[test]
 fn a_window_of_nothing_is_refused_with_its_bounds() {
     refused(&["--duration", "0s"], &["--duration 0", "7 days"]);
     refused(&["--duration", "8760h"], &["--duration", "7 days"]);
