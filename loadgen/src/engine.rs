@@ -12,7 +12,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -43,6 +43,9 @@ const LOOK_AT_HOST_NS: u64 = 300_000_000;
 
 /// How often the control thread looks for slices.
 const LOOK: Duration = Duration::from_millis(20);
+
+/// How long one of several addresses of a host may take to accept.
+const KNOCK: Duration = Duration::from_secs(1);
 
 /// Slices a worker may have handed over that were not taken yet, and empty ones it finds.
 const SLICES_MAX: usize = 8;
@@ -140,20 +143,28 @@ fn share(total: u32, index: u32, of: u32) -> u32 {
     total / of + u32::from(index < total % of)
 }
 
-/// The first address of the target.
+/// The address of the target. Where its host has several, each is tried, for a second at most.
 ///
 /// # Errors
 /// What the look-up said.
 pub fn resolve(settings: &Settings) -> Result<SocketAddr, String> {
     let found = (settings.host.as_str(), settings.port).to_socket_addrs();
-    let mut found = found.map_err(|error| {
+    let found = found.map_err(|error| {
         format!("cannot find the host {:?}: {error}; check the name, or write an address", settings.host)
     })?;
     // A source address of one family can only reach a target of the same.
     let family = settings.sources.first().map(std::net::IpAddr::is_ipv4);
-    found
-        .find(|addr| family.is_none_or(|v4| addr.is_ipv4() == v4))
+    let found: Vec<_> = found.filter(|addr| family.is_none_or(|v4| addr.is_ipv4() == v4)).collect();
+    first_that_accepts(&found)
         .ok_or_else(|| format!("the host {:?} has no address of the family of --source", settings.host))
+}
+
+/// The first that accepts; of a single one, or where none does, the first. `localhost` is often `::1` and
+/// 127.0.0.1, with a server on only one of them.
+fn first_that_accepts(found: &[SocketAddr]) -> Option<SocketAddr> {
+    let accepts = |addr: &&SocketAddr| TcpStream::connect_timeout(addr, KNOCK).is_ok();
+    let of_several = if found.len() > 1 { found.iter().find(accepts) } else { None };
+    of_several.or(found.first()).copied()
 }
 
 /// What workers and the control thread share of one worker.
@@ -726,7 +737,22 @@ fn host_header(settings: &Settings) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
+    use std::net::{Ipv4Addr, TcpListener};
+
+    #[test]
+    fn of_several_addresses_one_that_accepts_is_taken() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let accepts = listener.local_addr().unwrap();
+        // Another address of loopback, where nobody listens.
+        let refuses = SocketAddr::from(([127, 250, 1, 1], accepts.port()));
+        assert_eq!(first_that_accepts(&[refuses, accepts]), Some(accepts));
+        assert_eq!(first_that_accepts(&[accepts, refuses]), Some(accepts));
+        assert_eq!(first_that_accepts(&[refuses, refuses]), Some(refuses), "the run will say why");
+        assert_eq!(first_that_accepts(&[refuses]), Some(refuses));
+        assert_eq!(first_that_accepts(&[]), None);
+    }
 
     #[test]
     fn shares_differ_by_one_at_most_and_add_up() {
