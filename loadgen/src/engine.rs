@@ -433,7 +433,7 @@ impl Crew {
         self.sleep_until(open.saturating_sub(LOOK_AT_HOST_NS), watch, &mut directed)?;
         let root = Path::new("/");
         let asks = settings.speaks == Speaks::Http1;
-        let before = host::Watch::begin(root, target, &host_header(settings), &settings.cpus, asks);
+        let before = host::Watch::begin(root, target, &settings.host, &settings.cpus, asks);
         self.sleep_until(open, watch, &mut directed)?;
         directed.started_unix_ms = unix_ms();
         watch.stage(Stage::Window);

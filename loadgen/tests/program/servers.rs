@@ -132,3 +132,34 @@ fn the_null_server_speaks_every_protocol() {
     let (_redis, addr) = null_server(&["--scheme", "redis"]);
     good(&format!("redis://{addr}"), &["-d", "200ms", "-c", "4", "--pipeline", "4"]);
 }
+
+#[test]
+fn a_node_of_two_shards_tells_how_many_each_answered() {
+    let Some(program) = corelane() else { return };
+    let mut command = Command::new(program);
+    for (name, _) in std::env::vars_os().filter(|(n, _)| n.to_string_lossy().starts_with("CORELANE_")) {
+        command.env_remove(name);
+    }
+    command.env("CORELANE_ADMIN", "off").args(["--listen", "127.0.0.1:0", "--no-pin", "--shards", "2"]);
+    let node = Child::start(&mut command);
+    let mut addr = None;
+    until("the node listens", || {
+        let said = node.out() + &node.err();
+        let place = said.split("listening on ").nth(1).map(|rest| rest.trim_start_matches("http://"));
+        addr = place
+            .and_then(|rest| rest.split([' ', ',', '/', '\n']).next()?.parse::<std::net::SocketAddr>().ok());
+        addr.is_some()
+    });
+    let url = format!("http://{}/plaintext", addr.unwrap());
+    let json = good(&url, &["--rate", "1k", "-d", "500ms", "-c", "16", "--no-pin"]);
+    let shards: Vec<u64> = json
+        .at("host.shard_requests")
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|n| sonic_rs::JsonValueTrait::as_u64(n).unwrap())
+        .collect();
+    assert_eq!(shards.len(), 2, "{shards:?}");
+    // It is asked around the window, and some requests fall between the asking and the window.
+    assert!(shards.iter().sum::<u64>() >= 400, "{shards:?}");
+}
