@@ -246,6 +246,9 @@ pub fn run(settings: &Settings, part: Part, command: &str, watch: &mut dyn Watch
     if directed.unreached {
         return Err(unreached(settings, target, errno).into());
     }
+    if directed.interrupted && measured_ns == 0 {
+        return Err("ended before the measured window began: nothing was measured".to_owned().into());
+    }
     if answers == 0 && measured_ns > 0 && total.response.count() > 0 {
         return Err(nothing_answered(settings, &total, errno).into());
     }

@@ -132,10 +132,11 @@ pub(crate) fn run(args: &AbArgs, command: &str) -> Result<Exit, String> {
                 }
             };
             let plan = settings::settings(&url, &args.traffic, &args.http, &args.others, &args.host)?;
-            runs[side].push(session.measure(&plan, &label).map_err(|error| format!("{name}: {error}"))?);
+            let measured = session.measure(&plan, &label);
             if session.asked.any() {
                 return Err("ended early: nothing is compared".into());
             }
+            runs[side].push(measured.map_err(|error| format!("{name}: {error}"))?);
         }
     }
     let sides = [Side::new(format!("A {}", args.a), &runs[0]), Side::new(format!("B {}", args.b), &runs[1])];

@@ -38,3 +38,21 @@ fn a_knee_prints_its_curve_and_an_answer() {
     assert_eq!(rows.iter().filter(|row| row.starts_with("confirm")).count(), 3, "{}", ran.out);
     assert!(ran.out.contains("p99=10s: >= 4.00k/s"), "{}", ran.out);
 }
+
+#[test]
+fn an_interrupt_ends_a_search_in_its_pause() {
+    // Everything is an error: each step misses, and a pause of 3 s or more follows.
+    let server = Server::start(|_| Reply::Status(500));
+    let url = server.url("");
+    let words =
+        ["--slo", "errors=1%", "--start", "200", "-d", "200ms", "--warmup", "0s", "-c", "4", "--json", "-"];
+    let child = Child::start(&mut loadgen(&[&["knee", url.as_str()][..], &words].concat()));
+    crate::common::until("a step is done", || rows(&child.out()).len() == 1);
+    let start = Instant::now();
+    child.signal("INT");
+    let ran = child.ended();
+    assert_eq!(ran.code, Some(2), "{ran:?}");
+    assert!(ran.err.contains("ended early: the knee was not found"), "{}", ran.err);
+    assert!(ran.out.contains("\"runs\": ["), "what was measured is written: {}", ran.out);
+    assert!(start.elapsed() < Duration::from_millis(2500), "{:?}", start.elapsed());
+}

@@ -46,6 +46,32 @@ fn two_interrupts_end_at_once_and_count_what_was_under_way() {
 }
 
 #[test]
+fn an_interrupt_before_the_window_says_that_nothing_was_measured() {
+    let server = Server::good();
+    let child = under_way(&server, &["--warmup", "60s"]);
+    child.signal("INT");
+    let ran = child.ended();
+    assert_eq!((ran.code, ran.out.as_str()), (Some(2), ""), "{ran:?}");
+    assert!(ran.err.contains("nothing was measured"), "{}", ran.err);
+}
+
+#[test]
+fn an_interrupt_between_runs_keeps_those_that_were_measured() {
+    let server = Server::good();
+    let url = server.url("");
+    let words = [
+        &url, "-d", "200ms", "--warmup", "600ms", "-c", "2", "--rate", "200", "--repeat", "9", "--json", "-",
+    ];
+    let child = Child::start(&mut loadgen(&words));
+    child.says("[2/9] warming up");
+    child.signal("INT");
+    let ran = child.ended().measured();
+    let json = ran.json();
+    assert_eq!(json.count("requests"), 40, "the first run stands by itself");
+    assert_eq!(json.at("interrupted").as_bool(), Some(false));
+}
+
+#[test]
 fn a_null_server_ends_at_the_first_signal_and_says_what_it_served() {
     let (server, addr) = crate::common::null_server(&[]);
     let url = format!("http://{addr}/");
