@@ -117,6 +117,9 @@ pub(crate) fn run(args: &AbArgs, command: &str) -> Result<Exit, String> {
     if !(1..=ROUNDS_MAX).contains(&args.rounds) {
         return Err(format!("--rounds {} cannot work: it goes from 1 to {ROUNDS_MAX}", args.rounds));
     }
+    if let Some(path) = &args.json {
+        output::check_one(path)?;
+    }
     let session = Session::new(command, args.quiet)?;
     let mut runs = [Vec::new(), Vec::new()];
     for round in 1..=args.rounds {

@@ -127,6 +127,26 @@ fn arrivals_that_are_none_are_refused() {
 }
 
 #[test]
+fn an_output_that_cannot_be_written_is_refused_before_any_load() {
+    refused(&["--json", "/no/such/directory/x.json"], &["/no/such/directory", "make the directory"]);
+    refused(&["--html", "/tmp"], &["/tmp", "name of a file"]);
+    refused(&["--json", "-", "--csv", "-"], &["standard output"]);
+    refused(&["--percentiles", "101"], &["101"]);
+    refused(&["--repeat", "0"], &["--repeat 0", "from 1"]);
+    let server = Server::good();
+    let (url, missing) = (server.url(""), "/no/such/directory/x.json");
+    run(&["ab", "--a", &url, "--b", &url, "--json", missing]).refused(&["/no/such/directory"]);
+    run(&["knee", &url, "--slo", "p99=5ms", "--json", missing]).refused(&["/no/such/directory"]);
+    assert_eq!(server.requests(), 0);
+}
+
+#[test]
+fn a_file_in_a_directory_that_may_not_be_written_is_refused_before_any_load() {
+    // /proc takes no files, whoever asks.
+    refused(&["--csv", "/proc/loadgen-test.csv"], &["/proc/loadgen-test.csv"]);
+}
+
+#[test]
 fn a_word_of_another_protocol_is_refused() {
     let (_server, addr) = null_server(&["--scheme", "redis"]);
     run(&[&format!("redis://{addr}"), "--body", "x"]).refused(&["--body", "http://"]);
