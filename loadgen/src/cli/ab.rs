@@ -139,7 +139,12 @@ pub(crate) fn run(args: &AbArgs, command: &str) -> Result<Exit, String> {
             if session.asked.any() {
                 return Err("ended early: nothing is compared".into());
             }
-            runs[side].push(measured.map_err(|error| format!("{name}: {error}"))?);
+            let mut run = measured.map_err(|error| format!("{name}: {error}"))?;
+            if let Source::Command(_) = source {
+                // Each server had a port of its own; what was asked of all of them is the same.
+                (run.settings.url, run.settings.port) = (args.target.clone(), 0);
+            }
+            runs[side].push(run);
         }
     }
     let sides = [Side::new(format!("A {}", args.a), &runs[0]), Side::new(format!("B {}", args.b), &runs[1])];

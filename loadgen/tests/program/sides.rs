@@ -104,6 +104,31 @@ fn two_servers_are_measured_in_turn() {
 }
 
 #[test]
+fn servers_that_were_started_for_a_comparison_are_gone_after_it() {
+    let dir = temp_dir();
+    let pids = dir.path().join("pids");
+    let command = |size: &str| {
+        format!(
+            "sh -c 'echo $$ >> {}; exec {} null --listen 127.0.0.1:{{port}} --size {size}'",
+            pids.display(),
+            env!("CARGO_BIN_EXE_loadgen")
+        )
+    };
+    let (a, b) = (command("13"), command("14"));
+    let words = ["ab", "--a", &a, "--b", &b, "--rounds", "3", "-d", "300ms", "--warmup", "0s", "-c", "4"];
+    let more = ["--rate", "200", "--force", "--quiet"];
+    let ran = run(&[&words[..], &more].concat());
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    // Each has another port, which is no other target.
+    assert!(!ran.out.contains("different targets") && ran.out.contains("95 % interval"), "{}", ran.out);
+    let pids = std::fs::read_to_string(&pids).unwrap();
+    assert_eq!(pids.lines().count(), 6, "a server of its own for each measurement: {pids}");
+    for pid in pids.lines() {
+        assert!(!Path::new("/proc").join(pid).exists(), "{pid} still runs");
+    }
+}
+
+#[test]
 fn an_interrupted_comparison_ends_its_server_too() {
     let dir = temp_dir();
     let pids = dir.path().join("pids");
