@@ -105,6 +105,18 @@ fn a_header_that_is_none_is_refused() {
 }
 
 #[test]
+fn a_file_of_requests_that_is_missing_or_wrong_is_refused_by_its_name() {
+    refused(&["--requests", "/no/such/file.toml"], &["/no/such/file.toml", "No such file"]);
+    let dir = temp_dir();
+    let file = dir.path().join("requests.toml");
+    let name = file.to_str().unwrap();
+    std::fs::write(&file, "[[request]]\npath = \"/\"\ncolour = 1\n").unwrap();
+    refused(&["--requests", name], &[&format!("{name}:3: "), "colour"]);
+    std::fs::write(&file, "").unwrap();
+    refused(&["--requests", name], &[name, "request"]);
+}
+
+#[test]
 fn a_placeholder_that_is_none_is_refused_with_those_there_are() {
     refused(&["--template", "--body", "{{colour}}"], &["{{colour}}", "{{counter}}"]);
     refused(&["--template", "--body", "{{counter"], &["closes", "{{counter}}"]);
