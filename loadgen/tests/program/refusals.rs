@@ -52,6 +52,13 @@ fn source_addresses_of_another_host_are_refused_with_the_cure() {
 }
 
 #[test]
+fn rates_of_nothing_and_less_are_refused_with_an_example() {
+    refused(&["--rate", "0"], &["zero", "50k"]);
+    refused(&["--rate", "-5"], &["\"-5\" is negative", "50k"]);
+    refused(&["--rate", "fast"], &["fast", "50k"]);
+}
+
+#[test]
 fn a_window_of_nothing_is_refused_with_its_bounds() {
     refused(&["--duration", "0s"], &["--duration 0", "7 days"]);
     refused(&["--duration", "8760h"], &["--duration", "7 days"]);

@@ -4,6 +4,17 @@ use std::time::{Duration, Instant};
 
 use crate::common::{Child, Reply, Server, loadgen, null_server, run};
 
+#[test]
+fn a_knee_without_an_objective_says_what_to_add() {
+    let server = Server::good();
+    run(&["knee", &server.url("")]).refused(&["add --slo p99=5ms"]);
+    run(&["knee", &server.url(""), "--slo", "rate=1k"]).refused(&["no term to search by", "latency"]);
+    run(&["knee", &server.url(""), "--slo", "p99=5ms", "--rate", "1k"]).refused(&["--start", "--max"]);
+    run(&["knee", &server.url(""), "--slo", "p99=5ms", "--start", "2k", "--max", "1k"]).refused(&["start"]);
+    run(&["knee", &server.url(""), "--slo", "p99=5ms", "--start", "-1"]).refused(&["negative"]);
+    assert_eq!(server.requests(), 0);
+}
+
 /// Lines of the curve.
 fn rows(out: &str) -> Vec<&str> {
     let known = ["climb", "descend", "bisect", "confirm", "overload", "recover"];
