@@ -118,7 +118,7 @@ pub(crate) fn calibrate(args: &CalibrateArgs, command: &str) -> Result<Exit, Str
     let shapes = if args.only { vec![args.traffic.clone()] } else { usual(&args.traffic) };
     let session = Session::new(command, true)?;
     let mut store = Store::load(&dir);
-    let mut exit = Exit::Done;
+    let (mut exit, mut kept) = (Exit::Done, false);
     output::print("traffic                               rate        p50        p99\n")?;
     for traffic in shapes {
         let settings = plan(&traffic, server.addr().port())?;
@@ -148,13 +148,16 @@ pub(crate) fn calibrate(args: &CalibrateArgs, command: &str) -> Result<Exit, Str
             exit = Exit::Invalid;
         } else {
             store.insert(&run.settings, &run.provenance, floor);
+            kept = true;
         }
         if session.asked.any() {
             break;
         }
     }
     server.stop()?;
-    store.save(&dir)?;
-    output::print(&format!("kept in {}\n", dir.join(crate::floor::FILE).display()))?;
+    if kept {
+        store.save(&dir)?;
+        output::print(&format!("kept in {}\n", dir.join(crate::floor::FILE).display()))?;
+    }
     Ok(exit)
 }

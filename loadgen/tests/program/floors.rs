@@ -15,6 +15,51 @@ fn with_cache(cache: &Path, words: &[&str]) -> Ran {
 const SHAPE: [&str; 6] = ["--rate", "500", "--warmup", "100ms", "-c", "4"];
 
 #[test]
+fn a_calibrated_floor_is_kept_and_later_runs_are_held_against_it() {
+    let dir = temp_dir();
+    let calibrate = [&["calibrate", "--only", "-d", "300ms"][..], &SHAPE].concat();
+    // A floor that was measured on a busy host is not kept: it would excuse too much.
+    let mut kept = false;
+    for _ in 0..5 {
+        let ran = with_cache(dir.path(), &calibrate);
+        assert!(ran.out.contains("open 500/s, 4 connections"), "{ran:?}");
+        kept = ran.code == Some(0);
+        assert_eq!(kept, !ran.out.contains("not kept"), "{ran:?}");
+        assert_eq!(kept, ran.out.contains(&format!("kept in {}", dir.path().display())), "{ran:?}");
+        if kept {
+            break;
+        }
+        assert_eq!(ran.code, Some(2), "{ran:?}");
+    }
+    let (_server, addr) = null_server(&[]);
+    let url = format!("http://{addr}/");
+    let words = [&[url.as_str(), "-d", "300ms", "--quiet", "--json", "/dev/stderr"][..], &SHAPE].concat();
+    let ran = with_cache(dir.path(), &words);
+    let json = crate::common::parse(&ran.err).unwrap();
+    assert_eq!(json.at("floor").is_null(), !kept, "{:?}", json.at("floor"));
+    assert_eq!(ran.out.contains("against the null server"), kept, "{}", ran.out);
+    assert_eq!(ran.out.contains("no noise floor is known"), !kept, "{}", ran.out);
+    if kept {
+        assert!(json.count("floor.p50_ns") > 0 && json.count("floor.p99_ns") >= json.count("floor.p50_ns"));
+    }
+    // Traffic of another kind has no floor.
+    let words = [
+        url.as_str(),
+        "-d",
+        "200ms",
+        "--quiet",
+        "--warmup",
+        "0s",
+        "-c",
+        "4",
+        "--requests-per-connection",
+        "1",
+    ];
+    let ran = with_cache(dir.path(), &words);
+    assert!(ran.out.contains("no noise floor is known"), "{}", ran.out);
+}
+
+#[test]
 fn a_cache_that_is_broken_is_said_and_replaced() {
     let dir = temp_dir();
     let file = dir.path().join("corelane/loadgen-floor.json");
