@@ -253,6 +253,17 @@ fn parse_percentile(text: &str) -> Result<f64, String> {
     }
 }
 
+/// Parses a part of a whole: `90%`, or `0.9`; `0%` and `100%` are parts, too.
+///
+/// # Errors
+/// A text that says what to write instead. A bare 1 is refused: it may be meant as percent.
+pub fn parse_part(text: &str) -> Result<f64, String> {
+    if text.trim().strip_suffix('%').is_some_and(|number| number.trim_end().parse() == Ok(100.0)) {
+        return Ok(1.0);
+    }
+    parse_share(text).map_err(|error| error.replace("is met by anything", "is more than all"))
+}
+
 /// Parses a share: `0.1%`, or `0.001`. At least 0 and below 1.
 ///
 /// # Errors

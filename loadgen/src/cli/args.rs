@@ -155,7 +155,7 @@ pub(crate) struct HttpArgs {
 #[command(next_help_heading = "RESP and echo")]
 pub(crate) struct OtherArgs {
     /// redis://: share of GET among GET and SET.
-    #[arg(long, value_name = "SHARE", default_value = "90%", value_parser = by(units::parse_share))]
+    #[arg(long, value_name = "SHARE", default_value = "90%", value_parser = by(units::parse_part))]
     pub(crate) gets: f64,
     /// redis://: distinct keys.
     #[arg(long, value_name = "N", default_value = "100k", value_parser = by(units::parse_count))]

@@ -61,6 +61,23 @@ fn redis_takes_a_pipeline() {
 }
 
 #[test]
+fn errors_that_redis_replies_are_counted_and_cost_no_connection() {
+    let Some(redis) = Redis::start() else { return };
+    assert_eq!(redis.ask(&["lpush", "key:000000000000", "x"]), "1");
+    // GET of a list is WRONGTYPE.
+    let words = ["--rate", "500", "-d", "200ms", "-c", "4", "--gets", "100%", "--keys", "1", "--quiet"];
+    let ran = run(&[&[redis.url().as_str(), "--warmup", "0s"][..], &words].concat());
+    assert_eq!(ran.code, Some(2), "errors alone are no measurement: {ran:?}");
+    assert!(ran.out.contains("100 error replies (100%)"), "{}", ran.out);
+    // With a second key half of them are good.
+    let json =
+        json(&redis.url(), &["--rate", "500", "-d", "200ms", "-c", "4", "--gets", "100%", "--keys", "2"]);
+    let errors = json.count("errors.by_kind.error_reply");
+    assert!((20..80).contains(&errors), "{errors}");
+    assert_eq!((json.count("errors.total"), json.count("counts.connects")), (errors, 0));
+}
+
+#[test]
 fn redis_with_a_password_refuses_everything_and_the_report_says_so() {
     let Some(redis) = Redis::start() else { return };
     assert_eq!(redis.ask(&["config", "set", "requirepass", "secret"]), "OK");
