@@ -63,31 +63,30 @@ need_tools() {
     say "what needs them is skipped"
 }
 
-# need_promtool: installs promtool, which checks what Prometheus would read.
+# need_program COMMAND PACKAGE PATH: installs one program out of a Debian package.
 #
-# Debian ships it in the package of the server. Only the tool is taken from it, so that no service is
-# installed or started.
-need_promtool() {
-    command -v promtool >/dev/null && return 0
+# For packages of servers: only the program at PATH is taken, so that no service is installed or started.
+need_program() {
+    command -v "$1" >/dev/null && return 0
     if ((EUID == 0)) && command -v apt-get >/dev/null; then
-        say "installing: promtool"
+        say "installing: $1"
         local dir
         dir=$(mktemp -d)
         chmod 755 "$dir"
         (
             cd "$dir"
-            apt-get download -qq prometheus >/dev/null 2>&1 ||
-                { apt-get update -qq >&2 && apt-get download -qq prometheus >/dev/null; }
-            dpkg -x prometheus_*.deb .
-            install -m 755 usr/bin/promtool /usr/local/bin/promtool
-        ) || say "promtool could not be installed"
+            apt-get download -qq "$2" >/dev/null 2>&1 ||
+                { apt-get update -qq >&2 && apt-get download -qq "$2" >/dev/null; }
+            dpkg -x "$2"_*.deb .
+            install -m 755 "$3" "/usr/local/bin/$1"
+        ) || say "$1 could not be installed"
         rm -rf "$dir"
         hash -r
     fi
-    command -v promtool >/dev/null && return 0
-    say "missing: promtool (as root: apt-get install prometheus)"
+    command -v "$1" >/dev/null && return 0
+    say "missing: $1 (as root: apt-get install $2)"
     in_ci && die "a build machine needs it"
-    say "the test that needs it fails"
+    say "the tests that need it fail or are skipped"
 }
 
 stage_names=()

@@ -12,10 +12,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -43,6 +43,9 @@ const LOOK_AT_HOST_NS: u64 = 300_000_000;
 
 /// How often the control thread looks for slices.
 const LOOK: Duration = Duration::from_millis(20);
+
+/// How long one of several addresses of a host may take to accept.
+const KNOCK: Duration = Duration::from_secs(1);
 
 /// Slices a worker may have handed over that were not taken yet, and empty ones it finds.
 const SLICES_MAX: usize = 8;
@@ -143,20 +146,28 @@ fn share(total: u32, index: u32, of: u32) -> u32 {
     total / of + u32::from(index < total % of)
 }
 
-/// The first address of the target.
+/// The address of the target. Where its host has several, each is tried, for a second at most.
 ///
 /// # Errors
 /// What the look-up said.
 pub fn resolve(settings: &Settings) -> Result<SocketAddr, String> {
     let found = (settings.host.as_str(), settings.port).to_socket_addrs();
-    let mut found = found.map_err(|error| {
+    let found = found.map_err(|error| {
         format!("cannot find the host {:?}: {error}; check the name, or write an address", settings.host)
     })?;
     // A source address of one family can only reach a target of the same.
     let family = settings.sources.first().map(std::net::IpAddr::is_ipv4);
-    found
-        .find(|addr| family.is_none_or(|v4| addr.is_ipv4() == v4))
+    let found: Vec<_> = found.filter(|addr| family.is_none_or(|v4| addr.is_ipv4() == v4)).collect();
+    first_that_accepts(&found)
         .ok_or_else(|| format!("the host {:?} has no address of the family of --source", settings.host))
+}
+
+/// The first that accepts; of a single one, or where none does, the first. `localhost` is often `::1` and
+/// 127.0.0.1, with a server on only one of them.
+fn first_that_accepts(found: &[SocketAddr]) -> Option<SocketAddr> {
+    let accepts = |addr: &&SocketAddr| TcpStream::connect_timeout(addr, KNOCK).is_ok();
+    let of_several = if found.len() > 1 { found.iter().find(accepts) } else { None };
+    of_several.or(found.first()).copied()
 }
 
 /// What workers and the control thread share of one worker.
@@ -164,8 +175,6 @@ struct Shared {
     /// [`Stage`] as a number.
     stage: AtomicU8,
     open: AtomicU64,
-    /// Of the last connect that failed; 0 while none has.
-    connect_errno: AtomicI32,
     full: ArrayQueue<Slice>,
     empty: ArrayQueue<Slice>,
 }
@@ -238,8 +247,14 @@ pub fn run(settings: &Settings, part: Part, command: &str, watch: &mut dyn Watch
         total.merge(&slice.tally);
     }
     total.kinds = directed.kinds.kinds;
+    let errno = ended.iter().find_map(|ended| ended.connect_error);
+    if directed.unreached {
+        return Err(unreached(settings, target, errno).into());
+    }
+    if directed.interrupted && measured_ns == 0 {
+        return Err("ended before the measured window began: nothing was measured".to_owned().into());
+    }
     if answers == 0 && measured_ns > 0 && total.response.count() > 0 {
-        let errno = ended.iter().find_map(|ended| ended.connect_error);
         return Err(nothing_answered(settings, &total, errno).into());
     }
     provenance.started_unix_ms = directed.started_unix_ms;
@@ -257,20 +272,21 @@ pub fn run(settings: &Settings, part: Part, command: &str, watch: &mut dyn Watch
     })
 }
 
-/// Nobody is there, and what to do about it.
-fn cannot_connect(settings: &Settings, target: SocketAddr, errno: i32) -> String {
-    let cure = match errno {
-        libc::ECONNREFUSED => "nothing listens there: start the server, or check host and port",
-        libc::ETIMEDOUT => "nobody answered within --timeout: check the address, and firewalls on the way",
-        libc::EADDRNOTAVAIL => "no local port, or no such --source address: name addresses of this host",
-        libc::ENETUNREACH | libc::EHOSTUNREACH => "there is no way to that address from this host",
-        libc::EMFILE | libc::ENFILE => {
-            "raise the limit of open files (ulimit -n), or ask for fewer --connections"
-        }
-        _ => "check the address",
+/// Of all connections none could be opened. The first reason stands for all.
+fn unreached(settings: &Settings, target: SocketAddr, errno: Option<i32>) -> String {
+    let count = settings.connections;
+    let Some(errno) = errno else {
+        return format!("{target} closed each of {count} connections at once: is it the right port?");
     };
-    let error = std::io::Error::from_raw_os_error(errno);
-    format!("cannot connect to {target} for {}: {error}; {cure}", settings.url)
+    let why = match errno {
+        libc::ETIMEDOUT => "no answer within the --timeout".to_owned(),
+        errno => std::io::Error::from_raw_os_error(errno).to_string(),
+    };
+    let cure = match errno {
+        libc::EADDRNOTAVAIL if !settings.sources.is_empty() => "give --source addresses of this host",
+        _ => "start the server, or correct the host and port",
+    };
+    format!("cannot connect to {target}: {why}; {cure}")
 }
 
 /// A run in which the target never answered is none.
@@ -298,6 +314,8 @@ struct Directed {
     kinds: Tally,
     host: HostUse,
     interrupted: bool,
+    /// No connection could be opened.
+    unreached: bool,
     started_unix_ms: u64,
 }
 
@@ -341,7 +359,6 @@ impl Crew {
         let shared = Arc::new(Shared {
             stage: AtomicU8::new(0),
             open: AtomicU64::new(0),
-            connect_errno: AtomicI32::new(0),
             full: ArrayQueue::new(SLICES_MAX),
             empty: ArrayQueue::new(SLICES_MAX),
         });
@@ -411,10 +428,10 @@ impl Crew {
         if self.stage() == Stage::Done as u8 {
             return Ok(directed);
         }
-        let errno = self.hands.iter().map(|hand| hand.shared.connect_errno.load(Ordering::Relaxed)).max();
-        let errno = errno.unwrap_or(0);
-        if self.open() == 0 && settings.connections > 0 && errno != 0 {
-            return Err(cannot_connect(settings, target, errno));
+        if self.open() == 0 {
+            directed.unreached = true;
+            self.order(Order::Abandon);
+            return Ok(directed);
         }
         let start = watch.ready()?;
         self.common.start_ns.store(start, Ordering::Release);
@@ -424,7 +441,7 @@ impl Crew {
         self.sleep_until(open.saturating_sub(LOOK_AT_HOST_NS), watch, &mut directed)?;
         let root = Path::new("/");
         let asks = settings.speaks == Speaks::Http1;
-        let before = host::Watch::begin(root, target, &host_header(settings), &settings.cpus, asks);
+        let before = host::Watch::begin(root, target, &settings.host, &settings.cpus, asks);
         self.sleep_until(open, watch, &mut directed)?;
         directed.started_unix_ms = unix_ms();
         watch.stage(Stage::Window);
@@ -682,7 +699,6 @@ impl Job {
             }
             if next != stage || next <= Stage::Ready {
                 shared.open.store(u64::from(worker.connections_open()), Ordering::Relaxed);
-                shared.connect_errno.store(worker.connect_error().unwrap_or(0), Ordering::Relaxed);
             }
             if next != stage {
                 if stage < Stage::Window && next >= Stage::Window {
@@ -729,7 +745,22 @@ fn host_header(settings: &Settings) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
+    use std::net::{Ipv4Addr, TcpListener};
+
+    #[test]
+    fn of_several_addresses_one_that_accepts_is_taken() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let accepts = listener.local_addr().unwrap();
+        // Another address of loopback, where nobody listens.
+        let refuses = SocketAddr::from(([127, 250, 1, 1], accepts.port()));
+        assert_eq!(first_that_accepts(&[refuses, accepts]), Some(accepts));
+        assert_eq!(first_that_accepts(&[accepts, refuses]), Some(accepts));
+        assert_eq!(first_that_accepts(&[refuses, refuses]), Some(refuses), "the run will say why");
+        assert_eq!(first_that_accepts(&[refuses]), Some(refuses));
+        assert_eq!(first_that_accepts(&[]), None);
+    }
 
     #[test]
     fn shares_differ_by_one_at_most_and_add_up() {

@@ -119,7 +119,7 @@ pub(crate) fn run(args: &AbArgs, command: &str) -> Result<Exit, String> {
     }
     args.host.refuse_agents("ab")?;
     if let Some(path) = &args.json {
-        output::check_file(path)?;
+        output::check_one(path)?;
     }
     let session = Session::new(command, args.quiet)?;
     let mut runs = [Vec::new(), Vec::new()];
@@ -136,10 +136,16 @@ pub(crate) fn run(args: &AbArgs, command: &str) -> Result<Exit, String> {
                 }
             };
             let plan = settings::settings(&url, &args.traffic, &args.http, &args.others, &args.host)?;
-            runs[side].push(session.measure(&plan, &label).map_err(|error| format!("{name}: {error}"))?);
+            let measured = session.measure(&plan, &label);
             if session.asked.any() {
                 return Err("ended early: nothing is compared".into());
             }
+            let mut run = measured.map_err(|error| format!("{name}: {error}"))?;
+            if let Source::Command(_) = source {
+                // Each server had a port of its own; what was asked of all of them is the same.
+                (run.settings.url, run.settings.port) = (args.target.clone(), 0);
+            }
+            runs[side].push(run);
         }
     }
     let sides = [Side::new(&*args.a, &runs[0]), Side::new(&*args.b, &runs[1])];

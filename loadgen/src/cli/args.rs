@@ -81,7 +81,10 @@ pub(crate) struct RunArgs {
 #[command(next_help_heading = "Load")]
 pub(crate) struct TrafficArgs {
     /// Connections, all threads together.
-    #[arg(short, long, value_name = "N", default_value = "64", value_parser = by(units::parse_count))]
+    #[arg(
+        short, long, value_name = "N", default_value = "64", allow_negative_numbers = true,
+        value_parser = by(units::parse_count)
+    )]
     pub(crate) connections: u64,
     /// Requests under way on one connection at most.
     #[arg(short, long, value_name = "N", default_value_t = 1)]
@@ -94,7 +97,10 @@ pub(crate) struct TrafficArgs {
     pub(crate) warmup: Option<u64>,
     /// Open loop: send as many a second, whatever the answers (50k, 1.5M). Without it: closed loop, each connection
     /// asks again as soon as it was answered.
-    #[arg(short, long, value_name = "RATE", value_parser = by(units::parse_rate))]
+    #[arg(
+        short, long, value_name = "RATE", allow_negative_numbers = true,
+        value_parser = by(units::parse_rate)
+    )]
     pub(crate) rate: Option<f64>,
     /// Open loop with a rate over time: 1k@10s,1k-50k@30s; the last rate goes on.
     #[arg(long, value_name = "STAGES", conflicts_with = "rate")]
@@ -155,7 +161,7 @@ pub(crate) struct OtherArgs {
     #[arg(long, value_name = "N", default_value = "100k", value_parser = by(units::parse_count))]
     pub(crate) keys: u64,
     /// redis://: exponent of a zipf distribution over the keys; 0 is uniform.
-    #[arg(long, value_name = "S", default_value_t = 0.0)]
+    #[arg(long, value_name = "S", default_value_t = 0.0, allow_negative_numbers = true)]
     pub(crate) zipf: f64,
     /// Bytes of a value (redis://) or a message (tcp://).
     #[arg(long, value_name = "BYTES", default_value = "32", value_parser = by(units::parse_size))]
@@ -250,10 +256,13 @@ pub(crate) struct KneeArgs {
     #[command(flatten)]
     pub(crate) run: RunArgs,
     /// The rate to begin with.
-    #[arg(long, value_name = "RATE", default_value = "1k", value_parser = by(units::parse_rate))]
+    #[arg(
+        long, value_name = "RATE", default_value = "1k", allow_negative_numbers = true,
+        value_parser = by(units::parse_rate)
+    )]
     pub(crate) start: f64,
     /// The highest rate to try.
-    #[arg(long, value_name = "RATE", value_parser = by(units::parse_rate))]
+    #[arg(long, value_name = "RATE", allow_negative_numbers = true, value_parser = by(units::parse_rate))]
     pub(crate) max: Option<f64>,
     /// How close to come to the knee.
     #[arg(long, value_name = "SHARE", default_value = "5%", value_parser = by(units::parse_share))]

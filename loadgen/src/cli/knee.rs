@@ -4,15 +4,20 @@
 
 use std::time::Duration;
 
+use corelane_sys::clock;
+
 use super::args::KneeArgs;
 use super::progress::tell;
 use super::session::Session;
 use super::{Exit, output, run};
 use crate::knee::{self, Answer, Knee, KneeConfig, Step};
-use crate::model::{Arrivals, Level, Loop, Settings};
+use crate::model::{Arrivals, Level, Loop, Outcome, Run, Settings};
 use crate::plan;
 use crate::slo::{Slo, Term};
 use crate::units;
+
+/// How often a pause looks whether we are to end.
+const COOL_LOOK_NS: u64 = 20_000_000;
 
 /// What each measurement has in common: settings, arrivals, and the objective.
 ///
@@ -57,7 +62,13 @@ pub(crate) fn run(args: &KneeArgs, command: &str) -> Result<Exit, String> {
         match search.next() {
             Step::Measure { rate, phase } => {
                 let traffic = Loop::Open { arrivals: arrivals.clone(), stages: plan::constant_rate(rate) };
-                let run = session.measure(&Settings { traffic, ..settings.clone() }, "")?;
+                let run = match session.measure(&Settings { traffic, ..settings.clone() }, "") {
+                    Err(_) if session.asked.any() => return ended_early(args, &runs),
+                    outcome => outcome?,
+                };
+                if run.interrupted {
+                    return ended_early(args, &runs);
+                }
                 let seen = knee::observe(&run, &slo);
                 let own = run.verdict.reasons.iter().find(|reason| {
                     reason.level > Level::Valid && knee::OWN_CODES.contains(&reason.code.as_str())
@@ -83,12 +94,11 @@ pub(crate) fn run(args: &KneeArgs, command: &str) -> Result<Exit, String> {
                 let outcomes = slo.check(&run);
                 runs.push((run, outcomes));
             }
-            Step::Cool { ns } => std::thread::sleep(Duration::from_nanos(ns)),
+            Step::Cool { ns } => cool(ns, &session),
             Step::Done(answer) => break answer,
         }
         if session.asked.any() {
-            output::write_all(&args.run.output, &runs)?;
-            return Err("ended early: the knee was not found".into());
+            return ended_early(args, &runs);
         }
     };
     output::print(&format!("\n{slo}: {answer}\n"))?;
@@ -104,6 +114,24 @@ pub(crate) fn run(args: &KneeArgs, command: &str) -> Result<Exit, String> {
         Answer::AtLeast { .. } => Exit::Invalid,
         Answer::NoneMeets { .. } => Exit::Missed,
     })
+}
+
+/// Sends nothing for a while, unless we are to end.
+fn cool(ns: u64, session: &Session) {
+    let until = clock::mono_ns().saturating_add(ns);
+    while !session.asked.any() {
+        let left = until.saturating_sub(clock::mono_ns());
+        if left == 0 {
+            break;
+        }
+        std::thread::sleep(Duration::from_nanos(left.min(COOL_LOOK_NS)));
+    }
+}
+
+/// Keeps what was measured; a run that was cut short is no step of a search.
+fn ended_early(args: &KneeArgs, runs: &[(Run, Vec<Outcome>)]) -> Result<Exit, String> {
+    output::write_all(&args.run.output, runs)?;
+    Err("ended early: the knee was not found".into())
 }
 
 #[cfg(test)]

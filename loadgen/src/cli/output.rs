@@ -11,7 +11,7 @@ use super::args::{OutputArgs, When};
 use super::progress::tell;
 use crate::model::{Outcome, Run};
 use crate::report::text::TextOptions;
-use crate::report::{self, write_file};
+use crate::report::{self, check_file, write_file};
 use crate::units;
 
 /// Writes to standard output. A reader that is gone is no error.
@@ -79,24 +79,15 @@ pub(crate) fn check(args: &OutputArgs) -> Result<(), String> {
     if files.iter().filter(|path| is_stdout(path)).count() > 1 {
         return Err("two outputs cannot both be - (standard output): give one a file".into());
     }
-    files.into_iter().try_for_each(|path| check_file(path))
+    files.into_iter().try_for_each(|path| check_one(path))
 }
 
-/// Whether a file can be written, as far as that is to be seen.
+/// The same for one file.
 ///
 /// # Errors
-/// Why not.
-pub(crate) fn check_file(path: &Path) -> Result<(), String> {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    if let Some(parent) = parent
-        && !parent.is_dir()
-    {
-        return Err(format!("cannot write {}: there is no directory {}", path.display(), parent.display()));
-    }
-    if path.is_dir() {
-        return Err(format!("cannot write {}: it is a directory; give the name of a file", path.display()));
-    }
-    Ok(())
+/// As [`check`].
+pub(crate) fn check_one(path: &Path) -> Result<(), String> {
+    if is_stdout(path) { Ok(()) } else { check_file(path) }
 }
 
 /// The file of run `index` of several: `a.html`, `a-2.html`, ...

@@ -55,9 +55,17 @@ pub(crate) fn run(args: &RunArgs, command: &str) -> Result<Exit, String> {
     for index in 1..=count {
         let label = if count > 1 { format!("[{index}/{count}] ") } else { String::new() };
         let host = &args.host;
-        let run = match host.agents.as_slice() {
-            [] => session.measure(&settings, &label)?,
-            agents => session.measure_with(agents, host.token_file.as_deref(), &settings, &label)?,
+        let measured = match host.agents.as_slice() {
+            [] => session.measure(&settings, &label),
+            agents => session.measure_with(agents, host.token_file.as_deref(), &settings, &label),
+        };
+        let run = match measured {
+            // What was measured before is not lost with this one.
+            Err(error) if session.asked.any() && !runs.is_empty() => {
+                tell(&format!("{label}{error}"));
+                break;
+            }
+            outcome => outcome?,
         };
         let outcomes = slo.as_ref().map(|slo| slo.check(&run)).unwrap_or_default();
         exit = exit.max(exit_of(&run, &outcomes));

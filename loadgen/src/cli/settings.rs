@@ -260,7 +260,11 @@ fn requests(target: &Target, http: &HttpArgs) -> Result<Vec<RequestSpec>, String
     let shown = path.display();
     let text =
         String::from_utf8(read_bounded(path, BODY_LEN_MAX)?).map_err(|_| format!("{shown} is no text"))?;
-    let file: RequestFile = toml::from_str(&text).map_err(|error| format!("{shown}: {error}"))?;
+    let file: RequestFile = toml::from_str(&text).map_err(|error| {
+        // Its own text is a page: the line is drawn.
+        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        format!("{shown}:{}: {}", before.matches('\n').count() + 1, error.message().replace('\n', " "))
+    })?;
     let count = file.request.len();
     if !(1..=REQUESTS_MAX).contains(&count) {
         return Err(format!("{shown} has {count} [[request]] tables: there can be 1 to {REQUESTS_MAX}"));

@@ -14,49 +14,90 @@ use std::path::{Path, PathBuf};
 /// # Errors
 /// A sentence with the path, the reason, and what to do.
 pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), String> {
-    let failed = |what: &str, error: std::io::Error| {
-        let cure = match error.kind() {
-            std::io::ErrorKind::NotFound => "make the directory first, or write elsewhere",
-            std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
-                "write to a directory of yours"
-            }
-            std::io::ErrorKind::IsADirectory => "give the name of a file",
-            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
-                "make room, or write elsewhere"
-            }
-            _ => "write elsewhere",
-        };
-        format!("cannot write {}: {what}: {error}; {cure}", path.display())
+    let Some(place) = Place::find(path)? else {
+        return fs::write(path, bytes).map_err(|error| failed(path, "it is no regular file", error));
     };
-    let there = match fs::metadata(path) {
-        Ok(found) => Some(found),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-        Err(error) => return Err(failed("it cannot be looked at", error)),
-    };
-    if there.as_ref().is_some_and(|found| !found.is_file()) {
-        return fs::write(path, bytes).map_err(|error| failed("it is no regular file", error));
-    }
-    let target = match &there {
-        Some(_) => fs::canonicalize(path).map_err(|error| failed("its name leads nowhere", error))?,
-        None => path.to_path_buf(),
-    };
-    let beside = beside(&target).ok_or_else(|| {
-        format!("cannot write {}: it names no file; give the name of a file", path.display())
-    })?;
-    let written = fs::File::create(&beside).and_then(|mut file| {
-        if let Some(found) = &there {
+    let written = fs::File::create(&place.beside).and_then(|mut file| {
+        if let Some(found) = &place.there {
             file.set_permissions(found.permissions())?;
         }
         file.write_all(bytes)
     });
-    let done = written.map_err(|error| failed("the new file beside it", error)).and_then(|()| {
-        fs::rename(&beside, &target).map_err(|error| failed("the new file to its place", error))
+    let done = written.map_err(|error| failed(path, BESIDE, error)).and_then(|()| {
+        fs::rename(&place.beside, &place.target)
+            .map_err(|error| failed(path, "the new file to its place", error))
     });
     if done.is_err() {
         // What is left of it is of no use to anyone; that it cannot be removed would hide the reason.
-        let _ = fs::remove_file(&beside);
+        let _ = fs::remove_file(&place.beside);
     }
     done
+}
+
+/// Whether [`write_file`] could write to `path` as things are. Leaves no trace; what is no regular file is
+/// not tried.
+///
+/// # Errors
+/// As [`write_file`].
+pub fn check_file(path: &Path) -> Result<(), String> {
+    let Some(place) = Place::find(path)? else { return Ok(()) };
+    let made = fs::File::create(&place.beside).map_err(|error| failed(path, BESIDE, error));
+    made.and_then(|_| {
+        fs::remove_file(&place.beside).map_err(|error| failed(path, "a file in its directory", error))
+    })
+}
+
+const BESIDE: &str = "the new file beside it";
+
+/// A sentence for what went wrong with `path`.
+fn failed(path: &Path, what: &str, error: std::io::Error) -> String {
+    let cure = match error.kind() {
+        std::io::ErrorKind::NotFound => "make the directory first, or write elsewhere",
+        std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
+            "write to a directory of yours"
+        }
+        std::io::ErrorKind::IsADirectory => "give the name of a file",
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+            "make room, or write elsewhere"
+        }
+        _ => "write elsewhere",
+    };
+    format!("cannot write {}: {what}: {error}; {cure}", path.display())
+}
+
+/// Where a regular file goes.
+struct Place {
+    /// The file itself, links followed.
+    target: PathBuf,
+    /// What is there now.
+    there: Option<fs::Metadata>,
+    /// The new file, until it is whole.
+    beside: PathBuf,
+}
+
+impl Place {
+    /// None for what is there and no regular file.
+    fn find(path: &Path) -> Result<Option<Place>, String> {
+        let there = match fs::metadata(path) {
+            Ok(found) if found.is_dir() => {
+                return Err(failed(path, "it is a directory", std::io::ErrorKind::IsADirectory.into()));
+            }
+            Ok(found) if !found.is_file() => return Ok(None),
+            Ok(found) => Some(found),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(error) => return Err(failed(path, "it cannot be looked at", error)),
+        };
+        let target = match &there {
+            Some(_) => {
+                fs::canonicalize(path).map_err(|error| failed(path, "its name leads nowhere", error))?
+            }
+            None => path.to_path_buf(),
+        };
+        let beside = beside(&target).ok_or_else(|| {
+            format!("cannot write {}: it names no file; give the name of a file", path.display())
+        })?;
+        Ok(Some(Place { target, there, beside }))
+    }
 }
 
 /// A hidden name in the same directory, which no other process uses.
@@ -120,5 +161,23 @@ mod tests {
         let error = write_file(Path::new("/"), b"x").unwrap_err();
         assert!(error.contains("cannot write /"), "{error}");
         assert!(names(dir.path()).is_empty());
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_known_before_and_a_check_leaves_no_trace() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("run.json");
+        check_file(&path).unwrap();
+        assert!(names(dir.path()).is_empty());
+        fs::write(&path, b"old").unwrap();
+        check_file(&path).unwrap();
+        assert_eq!(
+            (fs::read(&path).unwrap(), names(dir.path())),
+            (b"old".to_vec(), vec!["run.json".to_owned()])
+        );
+        check_file(Path::new("/dev/null")).unwrap();
+        for bad in [&dir.path().join("no/run.json"), dir.path(), Path::new("/proc/run.json")] {
+            assert_eq!(check_file(bad).unwrap_err(), write_file(bad, b"x").unwrap_err());
+        }
     }
 }

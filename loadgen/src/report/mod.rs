@@ -22,7 +22,7 @@ pub mod json;
 pub mod sample;
 pub mod text;
 
-pub use file::write_file;
+pub use file::{check_file, write_file};
 
 /// Percentiles that every report has. The largest value is always added.
 pub const PERCENTILES: [f64; 7] = [50.0, 75.0, 90.0, 95.0, 99.0, 99.9, 99.99];

@@ -310,6 +310,21 @@ fn a_stall_is_charged_to_every_request_that_was_due_in_it() {
 }
 
 #[test]
+fn a_deadline_within_the_drain_is_a_timeout_however_near_its_end() {
+    // The last is sent 1 ms before the end, the drain is as long as the timeout, and all deadlines are looked
+    // at once in 25 ms.
+    let times = Config { warmup_ns: 0, duration_ns: 100 * MS, drain_ns: 500 * MS, ..config() };
+    let (total, _) = run(Config { traffic: open(1_000.0), connections: 100, ..times }, Rc::new(|_, _, _| {}));
+    assert_eq!(
+        (total.counts.intended, total.errors.get(ErrorKind::Timeout)),
+        (100, 100),
+        "{:?}",
+        total.errors
+    );
+    near(ns(total.service.max()), 500 * MS, 0.001);
+}
+
+#[test]
 fn requests_that_are_never_answered_are_lower_bounds() {
     let count = Cell::new(0_u32);
     let serve: Rc<Serve> = Rc::new(move |_, peer, asked| {

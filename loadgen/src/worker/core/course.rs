@@ -143,7 +143,14 @@ impl<P: Protocol> Core<P> {
                 let sent = conn.waiting() > 0;
                 let Some(flight) = conn.flights.pop_front() else { break };
                 conn.unsent -= u32::from(!sent);
-                self.lose(flight, if sent { ErrorKind::Unanswered } else { ErrorKind::Unsent }, sent, now);
+                // Deadlines are looked at in turn: one may have passed and not been seen yet.
+                let deadline = flight.submitted.saturating_add(self.config.timeout_ns);
+                let (kind, at) = match sent {
+                    true if now >= deadline => (ErrorKind::Timeout, deadline),
+                    true => (ErrorKind::Unanswered, now),
+                    false => (ErrorKind::Unsent, now),
+                };
+                self.lose(flight, kind, sent, at);
             }
         }
         let (begin, end) = (self.begin_ns, self.window_ns.1);
