@@ -242,11 +242,7 @@ pub fn run(settings: &Settings, part: Part, command: &str, watch: &mut dyn Watch
     let answers: u64 = ended.iter().map(|ended| ended.answers).sum();
     let window = ended.first().map_or((0, 0), |ended| ended.window_ns);
     let measured_ns = window.1 - window.0;
-    let mut total = Tally::default();
-    for slice in &directed.slices {
-        total.merge(&slice.tally);
-    }
-    total.kinds = directed.kinds.kinds;
+    let total = directed.total;
     let errno = ended.iter().find_map(|ended| ended.connect_error);
     if directed.unreached {
         return Err(unreached(settings, target, errno).into());
@@ -311,7 +307,7 @@ fn nothing_answered(settings: &Settings, total: &Tally, errno: Option<i32>) -> S
 #[derive(Default)]
 struct Directed {
     slices: Vec<Slice>,
-    kinds: Tally,
+    total: Tally,
     host: HostUse,
     interrupted: bool,
     /// No connection could be opened.
@@ -363,7 +359,7 @@ impl Crew {
             empty: ArrayQueue::new(SLICES_MAX),
         });
         for _ in 0..SLICES_MAX {
-            drop(shared.empty.push(Slice::default()));
+            drop(shared.empty.push(Slice { tally: Tally::prepared(), ..Slice::default() }));
         }
         let (common, mine) = (Arc::clone(&self.common), Arc::clone(&shared));
         let answer: Arc<ArrayQueue<Arc<dyn Unpark>>> = Arc::new(ArrayQueue::new(1));
@@ -462,7 +458,7 @@ impl Crew {
             thread::park_timeout(LOOK);
         }
         gather.take(&self.hands, watch);
-        (directed.slices, directed.kinds) = gather.finish();
+        (directed.slices, directed.total) = gather.finish();
         directed.host = after.unwrap_or_default();
         Ok(directed)
     }
@@ -525,24 +521,22 @@ fn unix_ms() -> u64 {
 struct Gather {
     /// By begin: what came so far, and from how many.
     parts: BTreeMap<u64, (Slice, usize)>,
-    /// By request, of the whole run: a slice of its own would be as large as all the rest.
-    kinds: Tally,
+    /// All of it.
+    total: Tally,
     workers: usize,
     told: u64,
 }
 
 impl Gather {
     fn new(workers: usize) -> Gather {
-        Gather { parts: BTreeMap::new(), kinds: Tally::default(), workers, told: 0 }
+        Gather { parts: BTreeMap::new(), total: Tally::default(), workers, told: 0 }
     }
 
     fn take(&mut self, hands: &[Hand], watch: &mut dyn Watch) {
         for hand in hands {
             while let Some(mut slice) = hand.shared.full.pop() {
-                let kinds = std::mem::take(&mut slice.tally.kinds);
-                self.kinds.merge_kinds(&kinds);
+                self.total.merge(&slice.tally);
                 self.add(&slice);
-                slice.tally.kinds = kinds;
                 slice.tally.clear();
                 (slice.start_ns, slice.len_ns) = (0, 0);
                 drop(hand.shared.empty.push(slice));
@@ -561,13 +555,13 @@ impl Gather {
         let (sum, count) = self.parts.entry(slice.start_ns).or_default();
         sum.start_ns = slice.start_ns;
         sum.len_ns = sum.len_ns.max(slice.len_ns);
-        sum.tally.merge(&slice.tally);
+        sum.tally.merge_series(&slice.tally);
         *count += 1;
     }
 
     fn finish(self) -> (Vec<Slice>, Tally) {
         let slices = self.parts.into_values().map(|(slice, _)| slice);
-        (slices.filter(|slice| slice.len_ns > 0 || !slice.tally.response.is_empty()).collect(), self.kinds)
+        (slices.filter(|slice| slice.len_ns > 0 || !slice.tally.response.is_empty()).collect(), self.total)
     }
 }
 

@@ -32,8 +32,8 @@ const BODY_LEN_MAX: u64 = 64 << 20;
 /// Requests of a file at most.
 const REQUESTS_MAX: usize = KINDS_MAX;
 
-/// Slices of a run at most: longer runs have longer slices.
-const SLICES_MAX: u64 = 400;
+/// Slices of a run at most, 0.8 MiB each: longer runs have longer slices.
+const SLICES_MAX: u64 = 200;
 
 /// The shortest slice, ns.
 const SLICE_NS_MIN: u64 = 100_000_000;

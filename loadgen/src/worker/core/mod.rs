@@ -22,7 +22,7 @@ use super::conn::Conn;
 use super::{Config, Stage};
 use crate::model::Slice;
 use crate::protocol::Protocol;
-use crate::record::KindTally;
+use crate::record::{KindTally, Tally};
 
 /// Bytes of one send at most: what is written for one connection in one turn.
 const SEND_LEN_MAX: usize = 256 << 10;
@@ -106,7 +106,7 @@ impl<P: Protocol> Core<P> {
             let count = (config.pipeline as usize).min((SEND_LEN_MAX / bytes.len().max(1)).max(1));
             (Bytes::from(bytes.repeat(count)), bytes.len(), ask)
         });
-        let mut slice = Slice::default();
+        let mut slice = Slice { tally: Tally::prepared(), ..Slice::default() };
         if config.kinds > 1 {
             slice.tally.kinds.resize_with(config.kinds, KindTally::default);
         }
@@ -132,7 +132,7 @@ impl<P: Protocol> Core<P> {
             sweep_at: now,
             sweep_next: 0,
             slice,
-            spare: Some(Slice::default()),
+            spare: Some(Slice { tally: Tally::prepared(), ..Slice::default() }),
             slice_end_ns: u64::MAX,
             begin_ns: u64::MAX,
             window_ns: (u64::MAX, u64::MAX),
