@@ -179,6 +179,15 @@ struct Shared {
     empty: ArrayQueue<Slice>,
 }
 
+/// Says that a worker is done when it goes, by a panic as well: the control thread waits for that.
+struct Over<'a>(&'a AtomicU8);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(Stage::Done as u8, Ordering::Release);
+    }
+}
+
 /// What all workers share.
 struct Common {
     /// The moment to start at; 0 until it is known.
@@ -365,12 +374,11 @@ impl Crew {
         let answer: Arc<ArrayQueue<Arc<dyn Unpark>>> = Arc::new(ArrayQueue::new(1));
         let (tell, control) = (Arc::clone(&answer), thread::current());
         let body = move || {
-            let done = job.perform(index, &common, &mine, |unpark| {
+            let _over = Over(&mine.stage);
+            job.perform(index, &common, &mine, |unpark| {
                 drop(tell.push(unpark));
                 control.unpark();
-            });
-            mine.stage.store(Stage::Done as u8, Ordering::Release);
-            done
+            })
         };
         let named = thread::Builder::new().name(format!("loadgen-{index}"));
         let thread = named.spawn(body).map_err(|error| format!("cannot start a thread: {error}"))?;

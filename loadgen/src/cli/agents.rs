@@ -122,6 +122,7 @@ impl Engine for Local {
     ) -> Result<Run, String> {
         let part = |n| u32::try_from(n).map_err(|_| format!("{n} agents are too many"));
         let share = Part { index: part(dealt.index)?, of: part(dealt.of)? };
+        settings::check(settings)?;
         let placed = self.placed(settings)?;
         let mut hooks = Hooks { start_at, on_slice, stop };
         let run = engine::run(&placed, share, "loadgen agent", &mut hooks);

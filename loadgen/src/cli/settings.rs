@@ -116,6 +116,30 @@ pub(crate) fn settings(
     })
 }
 
+/// Whether settings of a controller are some that [`settings`] could have made: what they claim sizes loops, memory
+/// and threads here, and times are added up.
+///
+/// # Errors
+/// What is impossible.
+pub(crate) fn check(settings: &Settings) -> Result<(), String> {
+    let s = settings;
+    let times = [s.duration_ns, s.timeout_ns, s.warmup_ns, s.ramp_ns, s.drain_ns, s.slice_ns];
+    let is_possible = (1..=CONNECTIONS_MAX).contains(&u64::from(s.connections))
+        && (1..=PIPELINE_MAX).contains(&s.pipeline)
+        && (1..=THREADS_MAX).contains(&s.threads)
+        && s.requests.len() <= REQUESTS_MAX
+        && times.into_iter().all(|ns| ns <= DURATION_NS_MAX)
+        && s.duration_ns > 0
+        && s.timeout_ns >= 1_000_000
+        && s.slice_ns >= SLICE_NS_MIN
+        && s.duration_ns.div_ceil(s.slice_ns) <= SLICES_MAX;
+    if is_possible {
+        Ok(())
+    } else {
+        Err("a plan with impossible settings: this is not loadgen speaking".into())
+    }
+}
+
 /// Tenths of a second, or what keeps their number bounded: a round multiple of it.
 pub(crate) fn slice_of(duration_ns: u64) -> u64 {
     let least = duration_ns.div_ceil(SLICES_MAX);
@@ -318,4 +342,35 @@ pub(crate) fn read_bounded(path: &Path, max: u64) -> Result<Vec<u8>, String> {
         return Err(format!("{shown} is longer than {max} bytes"));
     }
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod check_tests {
+    #![allow(clippy::unwrap_used)]
+    use clap::Parser as _;
+
+    use super::super::args::Cli;
+    use super::*;
+
+    #[test]
+    fn a_plan_is_taken_where_a_command_line_could_have_made_it() {
+        for words in [&["-d", "1s"][..], &["-d", "604800s"], &["--rate", "1k"], &["-c", "4000"]] {
+            let all = ["loadgen", "http://127.0.0.1:1/"].iter().chain(words);
+            let made = super::super::run::settings_of(&Cli::try_parse_from(all).unwrap().run).unwrap();
+            check(&made).unwrap();
+            let refused = |change: fn(&mut Settings)| {
+                let mut settings = made.clone();
+                change(&mut settings);
+                assert!(check(&settings).unwrap_err().contains("impossible settings"));
+            };
+            refused(|s| s.slice_ns = 0);
+            refused(|s| s.duration_ns = u64::MAX);
+            refused(|s| s.warmup_ns = DURATION_NS_MAX + 1);
+            refused(|s| s.timeout_ns = 0);
+            refused(|s| s.pipeline = PIPELINE_MAX + 1);
+            refused(|s| s.threads = THREADS_MAX + 1);
+            refused(|s| s.connections = 0);
+            refused(|s| (s.duration_ns, s.slice_ns) = (401 * SLICE_NS_MIN, SLICE_NS_MIN));
+        }
+    }
 }

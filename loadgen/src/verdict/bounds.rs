@@ -74,6 +74,14 @@ pub struct Bounds {
     /// A response P50 within so many times the noise floor is suspect: 2. Half of what was measured is ours.
     pub floor_ratio: f64,
 
+    /// A closed loop without any answer for longer than this share of the window is suspect: 5 %. Nothing is
+    /// asked meanwhile, so that no percentile shows it, and the rate is a mean of two things.
+    pub silent_share: f64,
+    /// ... and for longer than so many times the response P50 and the thinking time: 10. Connections that
+    /// keep step are silent between their answers.
+    pub silent_p50s: f64,
+    /// ... where a slice has so many answers on average: 10. With fewer, chance leaves some without.
+    pub silent_answers: u64,
     /// A shorter window is suspect: 1 s. Counters of the kernel tick a hundred times a second.
     pub window_ns: u64,
     /// Requests without a good answer, a remark above: 1 %.
@@ -114,6 +122,9 @@ impl Default for Bounds {
             skew: 1.25,
             skew_requests: 1000,
             floor_ratio: 2.0,
+            silent_share: 0.05,
+            silent_p50s: 10.0,
+            silent_answers: 10,
             window_ns: 1_000_000_000,
             errors_share: 0.01,
             unanswered_share: 0.001,

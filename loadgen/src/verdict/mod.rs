@@ -30,7 +30,7 @@ type Check = fn(&Run, &Bounds) -> Option<Reason>;
 
 /// In the order in which reasons of the same level are told: what was measured at all, the generator, its
 /// surroundings, and what the reader should know.
-const CHECKS: [Check; 24] = [
+const CHECKS: [Check; 25] = [
     outcome::nothing_answered,
     outcome::offered,
     generator::own_lag,
@@ -46,6 +46,7 @@ const CHECKS: [Check; 24] = [
     surroundings::softnet_drops,
     surroundings::skew,
     outcome::floor,
+    outcome::silent,
     outcome::short,
     outcome::connects,
     outcome::errors,

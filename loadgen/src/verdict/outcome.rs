@@ -167,6 +167,36 @@ pub(super) fn no_floor(run: &Run, _: &Bounds) -> Option<Reason> {
     reason(Level::Valid, "no_floor", text)
 }
 
+/// The server stood still, or was gone, while a closed loop waited for it: the requests that nobody asked
+/// meanwhile are in no histogram.
+pub(super) fn silent(run: &Run, bounds: &Bounds) -> Option<Reason> {
+    let Loop::Closed { think_ns, .. } = run.settings.traffic else { return None };
+    let of_window = || run.slices.iter().filter(|slice| slice.start_ns < run.measured_ns && slice.len_ns > 0);
+    let slices = of_window().count() as u64;
+    if slices == 0 || run.total.counts.completed < bounds.silent_answers.saturating_mul(slices) {
+        return None;
+    }
+    let (mut gap_ns, mut longest_ns) = (0_u64, 0);
+    for slice in of_window() {
+        let is_silent = slice.tally.counts.completed == 0;
+        gap_ns = if is_silent { gap_ns.saturating_add(slice.len_ns) } else { 0 };
+        longest_ns = gap_ns.max(longest_ns);
+    }
+    let usual_ns = run.total.response.percentile(50.0)?.ns().saturating_add(think_ns);
+    let of_whole = share(longest_ns, run.measured_ns);
+    if of_whole <= bounds.silent_share || longest_ns as f64 <= usual_ns as f64 * bounds.silent_p50s {
+        return None;
+    }
+    let text = format!(
+        "no answer came for {}, {} of the window (bound: {}): a closed loop asks nothing meanwhile, so the \
+         percentiles do not show it, and the rate is a mean over it; see what the server did, and use --rate",
+        time(longest_ns),
+        percent(of_whole),
+        percent(bounds.silent_share)
+    );
+    reason(Level::Suspect, "silent", text)
+}
+
 /// The window was short.
 pub(super) fn short(run: &Run, bounds: &Bounds) -> Option<Reason> {
     if run.measured_ns >= bounds.window_ns {

@@ -645,3 +645,43 @@ fn every_reason_names_a_bound_or_is_a_plain_fact() {
         assert!(text.chars().any(|c| c.is_ascii_digit()), "{}: {text}", reason.code);
     }
 }
+
+/// A closed loop of ten slices, with as many answers in each.
+fn closed_with(answers: [u64; 10], p50_ns: u64, think_ns: u64) -> Run {
+    with(|run| {
+        run.settings.traffic = Loop::Closed { think_ns, think_exponential: false };
+        run.total.response = latency(&[(p50_ns, REQUESTS)]);
+        run.slices = (0..10)
+            .zip(answers)
+            .map(|(at, completed)| {
+                let mut slice = crate::model::Slice { start_ns: at * S, len_ns: S, ..Default::default() };
+                slice.tally.counts.completed = completed;
+                slice
+            })
+            .collect();
+        run.total.counts.completed = answers.iter().sum();
+    })
+}
+
+#[test]
+fn a_closed_loop_whose_server_went_half_way_is_suspect() {
+    let gone = [1000, 1000, 1000, 1000, 1000, 0, 0, 0, 0, 0];
+    only(&closed_with(gone, MS, 0), "silent", Level::Suspect, &["5 s", "50%", "5%"]);
+    let all = [1000; 10];
+    assert_eq!(level(&closed_with(all, MS, 0), "silent"), None);
+    // What the schedule of an open loop asks meanwhile is in its percentiles.
+    let open_loop = with(|run| run.slices = closed_with(gone, MS, 0).slices);
+    assert_eq!(level(&open_loop, "silent"), None);
+}
+
+#[test]
+fn a_silence_of_ten_usual_rounds_or_few_answers_is_none() {
+    let steps = [1000, 0, 1000, 0, 1000, 0, 1000, 0, 1000, 0];
+    assert_eq!(level(&closed_with(steps, 99 * MS, 0), "silent"), Some(Level::Suspect));
+    assert_eq!(level(&closed_with(steps, 101 * MS, 0), "silent"), None);
+    assert_eq!(level(&closed_with(steps, MS, 100 * MS), "silent"), None);
+    let few = [50, 49, 0, 0, 0, 0, 0, 0, 0, 0];
+    assert_eq!(level(&closed_with(few, MS, 0), "silent"), None);
+    let enough = [50, 50, 0, 0, 0, 0, 0, 0, 0, 0];
+    assert_eq!(level(&closed_with(enough, MS, 0), "silent"), Some(Level::Suspect));
+}

@@ -79,6 +79,8 @@ pub(super) struct Conn<P: Protocol> {
     pub(super) requests: u64,
     /// When it last became able to take a request.
     pub(super) freed_at: u64,
+    /// Closed loop: it thinks until then, whatever becomes of its socket.
+    pub(super) thinks_until: u64,
     /// When its connect was pushed.
     pub(super) since: u64,
     pub(super) parser: P::Conn,
@@ -101,6 +103,7 @@ impl<P: Protocol> Conn<P> {
             unsent: 0,
             requests: 0,
             freed_at: 0,
+            thinks_until: 0,
             since: 0,
             parser: P::Conn::default(),
             flights: VecDeque::new(),

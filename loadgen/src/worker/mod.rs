@@ -218,6 +218,8 @@ impl<K: Kernel<Bytes = Chain>, P: Protocol> Worker<K, P> {
     pub fn turn(&mut self, slices: &mut impl Slices) -> io::Result<()> {
         let now = self.kernel.mono_ns();
         self.look(now);
+        // What is taken from here on may belong to the window, and is to find its slice.
+        self.core.begin_window(now);
         let more = self.reap(now);
         self.core.advance(now, slices);
         let sent = self.flush()?;
@@ -284,6 +286,7 @@ impl<K: Kernel<Bytes = Chain>, P: Protocol> Worker<K, P> {
             if left == 0 {
                 self.kernel.enter(Wait::No)?;
                 now = self.kernel.mono_ns();
+                self.core.gap(now.saturating_sub(self.last_ns));
                 self.last_ns = now;
                 left = BATCH;
             }

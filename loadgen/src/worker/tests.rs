@@ -592,3 +592,56 @@ fn whatever_goes_wrong_each_request_is_recorded_once() {
         assert_eq!(total.send_lag.count(), total.counts.intended, "seed {seed}");
     }
 }
+
+#[test]
+fn what_is_asked_as_the_window_begins_is_counted_in_it() {
+    // Many answers come with each look at the clock, the first of the window as well.
+    let config = Config { connections: 1_000, warmup_ns: 10 * MS, duration_ns: 20 * MS, ..config() };
+    let (total, _) = run(config, after(Duration::ZERO));
+    assert_eq!(total.counts.intended, total.response.count());
+    assert_eq!(total.counts.sent, total.counts.intended);
+}
+
+#[test]
+fn thinking_goes_on_while_a_connection_is_renewed() {
+    let think = Traffic::Closed { think_ns: 9 * MS, exponential: false };
+    // By our own rule, and by the word of the server.
+    let renewed = Config { traffic: think, requests_per_connection: 1, ..config() };
+    let (total, _) = run(renewed, after(Duration::from_millis(1)));
+    near(total.counts.completed, 400, 0.05);
+    let closing: Rc<Serve> = Rc::new(|world, peer, _| {
+        let peer = Rc::clone(peer);
+        world.after(Duration::from_millis(1), move |_| {
+            peer.write(b"c");
+        });
+    });
+    let think = Traffic::Closed { think_ns: 9 * MS, exponential: false };
+    let (total, _) = run(Config { traffic: think, ..config() }, closing);
+    near(total.counts.completed, 400, 0.05);
+}
+
+#[test]
+fn connections_are_renewed_in_the_drain_for_what_is_still_to_be_sent() {
+    // 40 ms of work are left when the window ends, each on a connection of its own.
+    let config = Config {
+        traffic: open(1_100.0),
+        requests_per_connection: 1,
+        connections: 2,
+        warmup_ns: 0,
+        ..config()
+    };
+    let (total, _) = run(config, after(Duration::from_micros(1_900)));
+    assert!(total.counts.waited > 0, "it has to fall behind");
+    assert_eq!(total.errors.get(ErrorKind::Unsent), 0);
+    assert_eq!(total.response.bounds_count(), 0);
+}
+
+#[test]
+fn slots_that_no_connection_ever_took_have_waited_for_one() {
+    let never: Rc<Serve> = Rc::new(|_, _, _| {});
+    let config = Config { traffic: open(1_000.0), warmup_ns: 0, timeout_ns: 10 * SECOND, ..config() };
+    let (total, _) = run(config, never);
+    assert_eq!(total.counts.sent, 4);
+    assert_eq!(total.errors.get(ErrorKind::Unsent), total.counts.intended - 4);
+    assert_eq!(total.counts.waited, total.counts.intended - 4);
+}

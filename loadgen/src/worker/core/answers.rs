@@ -49,6 +49,7 @@ impl<P: Protocol> Core<P> {
                     answers += 1;
                     self.answered(index, answer.error, now);
                     if answer.close {
+                        self.think_once(index, now);
                         return self.ended_by_peer(index, bytes.is_empty(), now);
                     }
                 }
@@ -66,6 +67,7 @@ impl<P: Protocol> Core<P> {
         let conn = &mut self.conns[index as usize];
         let last = self.config.requests_per_connection;
         if conn.flights.is_empty() && last > 0 && conn.requests >= last {
+            self.think_once(index, now);
             return self.end_conn(index);
         }
         match self.config.traffic {
@@ -76,13 +78,29 @@ impl<P: Protocol> Core<P> {
                 self.list(index);
             }
             Traffic::Closed { think_ns: 0, .. } => self.ask_closed(index, now, self.config.pipeline),
-            Traffic::Closed { think_ns, exponential } => {
+            Traffic::Closed { .. } => {
                 let generation = conn.generation;
                 for _ in 0..answers {
-                    let think = if exponential { exponential_ns(&mut self.rng, think_ns) } else { think_ns };
-                    self.alarms.push(Reverse((now + think, Alarm::Ask(index, generation))));
+                    let at = now.saturating_add(self.think_ns());
+                    self.alarms.push(Reverse((at, Alarm::Ask(index, generation))));
                 }
             }
+        }
+    }
+
+    /// A thinking time. 0 in an open loop.
+    fn think_ns(&mut self) -> u64 {
+        match self.config.traffic {
+            Traffic::Closed { think_ns, exponential: true } => exponential_ns(&mut self.rng, think_ns),
+            Traffic::Closed { think_ns, exponential: false } => think_ns,
+            Traffic::Open(_) => 0,
+        }
+    }
+
+    /// An answer was the last on its socket: thinking takes as long as after any other, and does not end with it.
+    fn think_once(&mut self, index: u32, now: u64) {
+        if let Traffic::Closed { think_ns: 1.., .. } = self.config.traffic {
+            self.conns[index as usize].thinks_until = now.saturating_add(self.think_ns());
         }
     }
 
@@ -173,6 +191,7 @@ impl<P: Protocol> Core<P> {
                     && let Some(answer) = self.protocol.end(&mut conn.parser, *ask)
                 {
                     self.answered(index, answer.error, now);
+                    self.think_once(index, now);
                     return self.ended_by_peer(index, true, now);
                 }
                 if conn.flights.is_empty() {

@@ -79,11 +79,7 @@ impl<P: Protocol> Core<P> {
         if self.stage == Stage::Opening && self.tried == self.config.connections && self.opening == 0 {
             self.stage = Stage::Ready;
         }
-        if self.stage == Stage::WarmUp && now >= self.window_ns.0 {
-            self.stage = Stage::Window;
-            self.slice.tally.clear();
-            self.begin_slice(self.window_ns.0);
-        }
+        self.begin_window(now);
         while self.stage == Stage::Window && now >= self.slice_end_ns.min(self.window_ns.1) {
             let end = self.slice_end_ns.min(self.window_ns.1);
             self.end_slice(end, slices);
@@ -97,6 +93,16 @@ impl<P: Protocol> Core<P> {
             if self.end_slice(now.max(self.window_ns.1), slices) {
                 self.stage = Stage::Done;
             }
+        }
+    }
+
+    /// Forgets what the warm-up counted, once it is over.
+    #[inline]
+    pub(in crate::worker) fn begin_window(&mut self, now: u64) {
+        if self.stage == Stage::WarmUp && now >= self.window_ns.0 {
+            self.stage = Stage::Window;
+            self.slice.tally.clear();
+            self.begin_slice(self.window_ns.0);
         }
     }
 
@@ -126,13 +132,18 @@ impl<P: Protocol> Core<P> {
     }
 
     /// Nothing is under way, and nothing that was due in the window is left.
-    pub(super) fn is_drained(&mut self) -> bool {
-        let end = self.window_ns.1;
-        let left = match &mut self.config.traffic {
-            Traffic::Open(schedule) => schedule.peek().is_some_and(|slot| self.begin_ns + slot.at_ns < end),
+    pub(super) fn is_drained(&self) -> bool {
+        self.under_way == 0 && !self.has_slots_left()
+    }
+
+    /// Whether slots of the window were not taken yet.
+    pub(super) fn has_slots_left(&self) -> bool {
+        match &self.config.traffic {
+            Traffic::Open(schedule) => schedule
+                .peek()
+                .is_some_and(|slot| self.begin_ns.saturating_add(slot.at_ns) < self.window_ns.1),
             Traffic::Closed { .. } => false,
-        };
-        self.under_way == 0 && !left
+        }
     }
 
     /// Records all that is without an answer.
@@ -154,15 +165,18 @@ impl<P: Protocol> Core<P> {
             }
         }
         let (begin, end) = (self.begin_ns, self.window_ns.1);
+        // A slot that is left although a connection was free did not wait for one, but for us.
+        let all_busy = self.idle.is_empty() && self.roomy.is_empty();
         if let Traffic::Open(schedule) = &mut self.config.traffic {
             while let Some(slot) = schedule.peek() {
-                let intended = begin + slot.at_ns;
+                let intended = begin.saturating_add(slot.at_ns);
                 if intended >= end {
                     break;
                 }
                 schedule.next();
                 if intended >= self.window_ns.0 {
                     self.slice.tally.counts.intended += 1;
+                    self.slice.tally.counts.waited += u64::from(all_busy);
                     self.slice.tally.errors.add(ErrorKind::Unsent);
                     self.slice.tally.response.record_at_least(now - intended);
                     self.slice.tally.send_lag.record_at_least(now - intended);
@@ -204,7 +218,7 @@ impl<P: Protocol> Core<P> {
         }
         let (begin, end) = (self.begin_ns, self.window_ns.1);
         let Traffic::Open(schedule) = &mut self.config.traffic else { return None };
-        schedule.peek().map(|slot| begin + slot.at_ns).filter(|&at| at < end)
+        schedule.peek().map(|slot| begin.saturating_add(slot.at_ns)).filter(|&at| at < end)
     }
 
     /// Whether what is due next is to be met to the microsecond.

@@ -115,8 +115,13 @@ impl<P: Protocol> Core<P> {
             self.slice.tally.connect.record(took);
         }
         self.rearm(index);
+        let conn = &self.conns[index as usize];
         match self.config.traffic {
             Traffic::Open(_) => self.list(index),
+            Traffic::Closed { .. } if now < conn.thinks_until => {
+                let alarm = Alarm::Begin(index, conn.generation);
+                self.alarms.push(Reverse((conn.thinks_until, alarm)));
+            }
             Traffic::Closed { .. } => self.ask_closed(index, now, self.config.pipeline),
         }
     }
@@ -204,9 +209,14 @@ impl<P: Protocol> Core<P> {
         self.ops.push_back(Op::Close { sock, token });
     }
 
+    /// Whether a connection that is opened now may carry a request: in the drain, one that was due before.
+    fn wants_conns(&self) -> bool {
+        self.stage <= Stage::Window || self.stage == Stage::Drain && self.has_slots_left()
+    }
+
     /// A socket is gone: the next one, at once or after a while.
     pub(super) fn reopen(&mut self, index: u32, now: u64) {
-        if self.stage > Stage::Window {
+        if !self.wants_conns() {
             return;
         }
         let failures = self.conns[index as usize].failures;
@@ -220,7 +230,7 @@ impl<P: Protocol> Core<P> {
     pub(super) fn alarm(&mut self, alarm: Alarm, at: u64, now: u64) {
         match alarm {
             Alarm::Open(index) => {
-                if self.stage > Stage::Window {
+                if !self.wants_conns() {
                     return;
                 }
                 if self.opening >= OPENING_MAX {

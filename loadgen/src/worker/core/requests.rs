@@ -21,7 +21,7 @@ impl<P: Protocol> Core<P> {
         loop {
             let Traffic::Open(schedule) = &mut self.config.traffic else { return };
             let Some(slot) = schedule.peek() else { return };
-            let intended = begin + slot.at_ns;
+            let intended = begin.saturating_add(slot.at_ns);
             if intended > now || intended >= end {
                 return;
             }
