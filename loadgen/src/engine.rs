@@ -696,6 +696,7 @@ impl Job {
             if next == Stage::Ready {
                 let start = common.start_ns.load(Ordering::Acquire);
                 if start > 0 {
+                    used.unopened = self.connections.saturating_sub(worker.connections_open());
                     worker.start(start);
                 }
             }

@@ -191,6 +191,9 @@ pub struct WorkerUse {
     pub cq_overflows: u64,
     /// Receives that found no buffer.
     pub no_buffers: u64,
+    /// Connections that were not open when the traffic began.
+    #[serde(default)]
+    pub unopened: u32,
     /// The longest time between two looks at the clock while work was due.
     pub hiccup_max_ns: u64,
 }

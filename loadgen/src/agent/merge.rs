@@ -101,10 +101,11 @@ fn check(run: &Run) -> Result<(), String> {
             enters,
             cq_overflows,
             no_buffers,
+            unopened,
             hiccup_max_ns,
         } = *worker;
         let times = [wall_ns, cpu_ns, spin_ns, run_delay_ns, hiccup_max_ns];
-        let counts = [enters, cq_overflows, no_buffers];
+        let counts = [enters, cq_overflows, no_buffers, u64::from(unopened)];
         if times.into_iter().chain(counts).any(|figure| figure > TIME_MAX_NS) {
             return Err("a worker with impossible figures".into());
         }

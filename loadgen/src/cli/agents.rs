@@ -165,6 +165,7 @@ pub(crate) fn control(
 ) -> Result<Run, String> {
     let each = settings.connections / u32::try_from(agents.len().max(1)).unwrap_or(1);
     let timing = Timing { start_ahead: AHEAD + AHEAD_PER_CONNECTION * each, ..Timing::default() };
+    settings::check(settings)?;
     let token = token(token_file)?;
     let ask = Ask { agents, token: token.as_ref(), settings, command, timing };
     let stop = stop_flag(asked)?;

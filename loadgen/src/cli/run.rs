@@ -51,7 +51,7 @@ pub(crate) fn run(args: &RunArgs, command: &str) -> Result<Exit, String> {
         [&args.output.json, &args.output.html, &args.output.hgrm, &args.output.hlog, &args.output.csv];
     let data_on_stdout = files.into_iter().flatten().any(|path| is_stdout(path));
     let mut runs = Vec::new();
-    let mut exit = Exit::Done;
+    let (mut exit, mut printed) = (Exit::Done, Ok(()));
     for index in 1..=count {
         let label = if count > 1 { format!("[{index}/{count}] ") } else { String::new() };
         let host = &args.host;
@@ -65,7 +65,13 @@ pub(crate) fn run(args: &RunArgs, command: &str) -> Result<Exit, String> {
                 tell(&format!("{label}{error}"));
                 break;
             }
-            outcome => outcome?,
+            Err(error) => {
+                if !runs.is_empty() {
+                    output::write_all(&args.output, &runs)?;
+                }
+                return Err(error);
+            }
+            Ok(run) => run,
         };
         let outcomes = slo.as_ref().map(|slo| slo.check(&run)).unwrap_or_default();
         exit = exit.max(exit_of(&run, &outcomes));
@@ -73,7 +79,8 @@ pub(crate) fn run(args: &RunArgs, command: &str) -> Result<Exit, String> {
         if data_on_stdout {
             tell(report.trim_end());
         } else {
-            output::print(&report)?;
+            // Where the terminal takes no more, files still may.
+            printed = printed.and(output::print(&report));
         }
         runs.push((run, outcomes));
         if session.asked.any() {
@@ -81,5 +88,6 @@ pub(crate) fn run(args: &RunArgs, command: &str) -> Result<Exit, String> {
         }
     }
     output::write_all(&args.output, &runs)?;
+    printed?;
     Ok(exit)
 }

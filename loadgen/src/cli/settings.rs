@@ -123,6 +123,9 @@ pub(crate) fn settings(
 /// What is impossible.
 pub(crate) fn check(settings: &Settings) -> Result<(), String> {
     let s = settings;
+    if matches!(&s.traffic, Loop::Open { arrivals: Arrivals::Trace(_), .. }) {
+        return Err("agents know no traces: a trace is a file of the host that reads it".into());
+    }
     let times = [s.duration_ns, s.timeout_ns, s.warmup_ns, s.ramp_ns, s.drain_ns, s.slice_ns];
     let is_possible = (1..=CONNECTIONS_MAX).contains(&u64::from(s.connections))
         && (1..=PIPELINE_MAX).contains(&s.pipeline)

@@ -9,6 +9,9 @@ pub struct Bounds {
     /// P99 of our own lag above this share of the response P50 is suspect: 10 %. The response time has our
     /// lag in it, and two figures that differ by less are not told apart by one run anyway.
     pub own_lag_share: f64,
+    /// The same in a closed loop that never rests: 50 %. A worker that saturates its server takes answers and sends
+    /// requests in batches, and that is a part of each round; the median is connections by rate in any case.
+    pub own_lag_share_closed: f64,
     /// ... unless it is no more than this: 50 us. It is what a timer of the kernel costs, and lag below it is
     /// the lot of servers that answer within microseconds, where the noise floor says so.
     pub own_lag_ns: u64,
@@ -21,6 +24,9 @@ pub struct Bounds {
     /// More than this share of late requests is suspect: 1 %. P99 is then ours.
     pub late_share: f64,
 
+    /// More than this share of the connections not open at the beginning is suspect: 1 %. The traffic has another
+    /// shape than was asked for.
+    pub unopened_share: f64,
     /// Sent less than this share of what was due is suspect: 0.99. The rate it says is not the rate it was.
     pub sent_share: f64,
     /// Sent less than this share is invalid: 0.9. A server at 90 % of its capacity waits half as long as at
@@ -97,6 +103,8 @@ impl Default for Bounds {
     fn default() -> Bounds {
         Bounds {
             own_lag_share: 0.10,
+            unopened_share: 0.01,
+            own_lag_share_closed: 0.5,
             own_lag_ns: 50_000,
             own_lag_invalid_ns: 1_000_000,
             late_ns: 1_000_000,

@@ -50,8 +50,10 @@ pub(super) fn own_lag(run: &Run, bounds: &Bounds) -> Option<Reason> {
         let text = format!("{lag_text} (bound: {bound}, and the P50): this measures the generator; {cure}");
         return reason(Level::Invalid, "own_lag", text);
     }
-    if p99_ns > bounds.own_lag_ns && p99_ns as f64 > p50.ns() as f64 * bounds.own_lag_share {
-        let (part, least) = (percent(bounds.own_lag_share), time(bounds.own_lag_ns));
+    let saturates = matches!(run.settings.traffic, Loop::Closed { think_ns: 0, .. });
+    let most = if saturates { bounds.own_lag_share_closed } else { bounds.own_lag_share };
+    if p99_ns > bounds.own_lag_ns && p99_ns as f64 > p50.ns() as f64 * most {
+        let (part, least) = (percent(most), time(bounds.own_lag_ns));
         let text = format!("{lag_text} (bound: {part} of it, and {least}): the generator was late; {cure}");
         return reason(Level::Suspect, "own_lag", text);
     }

@@ -218,7 +218,16 @@ pub(super) fn interrupted(run: &Run, _: &Bounds) -> Option<Reason> {
 }
 
 /// Connections failed; of our own making where ports or descriptors were missing.
-pub(super) fn connects(run: &Run, _: &Bounds) -> Option<Reason> {
+pub(super) fn connects(run: &Run, bounds: &Bounds) -> Option<Reason> {
+    let unopened: u64 = run.workers.iter().map(|worker| u64::from(worker.unopened)).sum();
+    if share(unopened, u64::from(run.settings.connections)) > bounds.unopened_share {
+        let (all, bound) = (run.settings.connections, percent(bounds.unopened_share));
+        let text = format!(
+            "{unopened} of {all} connections were not open when the traffic began (bound: {bound}): the load was on \
+             the others; look at the server's limits, or ask for fewer --connections"
+        );
+        return reason(Level::Suspect, "connects", text);
+    }
     let errors = &run.total.errors;
     let failed = errors.connects_total();
     if failed == 0 {

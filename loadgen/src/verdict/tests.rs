@@ -206,13 +206,38 @@ fn own_lag_is_suspect_past_a_tenth_of_the_median_and_past_50_us() {
     only(&run(102 * US, MS), "own_lag", Suspect, &[]);
     let closed = found(
         &with(|r| {
-            *r = run(102 * US, MS);
+            *r = run(510 * US, MS);
             r.settings.traffic = CLOSED;
         }),
         "own_lag",
     )
     .unwrap();
     assert!(!closed.1.contains("--rate"), "{}", closed.1);
+}
+
+#[test]
+fn connections_that_were_never_open_are_suspect_past_one_in_a_hundred() {
+    let run = |unopened| {
+        with(|run| {
+            run.settings.connections = 200;
+            run.workers[0].unopened = unopened;
+        })
+    };
+    assert_eq!(level(&run(2), "connects"), None, "on a hundredth");
+    only(&run(3), "connects", Suspect, &["3 of 200 connections"]);
+}
+
+#[test]
+fn own_lag_of_a_loop_that_never_rests_is_suspect_past_half_of_the_median() {
+    let run = |lag_ns| {
+        with(|run| {
+            run.settings.traffic = Loop::Closed { think_ns: 0, think_exponential: false };
+            run.total.own_lag = latency(&[(lag_ns, REQUESTS)]);
+            run.total.response = latency(&[(MS, REQUESTS)]);
+        })
+    };
+    assert_eq!(level(&run(500 * US), "own_lag"), None, "on a half");
+    assert_eq!(level(&run(510 * US), "own_lag"), Some(Suspect));
 }
 
 #[test]

@@ -69,6 +69,8 @@ pub(super) struct Conn<P: Protocol> {
     pub(super) receiving: bool,
     /// A socket, option, bind, connect or cancel is under way.
     pub(super) others: u8,
+    /// The operation of opening that is under way is the connect.
+    pub(super) connecting: bool,
     /// No further request may be sent on this socket.
     pub(super) is_last: bool,
     /// Connects that failed in a row.
@@ -98,6 +100,7 @@ impl<P: Protocol> Conn<P> {
             sending: false,
             receiving: false,
             others: 0,
+            connecting: false,
             is_last: false,
             failures: 0,
             unsent: 0,

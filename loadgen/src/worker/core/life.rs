@@ -67,6 +67,7 @@ impl<P: Protocol> Core<P> {
         if result < 0 || conn.phase != Phase::Opening {
             return self.not_opened(index, step, result, now);
         }
+        conn.connecting = false;
         let sock = conn.sock;
         let next = match step {
             tag::SOCKET if self.able.sock_options => tag::NO_DELAY,
@@ -91,7 +92,7 @@ impl<P: Protocol> Core<P> {
                 Op::Bind { sock, addr: from, token }
             }
             _ => {
-                conn.since = now;
+                (conn.since, conn.connecting) = (now, true);
                 Op::Connect { sock, token, addr: self.config.target }
             }
         };
@@ -129,6 +130,7 @@ impl<P: Protocol> Core<P> {
     /// A connection could not be opened, or nobody wants it any more.
     pub(super) fn not_opened(&mut self, index: u32, step: u8, result: i32, now: u64) {
         let conn = &mut self.conns[index as usize];
+        conn.connecting = false;
         let late = conn.phase == Phase::Ending;
         let first = conn.failures == 0 && conn.generation == 0;
         if conn.phase == Phase::Opening || late {
@@ -274,7 +276,7 @@ impl<P: Protocol> Core<P> {
             Phase::Open if conn.waiting() > 0 && conn.flights.front().is_some_and(is_late) => {
                 self.fail(index, ErrorKind::Timeout, now);
             }
-            Phase::Opening if now >= conn.since + limit && conn.others == 1 => {
+            Phase::Opening if conn.connecting && now >= conn.since + limit => {
                 conn.phase = Phase::Ending;
                 conn.others += 1;
                 let (sock, token) = (conn.sock, conn.token(tag::CANCEL, index));
