@@ -42,7 +42,7 @@ const START_AFTER_NS: u64 = 20_000_000;
 const LOOK_AT_HOST_NS: u64 = 300_000_000;
 
 /// How often the control thread looks for slices.
-const LOOK: Duration = Duration::from_millis(20);
+const LOOK: Duration = Duration::from_millis(50);
 
 /// How long one of several addresses of a host may take to accept.
 const KNOCK: Duration = Duration::from_secs(1);
@@ -77,7 +77,7 @@ pub enum Order {
 
 /// What goes on while a run is under way.
 pub trait Watch {
-    /// Called about 50 times a second.
+    /// Called about 20 times a second.
     fn order(&mut self) -> Order {
         Order::GoOn
     }
