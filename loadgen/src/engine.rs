@@ -15,7 +15,7 @@ use std::fmt;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -175,16 +175,23 @@ struct Shared {
     /// [`Stage`] as a number.
     stage: AtomicU8,
     open: AtomicU64,
+    /// Its thread ended with an error, or a panic.
+    failed: AtomicBool,
     full: ArrayQueue<Slice>,
     empty: ArrayQueue<Slice>,
 }
 
-/// Says that a worker is done when it goes, by a panic as well: the control thread waits for that.
-struct Over<'a>(&'a AtomicU8);
+/// Says that a worker is done when it goes, and that it failed unless it says otherwise: the control thread waits
+/// for that, also where the worker panicked.
+struct Over<'a> {
+    shared: &'a Shared,
+    well: bool,
+}
 
 impl Drop for Over<'_> {
     fn drop(&mut self) {
-        self.0.store(Stage::Done as u8, Ordering::Release);
+        self.shared.failed.store(!self.well, Ordering::Release);
+        self.shared.stage.store(Stage::Done as u8, Ordering::Release);
     }
 }
 
@@ -364,6 +371,7 @@ impl Crew {
         let shared = Arc::new(Shared {
             stage: AtomicU8::new(0),
             open: AtomicU64::new(0),
+            failed: AtomicBool::new(false),
             full: ArrayQueue::new(SLICES_MAX),
             empty: ArrayQueue::new(SLICES_MAX),
         });
@@ -374,11 +382,13 @@ impl Crew {
         let answer: Arc<ArrayQueue<Arc<dyn Unpark>>> = Arc::new(ArrayQueue::new(1));
         let (tell, control) = (Arc::clone(&answer), thread::current());
         let body = move || {
-            let _over = Over(&mine.stage);
-            job.perform(index, &common, &mine, |unpark| {
+            let mut over = Over { shared: &mine, well: false };
+            let outcome = job.perform(index, &common, &mine, |unpark| {
                 drop(tell.push(unpark));
                 control.unpark();
-            })
+            });
+            over.well = outcome.is_ok();
+            outcome
         };
         let named = thread::Builder::new().name(format!("loadgen-{index}"));
         let thread = named.spawn(body).map_err(|error| format!("cannot start a thread: {error}"))?;
@@ -479,10 +489,11 @@ impl Crew {
                 self.order(order);
             }
         }
-        // One that ended before its time takes the others along.
-        let done = |hand: &Hand| hand.thread.is_finished();
-        let early = self.hands.iter().any(done) && self.stage() < Stage::Drain as u8;
-        if early && !directed.interrupted { Err("a worker ended early".into()) } else { Ok(()) }
+        // One that failed takes the others along. One that is merely done before another is not: they look at the
+        // clock by themselves, and the window of one may be over while another has not noticed.
+        let failed = |hand: &Hand| hand.shared.failed.load(Ordering::Acquire);
+        let early = self.hands.iter().any(failed);
+        if early && !directed.interrupted { Err("a worker failed".into()) } else { Ok(()) }
     }
 
     fn sleep_until(&self, at: u64, watch: &mut dyn Watch, directed: &mut Directed) -> Result<(), String> {

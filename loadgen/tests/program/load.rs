@@ -160,6 +160,16 @@ fn several_threads_share_the_load_and_need_no_pins() {
 }
 
 #[test]
+fn threads_that_are_done_before_others_do_not_end_the_run() {
+    // More threads than CPUs: the window of some is over, and they with it, while others have not noticed.
+    let server = Server::good();
+    let words = ["--threads", "8", "--no-pin", "-c", "8", "--rate", "800", "-d", "200ms", "--warmup", "0s"];
+    for _ in 0..5 {
+        assert_eq!(due(&good(&server.url(""), &words)), 160);
+    }
+}
+
+#[test]
 fn a_list_of_source_addresses_is_used_in_turn() {
     let server = Server::good();
     let words =
