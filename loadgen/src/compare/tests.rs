@@ -623,6 +623,19 @@ fn a_comparison_goes_through_json_unchanged() {
 }
 
 #[test]
+fn a_long_path_loses_its_start_and_neither_its_file_nor_the_count_of_runs() {
+    let (mut a, mut b) = sides(7, 1.0, 3, 20);
+    a.name = format!("{}/a.json", "/directory".repeat(5));
+    b.runs.iter_mut().for_each(|run| run.settings.url = format!("http://127.0.0.1:8080/{}", "p".repeat(60)));
+    let text = text(&compare(&a, &b, &Options { force: true, ..options() }).unwrap(), 80, false);
+    let line = |letter| text.lines().find(|line| line.starts_with(letter)).unwrap();
+    let (a, b) = (line("A  "), line("B  "));
+    assert!(a.starts_with("A  ...") && a.ends_with("/a.json  http://127.0.0.1:8080/  (3 runs)"), "{a}");
+    assert!(b.contains("  http://127.0.0.1:8080/ppp") && b.ends_with("...  (3 runs)"), "{b}");
+    assert_eq!((a.len(), b.len()), (80, 80));
+}
+
+#[test]
 fn the_table_fits_80_columns_with_the_largest_of_everything() {
     let (a, mut b) = sides(7, 1.0, 3, 20);
     b.name = "n".repeat(200);

@@ -8,7 +8,10 @@
 
 use std::fmt::Write as _;
 
-use super::{ChangeKind, Comparison, Finding, Measure, Metric, Span};
+use super::{ChangeKind, Comparison, Finding, Measure, Metric, SideSummary, Span};
+
+/// Between the parts of a line.
+const GAP: &str = "  ";
 
 const RED: &str = "\x1b[31m";
 const GREEN: &str = "\x1b[32m";
@@ -31,10 +34,10 @@ pub fn text(comparison: &Comparison, width: usize, color: bool) -> String {
         out.push('\n');
     }
     for (letter, side) in [("A", &comparison.base), ("B", &comparison.other)] {
-        let runs = if side.runs == 1 { "run" } else { "runs" };
-        let name = if side.name == side.url { String::new() } else { format!("{}  ", side.name) };
-        let line = format!("{letter}  {name}{}  ({} {runs})", side.url, side.runs);
-        let _ = writeln!(out, "{}", cut(&line, width));
+        let runs = format!("({} {})", side.runs, if side.runs == 1 { "run" } else { "runs" });
+        let room = width - letter.len() - runs.len() - 2 * GAP.len();
+        let side = if side.name == side.url { cut(&side.url, room) } else { name_and_url(side, room) };
+        let _ = writeln!(out, "{letter}{GAP}{side}{GAP}{runs}");
     }
     out.push('\n');
     table(comparison, width, color, &mut out);
@@ -200,6 +203,24 @@ fn footer(comparison: &Comparison) -> String {
          Each line for itself is wrong once in 20 comparisons of the same.{threshold}",
         comparison.resamples, comparison.seed
     )
+}
+
+/// What a side is called and where it was measured, in `room` characters.
+///
+/// The URL may take what the name does not need, and at least half. A name loses its start: the end of a path
+/// tells files apart.
+fn name_and_url(side: &SideSummary, room: usize) -> String {
+    let (name, url) = (side.name.chars().count(), side.url.chars().count());
+    let both = room - GAP.len();
+    let url_room = url.min((both / 2).max(both.saturating_sub(name)));
+    let name_room = both - url_room;
+    let name = if name <= name_room {
+        side.name.clone()
+    } else {
+        let tail: String = side.name.chars().skip(name - (name_room - 3)).collect();
+        format!("...{tail}")
+    };
+    format!("{name}{GAP}{}", cut(&side.url, url_room))
 }
 
 fn cut(line: &str, width: usize) -> String {
