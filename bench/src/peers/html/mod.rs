@@ -46,8 +46,8 @@ const GLOSSARY: [(&str, &str); 11] = [
     ),
     (
         "limit",
-        "A hand-written loop that only does the work: no routing, no bodies, no timeouts. It shows what one \
-         core could do, and is never ranked.",
+        "A hand-written loop that does the work and has no other feature of a server. It shows what one core \
+         could do, and is never ranked.",
     ),
     (
         "as fast as it goes",
