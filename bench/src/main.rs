@@ -14,6 +14,7 @@ mod ab;
 mod idle;
 mod limit;
 mod mesh;
+mod peers;
 
 use std::convert::Infallible;
 use std::io;
