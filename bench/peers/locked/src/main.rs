@@ -1,7 +1,7 @@
 //! Counters as they are kept without shards: one listener, a work-stealing runtime, and a store all threads share.
 //!
 //! The baseline of claims about lock-free shards. Its counterpart is `examples/sharded_counter.rs` of Corelane:
-//! the same routes, the same answers (`Server` and the date aside), hyper 1 on tokio's multi-threaded runtime.
+//! the same answers to `/count`, on hyper 1 and tokio's multi-threaded runtime.
 //!
 //! # Routes
 //! - `POST /count/{name}`: counts up, answers the count and a line feed. `GET /count/{name}`: the count, or 404.
@@ -91,7 +91,7 @@ fn run(cli: &Cli) -> io::Result<Infallible> {
     // Spawned, so that a worker accepts and not this thread, which only waits.
     let served = runtime.spawn(async move {
         let store: &'static Store = Box::leak(Box::new(match kind {
-            Kind::Mutex => Store::locked(),
+            Kind::Mutex => Store::locked(threads),
             Kind::Queue => Store::queued(threads),
         }));
         let listener = peer_work::listen(address)

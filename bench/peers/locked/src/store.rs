@@ -4,7 +4,7 @@
 //! 1. [`Store::locked`]: one map, one mutex, held for the map's work only and never across an await.
 //! 2. [`Store::queued`]: a name belongs to one owner task by its hash; only that task touches its map. All other
 //!    tasks reach it by its queue (flume: many producers, many consumers) and get a reply of their own (oneshot).
-//! 3. A part holds at most [`COUNTERS_MAX`] names, as the example's shards do.
+//! 3. An owner holds at most [`COUNTERS_MAX`] names, as the example's shards do; the one map as many as all owners.
 //!
 //! Not here: HTTP (`main`).
 
@@ -17,7 +17,7 @@ use std::sync::{Mutex, PoisonError};
 use flume::Sender;
 use tokio::sync::oneshot;
 
-/// Different counters of one part. A client must not fill the memory: past it, new ones are refused.
+/// Different counters of one owner. A client must not fill the memory: past it, new ones are refused.
 pub(crate) const COUNTERS_MAX: usize = 100_000;
 
 /// Requests that wait for one owner; more senders wait for room.
@@ -28,7 +28,7 @@ const QUEUE_MAX: usize = 1024;
 /// Why a counter was not counted or read.
 #[derive(Debug, Eq, PartialEq)]
 pub(crate) enum Refused {
-    /// The part already has [`COUNTERS_MAX`] names and this is a new one.
+    /// There are as many names as may be, and this is a new one.
     TooMany,
     /// The owner task ended: it panicked, or the runtime is shutting down.
     Gone,
@@ -41,8 +41,10 @@ pub(crate) enum Store {
 }
 
 /// The counters of one part.
-#[derive(Default)]
-pub(crate) struct Counters(HashMap<String, u64>);
+pub(crate) struct Counters {
+    map: HashMap<String, u64>,
+    names_max: usize,
+}
 
 /// What an owner is asked; each with where the reply goes.
 pub(crate) enum Ask {
@@ -52,9 +54,9 @@ pub(crate) enum Ask {
 }
 
 impl Store {
-    /// One map behind one mutex.
-    pub(crate) fn locked() -> Store {
-        Store::Locked(Mutex::default())
+    /// One map behind one mutex, with room for the names of `owners` owners.
+    pub(crate) fn locked(owners: usize) -> Store {
+        Store::Locked(Mutex::new(Counters::new(owners * COUNTERS_MAX)))
     }
 
     /// Starts `owners` tasks on the current runtime, each with a part of the names.
@@ -65,7 +67,7 @@ impl Store {
         let start = |_| {
             let (sender, receiver) = flume::bounded::<Ask>(QUEUE_MAX);
             tokio::spawn(async move {
-                let mut counters = Counters::default();
+                let mut counters = Counters::new(COUNTERS_MAX);
                 while let Ok(ask) = receiver.recv_async().await {
                     counters.reply(ask);
                 }
@@ -103,7 +105,7 @@ impl Store {
     pub(crate) async fn sizes(&self) -> Vec<Result<usize, Refused>> {
         match self {
             Store::Locked(counters) => {
-                vec![Ok(counters.lock().unwrap_or_else(PoisonError::into_inner).0.len())]
+                vec![Ok(counters.lock().unwrap_or_else(PoisonError::into_inner).map.len())]
             }
             Store::Queued { owners, .. } => {
                 let mut sizes = Vec::with_capacity(owners.len());
@@ -130,17 +132,21 @@ async fn ask<T>(owner: &Sender<Ask>, question: impl FnOnce(oneshot::Sender<T>) -
 }
 
 impl Counters {
+    fn new(names_max: usize) -> Counters {
+        Counters { map: HashMap::new(), names_max }
+    }
+
     fn add(&mut self, name: String) -> Result<u64, Refused> {
-        if self.0.len() >= COUNTERS_MAX && !self.0.contains_key(&name) {
+        if self.map.len() >= self.names_max && !self.map.contains_key(&name) {
             return Err(Refused::TooMany);
         }
-        let count = self.0.entry(name).or_insert(0);
+        let count = self.map.entry(name).or_insert(0);
         *count += 1;
         Ok(*count)
     }
 
     fn read(&self, name: &str) -> Option<u64> {
-        self.0.get(name).copied()
+        self.map.get(name).copied()
     }
 
     fn reply(&mut self, ask: Ask) {
@@ -148,7 +154,7 @@ impl Counters {
         match ask {
             Ask::Add(name, reply) => drop(reply.send(self.add(name))),
             Ask::Read(name, reply) => drop(reply.send(self.read(&name))),
-            Ask::Size(reply) => drop(reply.send(self.0.len())),
+            Ask::Size(reply) => drop(reply.send(self.map.len())),
         }
     }
 }
@@ -163,7 +169,7 @@ mod tests {
     fn with_each(test: impl AsyncFn(&'static Store)) {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
         runtime.block_on(async {
-            test(Box::leak(Box::new(Store::locked()))).await;
+            test(Box::leak(Box::new(Store::locked(2)))).await;
             test(Box::leak(Box::new(Store::queued(2)))).await;
         });
     }
@@ -183,7 +189,7 @@ mod tests {
 
     #[test]
     fn a_new_name_beyond_the_bound_is_refused_and_a_known_one_counted() {
-        let mut counters = Counters::default();
+        let mut counters = Counters::new(COUNTERS_MAX);
         for name in 0..COUNTERS_MAX {
             assert_eq!(counters.add(name.to_string()), Ok(1));
         }
