@@ -1,7 +1,8 @@
 //! The glommio peer: raw HTTP/1.1 on its own `net::TcpStream`, one executor for each CPU.
 //!
-//! Its stream tries recv(2) and send(2) first and asks io_uring only for readiness, so that one receive buffer
-//! serves all connections of a thread: an idle one has none. No spinning before it parks (glommio's default).
+//! Its stream tries recv(2) and send(2) first and asks io_uring only for readiness, so that one receive
+//! buffer serves all connections of a thread: an idle one has none. No spinning before it parks (glommio's
+//! default).
 //!
 //! Not here: HTTP (`peer_raw`), the work (`peer_work`).
 
@@ -28,11 +29,12 @@ use peer_work::Options;
 /// locked memory a ring (64 bytes a submission, two completions of 16).
 const RING_DEPTH: usize = 1024;
 
-/// Memory that is registered for storage: the least it takes. The default of 10 MiB is more than may be locked.
+/// Memory that is registered for storage: the least it takes. The default of 10 MiB is more than may be
+/// locked.
 const IO_MEMORY: usize = 64 * 1024;
 
-/// Listeners of one executor. Glommio's have 1024 places in the listen queue and cannot be given more; the kernel
-/// spreads connections over all (`SO_REUSEPORT`), so that together they have [`peer_work::BACKLOG`].
+/// Listeners of one executor. Glommio's have 1024 places in the listen queue and cannot be given more; the
+/// kernel spreads connections over all (`SO_REUSEPORT`), so that together they have [`peer_work::BACKLOG`].
 const LISTENERS: usize = 4;
 
 /// The receive buffer of a thread.

@@ -1,10 +1,12 @@
-//! Counters as they are kept without shards: one listener, a work-stealing runtime, and a store all threads share.
+//! Counters as they are kept without shards: one listener, a work-stealing runtime, and a store all threads
+//! share.
 //!
-//! The baseline of claims about lock-free shards. Its counterpart is `examples/sharded_counter.rs` of Corelane:
-//! the same answers to `/count`, on hyper 1 and tokio's multi-threaded runtime.
+//! The baseline of claims about lock-free shards. Its counterpart is `examples/sharded_counter.rs` of
+//! Corelane: the same answers to `/count`, on hyper 1 and tokio's multi-threaded runtime.
 //!
 //! # Routes
-//! - `POST /count/{name}`: counts up, answers the count and a line feed. `GET /count/{name}`: the count, or 404.
+//! - `POST /count/{name}`: counts up, answers the count and a line feed. `GET /count/{name}`: the count, or
+//!   404.
 //! - `GET /counter/{name}`: counts up as POST does, for clients that only GET.
 //! - `GET /shards`: how many counters each part of the store has.
 //! - `GET /plaintext`: as every peer.

@@ -2,9 +2,11 @@
 //!
 //! # Rules
 //! 1. [`Store::locked`]: one map, one mutex, held for the map's work only and never across an await.
-//! 2. [`Store::queued`]: a name belongs to one owner task by its hash; only that task touches its map. All other
-//!    tasks reach it by its queue (flume: many producers, many consumers) and get a reply of their own (oneshot).
-//! 3. An owner holds at most [`COUNTERS_MAX`] names, as the example's shards do; the one map as many as all owners.
+//! 2. [`Store::queued`]: a name belongs to one owner task by its hash; only that task touches its map. All
+//!    other tasks reach it by its queue (flume: many producers, many consumers) and get a reply of their own
+//!    (oneshot).
+//! 3. An owner holds at most [`COUNTERS_MAX`] names, as the example's shards do; the one map as many as all
+//!    owners.
 //!
 //! Not here: HTTP (`main`).
 

@@ -1,8 +1,9 @@
 //! The monoio peer: raw HTTP/1.1 on its io_uring driver, one runtime and one listener for each CPU.
 //!
-//! Set up as its documentation shows for speed: buffers owned by the operation, a large ring, no timer, no `sync`
-//! feature (which would add an eventfd to every wait). The ring flags are passed by its `uring_builder`: one
-//! submitter, completions run when the thread waits for them. It blocks when there is nothing to do.
+//! Set up as its documentation shows for speed: buffers owned by the operation, a large ring, no timer, no
+//! `sync` feature (which would add an eventfd to every wait). The ring flags are passed by its
+//! `uring_builder`: one submitter, completions run when the thread waits for them. It blocks when there is
+//! nothing to do.
 //!
 //! Not here: HTTP (`peer_raw`), the work (`peer_work`).
 
@@ -23,7 +24,8 @@ use monoio::{IoUringDriver, RuntimeBuilder};
 use peer_raw::{After, Machine, Turn};
 use peer_work::Options;
 
-/// Submission entries; the ring has twice as many completions. Operations beyond that are submitted in between.
+/// Submission entries; the ring has twice as many completions. Operations beyond that are submitted in
+/// between.
 ///
 /// 4096 * 64 + 8192 * 16 bytes are 384 KiB of locked memory a thread.
 const ENTRIES: u32 = 4096;
@@ -135,7 +137,8 @@ async fn serve(mut stream: TcpStream) -> io::Result<()> {
     }
 }
 
-/// Receives up to `room` bytes behind what `buffer` holds; it has the capacity. No bytes are an error: the end.
+/// Receives up to `room` bytes behind what `buffer` holds; it has the capacity. No bytes are an error: the
+/// end.
 async fn receive(stream: &mut TcpStream, buffer: Vec<u8>, room: usize) -> (Vec<u8>, io::Result<usize>) {
     let start = buffer.len();
     let (received, slice) = stream.read(buffer.slice_mut(start..start + room)).await;

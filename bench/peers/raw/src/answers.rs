@@ -10,6 +10,12 @@ use serde::Serialize;
 /// `Date` in the preferred format is always this long: `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110, 5.6.7).
 const DATE_LEN: usize = 29;
 
+/// Largest output buffer that a connection keeps to itself: 128 answers.
+const KEPT_LEN_MAX: usize = 16 * 1024;
+
+/// Larger buffers that a thread keeps for all its connections: 16 of the longest echo are 16 MiB.
+const SPARES_MAX: usize = 16;
+
 const OK: &str = "200 OK";
 const TEXT: &str = "text/plain";
 
@@ -28,6 +34,8 @@ pub struct Answers {
     octets: Vec<u8>,
     /// The JSON body while its length is found.
     body: Vec<u8>,
+    /// Large buffers that nobody uses. The last one given back is taken first: it is in the cache.
+    spares: Vec<Vec<u8>>,
 }
 
 /// What `GET /json` is made of.
@@ -49,6 +57,7 @@ impl Answers {
             json: Vec::new(),
             octets: Vec::new(),
             body: Vec::new(),
+            spares: Vec::new(),
         };
         answers.plaintext = answers.start(OK, TEXT);
         put_length(&mut answers.plaintext, peer_work::PLAINTEXT.len());
@@ -74,6 +83,31 @@ impl Answers {
         for head in [&mut self.plaintext, &mut self.json, &mut self.octets] {
             head[at.clone()].copy_from_slice(&self.date);
         }
+    }
+
+    /// Empties an output buffer that was sent, and takes it away from the connection if it is a large one.
+    #[inline]
+    pub fn clear(&mut self, out: &mut Vec<u8>) {
+        out.clear();
+        if out.capacity() > KEPT_LEN_MAX {
+            let large = std::mem::take(out);
+            if self.spares.len() < SPARES_MAX {
+                self.spares.push(large);
+            }
+        }
+    }
+
+    /// Makes room for `len` more bytes in `out`: with a large buffer that is at hand, else with more memory.
+    #[inline]
+    pub(crate) fn make_room(&mut self, out: &mut Vec<u8>, len: usize) {
+        if out.len() + len > KEPT_LEN_MAX
+            && out.capacity() <= KEPT_LEN_MAX
+            && let Some(mut large) = self.spares.pop()
+        {
+            large.extend_from_slice(out);
+            *out = large;
+        }
+        out.reserve(len);
     }
 
     /// Appends the answer of `GET /plaintext`.

@@ -146,7 +146,7 @@ impl Machine {
                 Route::Plaintext => answers.plaintext(out),
                 Route::Json => answers.json(out),
                 Route::Echo if here == head.body_len => {
-                    out.reserve(HEAD_ROOM + here);
+                    answers.make_room(out, HEAD_ROOM + here);
                     answers.octets(out, here);
                     out.extend_from_slice(&rest[head.len..head.len + here]);
                 }
@@ -179,12 +179,12 @@ impl Machine {
     }
 
     /// Goes on with a body that is under way; returns how much of `rest` it took.
-    fn continue_body(&mut self, rest: &[u8], answers: &Answers, out: &mut Vec<u8>) -> usize {
+    fn continue_body(&mut self, rest: &[u8], answers: &mut Answers, out: &mut Vec<u8>) -> usize {
         if self.promised != 0 {
             if !out.is_empty() {
                 return 0; // 100 has not been sent
             }
-            out.reserve(HEAD_ROOM + self.promised);
+            answers.make_room(out, HEAD_ROOM + self.promised);
             answers.octets(out, self.promised);
             if self.last {
                 Answers::mark_last(out, 0);
@@ -203,7 +203,8 @@ impl Machine {
     }
 }
 
-/// Parses the head at the start of `bytes`: `None` if it is not complete, the status to refuse it with otherwise.
+/// Parses the head at the start of `bytes`: `None` if it is not complete, the status to refuse it with
+/// otherwise.
 #[inline]
 fn parse(bytes: &[u8]) -> Result<Option<Head>, &'static str> {
     let mut lines = [const { MaybeUninit::uninit() }; HEADERS_MAX];

@@ -1,9 +1,9 @@
 //! The ringline peer: raw HTTP/1.1 on its io_uring backend, one worker for each CPU.
 //!
-//! As its documentation serves fastest: `with_data` parses in the kernel's receive buffer, `send_nowait` copies an
-//! answer into the send pool without waiting, `send_parts` sends large bodies from where they are. It does not tick
-//! and blocks when there is nothing to do. Its acceptor is a thread of its own that hands connections to the
-//! workers; it runs on the first CPU.
+//! As its documentation serves fastest: `with_data` parses in the kernel's receive buffer, `send_nowait`
+//! copies an answer into the send pool without waiting, `send_parts` sends large bodies from where they are.
+//! It does not tick and blocks when there is nothing to do. Its acceptor is a thread of its own that hands
+//! connections to the workers; it runs on the first CPU.
 //!
 //! Not here: HTTP (`peer_raw`), the work (`peer_work`).
 
@@ -34,8 +34,9 @@ const INPUT_LEN: u32 = 16 * 1024;
 
 /// Slots of a worker's send pool, and their length.
 ///
-/// A slot is held until its send completes, and one turn may answer every connection that is ready. A slot takes
-/// any run of small answers, and one of 64 KiB with its head; memory is touched only as far as it is written.
+/// A slot is held until its send completes, and one turn may answer every connection that is ready. A slot
+/// takes any run of small answers, and one of 64 KiB with its head; memory is touched only as far as it is
+/// written.
 const OUTPUTS: u16 = 4096;
 const OUTPUT_LEN: u32 = 66 * 1024;
 
@@ -178,7 +179,7 @@ async fn send_pooled(connection: ConnCtx, out: &[u8]) -> io::Result<()> {
     }
 }
 
-/// Sends from `out` itself and waits.
+/// Sends from `out` itself and waits. For what no slot takes: zero-copy adds a notification, a slot one copy.
 async fn send_owned(connection: ConnCtx, out: Vec<u8>) -> io::Result<()> {
     send_parts(connection, vec![SendPart::Guard(GuardBox::new(Owned(out)))]).await
 }

@@ -237,6 +237,24 @@ fn output_stops_growing_at_its_bound_and_goes_on_after_a_send() {
 }
 
 #[test]
+fn a_large_buffer_goes_from_one_connection_to_the_next_and_a_small_one_stays() {
+    let (mut first, mut second) = (Machine::new(), Machine::new());
+    let (mut answers, mut out, mut next) = (Answers::new(), Vec::new(), Vec::new());
+    let request = post("/echo", &[b'e'; 65_536]);
+    let _ = first.handle(&request, &mut answers, &mut out);
+    let large = out.as_ptr();
+    answers.clear(&mut out);
+    assert_eq!(out.capacity(), 0);
+    let _ = second.handle(&request[..100], &mut answers, &mut next);
+    assert_eq!((next.as_ptr(), second.missing()), (large, request.len() - 100));
+    let _ = first.handle(GET, &mut answers, &mut out);
+    let small = out.as_ptr();
+    answers.clear(&mut out);
+    let _ = first.handle(GET, &mut answers, &mut out);
+    assert_eq!((out.as_ptr(), out.len()), (small, 128));
+}
+
+#[test]
 fn all_answers_carry_the_date_they_were_given() {
     let (mut machine, mut answers, mut out) = (Machine::new(), Answers::new(), Vec::new());
     answers.refresh(784_111_777);
