@@ -1,3 +1,5 @@
+//! Conversations with the machine, by a caller that keeps the calling order.
+
 #![allow(clippy::unwrap_used)]
 
 use super::*;
