@@ -19,7 +19,7 @@ use corelane::{App, OwnedRequest, Response, Server, body_channel, spawn};
 const BLOB_LEN: usize = 1 << 20;
 
 /// Bytes read at a time: they stay in the second-level cache between the read and the send.
-const PIECE_LEN: usize = 128 << 10;
+const PIECE_LEN: usize = 64 << 10;
 
 /// Pieces under way to the socket while the next is read.
 const CHANNEL_LEN: usize = 2 * PIECE_LEN;
@@ -35,7 +35,7 @@ async fn file(path: PathBuf, length: u64) -> Response {
         while at < length {
             let want = usize::try_from(length - at).unwrap_or(PIECE_LEN).min(PIECE_LEN);
             // After an error, or when the file has become shorter, the sender is dropped: the answer is cut short.
-            let Ok(piece) = file.read_at(at, want).await else { return };
+            let Ok(piece) = file.read_chunk(at, want).await else { return };
             if piece.is_empty() {
                 return;
             }

@@ -455,6 +455,8 @@ pub use corelane_http::{
     SetHeader, Status, Version, WebSocketAccept, websocket_accept,
 };
 pub use corelane_net::{Body, BodyError, BodySender, BodyStream, Disconnected, TcpStream, body_channel};
+#[doc(inline)]
+pub use corelane_pools::Chunk;
 pub use corelane_uring::Features as RingFeatures;
 #[doc(inline)]
 pub use preflight::StartError;

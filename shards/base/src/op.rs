@@ -188,6 +188,18 @@ pub enum Op<B> {
         /// Who is told.
         token: Token,
     },
+    /// As [`Op::Read`], into bytes of the kind that is sent: the first piece of `data`, which nobody else holds, over
+    /// its whole length. Result: bytes read; gives `data` back, as long as it was.
+    ReadInto {
+        /// This file.
+        file: Sock,
+        /// Where in the file, bytes.
+        offset: u64,
+        /// Read into. Not empty.
+        data: B,
+        /// Who is told.
+        token: Token,
+    },
     /// Write `data[from..]` at an offset. Result: bytes written; gives `data` back.
     Write {
         /// This file.
@@ -243,7 +255,7 @@ pub enum Payload<B> {
     None,
     /// `result` bytes stand in this buffer of the receive ring: read, then recycle it.
     Received(BufferId),
-    /// What [`Op::Send`] was given.
+    /// What [`Op::Send`] or [`Op::ReadInto`] was given.
     Sent(B),
     /// The address of the accepted peer.
     Peer(SocketAddr),

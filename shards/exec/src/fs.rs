@@ -17,6 +17,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 use corelane_base::{Op, Sock, Token};
+use corelane_pools::{Chain, Chunk};
 
 use crate::shard::{Shard, current};
 
@@ -181,6 +182,33 @@ impl File {
             }
         }
         Ok(all)
+    }
+
+    /// Reads up to `len` bytes at `offset` into memory of the shard's pools, by one operation: what to send on as it
+    /// is. Fewer at the end of the file and, rarely, before it; none at the end or for a `len` of 0. At most
+    /// [`FILE_IO_MAX`] at a time.
+    ///
+    /// # Errors
+    /// As pread(2); `OutOfMemory` when the pools are full ([`Limits`](corelane_base::Limits) bounds them).
+    pub async fn read_chunk(&self, offset: u64, len: usize) -> io::Result<Chunk> {
+        let len = len.min(FILE_IO_MAX);
+        if len == 0 {
+            return Ok(Chunk::Static(b""));
+        }
+        let full = |_| io::Error::new(io::ErrorKind::OutOfMemory, "the pools of this shard are full");
+        let mut room = self.0.shard.pools().get(len).map_err(full)?;
+        room.set_len_filled(len);
+        let (file, data) = (self.0.sock, Chain::from(room));
+        let read = |token| Op::ReadInto { file, offset, data, token };
+        let done = self.0.shard.io_keeping(read, self.keep()).await;
+        let got = done.check()? as usize;
+        match done.chain.and_then(|mut chain| chain.pop()) {
+            Some(Chunk::Buf(mut read)) => {
+                read.truncate(got);
+                Ok(Chunk::Buf(read))
+            }
+            _ => unreachable!("a read gives its buffer back"),
+        }
     }
 
     /// Writes all of `data` at `offset`.

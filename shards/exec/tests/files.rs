@@ -57,6 +57,12 @@ fn what_is_written_is_read_back_at_its_place() {
         assert_eq!(file.read_at(9, 10).await.unwrap(), b"", "at the end");
         assert_eq!(file.read_at(1_000, 10).await.unwrap(), b"", "past the end");
         assert_eq!(file.read_at(0, 0).await.unwrap(), b"");
+        for (offset, len, wanted) in
+            [(0, 100, "at middle"), (3, 3, "mid"), (9, 10, ""), (1_000, 10, ""), (0, 0, "")]
+        {
+            let chunk = file.read_chunk(offset, len).await.unwrap();
+            assert_eq!(chunk.as_slice(), wanted.as_bytes(), "{len} bytes at {offset}");
+        }
         file.write_at(0, Vec::new()).await.unwrap();
     });
     assert_eq!(b.world.file("/f").unwrap(), b"at middle");

@@ -20,6 +20,7 @@ use std::rc::Rc;
 use std::task::{Poll, Waker};
 
 use bytes::{Bytes, BytesMut};
+use corelane_pools::Chunk;
 
 use crate::notice::Signal;
 
@@ -231,7 +232,7 @@ impl Drop for BodyFeed {
 
 #[derive(Default)]
 struct Outbound {
-    queue: VecDeque<Bytes>,
+    queue: VecDeque<Chunk>,
     bytes: usize,
     bytes_max: usize,
     ended: bool,
@@ -284,7 +285,7 @@ impl BodySender {
     ///
     /// # Errors
     /// [`Disconnected`] once the response cannot be delivered.
-    pub async fn send(&mut self, bytes: impl Into<Bytes>) -> Result<(), Disconnected> {
+    pub async fn send(&mut self, bytes: impl Into<Chunk>) -> Result<(), Disconnected> {
         let mut piece = Some(bytes.into());
         poll_fn(|cx| {
             let mut s = self.0.borrow_mut();
@@ -329,7 +330,7 @@ impl Drop for BodySender {
 /// What [`BodyStream::take`] found.
 #[derive(Debug)]
 pub(crate) enum Piece {
-    Bytes(Bytes),
+    Bytes(Chunk),
     /// Nothing now; the signal will ring.
     Later,
     End,

@@ -217,6 +217,25 @@ impl Chain {
         self.first.as_ref().map_or(&[], |chunk| &chunk.as_slice()[self.skip..])
     }
 
+    /// What is left of the first chunk, to be written over, if that is a [`Buf`], which nobody else holds; else
+    /// nothing.
+    #[inline]
+    pub fn first_mut(&mut self) -> &mut [u8] {
+        match &mut self.first {
+            Some(Chunk::Buf(buf)) => &mut buf.as_mut_slice()[self.skip..],
+            _ => &mut [],
+        }
+    }
+
+    /// Takes the first chunk out, whole; none if the chain is empty.
+    ///
+    /// # Panics
+    /// If part of it was sent.
+    pub fn pop(&mut self) -> Option<Chunk> {
+        assert_eq!(self.skip, 0, "a chunk that is partly sent is not taken out");
+        self.pop_chunk()
+    }
+
     /// What is left, chunk by chunk, in order. No slice is empty.
     pub fn slices(&self) -> impl Iterator<Item = &[u8]> {
         let rest = self.rest.iter().flat_map(|rest| rest.iter()).map(Chunk::as_slice);

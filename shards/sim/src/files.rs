@@ -35,6 +35,10 @@ impl State {
                 let outcome = self.read(file, offset, &mut data);
                 self.end_file(file, token, outcome, Payload::Bytes(data));
             }
+            Op::ReadInto { file, offset, mut data, token } => {
+                let outcome = self.read(file, offset, data.first_mut());
+                self.end_file(file, token, outcome, Payload::Sent(data));
+            }
             Op::Write { file, offset, data, from, token } => {
                 let outcome = self.write(file, offset, &data[from as usize..]);
                 self.end_file(file, token, outcome, Payload::Bytes(data));

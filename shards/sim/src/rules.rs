@@ -81,6 +81,13 @@ impl State {
                     self.violation(&format!("Read of no bytes from {file:?}"));
                 }
             }
+            Op::ReadInto { file, data, token, .. } => {
+                self.check_token("ReadInto", *token);
+                self.check_file("ReadInto", *file);
+                if !data.is_single() || data.is_empty() {
+                    self.violation(&format!("ReadInto of no bytes, or of several pieces, from {file:?}"));
+                }
+            }
             Op::Write { file, data, from, token, .. } => {
                 self.check_token("Write", *token);
                 self.check_file("Write", *file);
@@ -181,6 +188,7 @@ impl State {
             | Op::Hand { sock, token, .. }
             | Op::PeerName { sock, token }
             | Op::Read { file: sock, token, .. }
+            | Op::ReadInto { file: sock, token, .. }
             | Op::Write { file: sock, token, .. }
             | Op::Sync { file: sock, token, .. } => (Some(*sock), *token),
         };
@@ -214,6 +222,7 @@ fn name(op: &Op<Chain>) -> &'static str {
         Op::Connect { .. } => "push Connect",
         Op::Open { .. } => "push Open",
         Op::Read { .. } => "push Read",
+        Op::ReadInto { .. } => "push ReadInto",
         Op::Write { .. } => "push Write",
         Op::Hand { .. } => "push Hand",
         Op::PeerName { .. } => "push PeerName",

@@ -114,6 +114,7 @@ impl State {
             }
             Op::Open { token, .. }
             | Op::Read { token, .. }
+            | Op::ReadInto { token, .. }
             | Op::Write { token, .. }
             | Op::Sync { token, .. } => {
                 self.add_place(token, Place::Disk);

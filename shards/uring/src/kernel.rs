@@ -550,6 +550,7 @@ impl Ring {
                 | Op::Connect { .. }
                 | Op::Open { .. }
                 | Op::Read { .. }
+                | Op::ReadInto { .. }
                 | Op::Write { .. }
                 | Op::Hand { .. }
                 | Op::PeerName { .. }
@@ -627,6 +628,14 @@ impl Ring {
                 let (index, name) = self.flights.insert(token, Flight::Data(data));
                 let Flight::Data(data) = &mut self.flights.get(index).flight else { unreachable!() };
                 let read = opcode::Read::new(fd(sock), data.as_mut_ptr(), len32(data.len()));
+                self.queue_counted(&read.offset(offset).build().flags(file).user_data(name));
+            }
+            Op::ReadInto { file: sock, offset, data, token } => {
+                let (index, name) = self.flights.insert(token, Flight::Send(data));
+                let Flight::Send(data) = &mut self.flights.get(index).flight else { unreachable!() };
+                // Rule 2: the memory is the chunk's, which moves with the entry or not at all.
+                let room = data.first_mut();
+                let read = opcode::Read::new(fd(sock), room.as_mut_ptr(), len32(room.len()));
                 self.queue_counted(&read.offset(offset).build().flags(file).user_data(name));
             }
             Op::Write { file: sock, offset, data, from, token } => {

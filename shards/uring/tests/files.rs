@@ -63,6 +63,15 @@ fn a_file_is_written_synced_read_back_and_closed() {
         assert_eq!(read.result, 4);
         let Payload::Bytes(data) = read.payload else { panic!("no data back") };
         assert_eq!(data, b"disk\x07\x07\x07\x07");
+
+        let mut room = bed.pools.get(8).unwrap();
+        room.put(&[7; 8]);
+        bed.push(Op::ReadInto { file, offset: 12, data: room.into(), token: token(OTHER, 5) });
+        let read = bed.of(token(OTHER, 5));
+        assert_eq!(read.result, 4);
+        let Payload::Sent(data) = read.payload else { panic!("no data back") };
+        assert_eq!(data.first(), b"disk\x07\x07\x07\x07");
+
         bed.push(Op::Close { sock: file, token: token(CLOSE, 0) });
         assert_eq!(bed.of(token(CLOSE, 0)).result, 0);
         bed.push(Op::Read { file, offset: 0, data: vec![7; 8], token: token(OTHER, 4) });

@@ -233,7 +233,7 @@ fn errors_say_what_happened() {
 
 fn take(stream: &mut BodyStream) -> String {
     match stream.take() {
-        Piece::Bytes(bytes) => String::from_utf8(bytes.to_vec()).unwrap(),
+        Piece::Bytes(bytes) => String::from_utf8(bytes.as_slice().to_vec()).unwrap(),
         other => format!("{other:?}"),
     }
 }

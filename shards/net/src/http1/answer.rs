@@ -225,7 +225,7 @@ impl<S: Service> Http1<S> {
                         h1::encode_chunk_header(&mut out, bytes.len() as u64);
                     }
                     if bytes.len() <= COPY_MAX {
-                        out.put(&bytes);
+                        out.put(bytes.as_slice());
                     } else {
                         conn.output.push(bytes);
                     }

@@ -83,6 +83,21 @@ fn a_buffer_goes_back_to_its_pool_when_its_last_byte_is_sent() {
 }
 
 #[test]
+fn only_a_buffer_of_its_own_can_be_written_over_and_taken_out_whole() {
+    let pools = Pools::new(&PoolConfig::default()).unwrap();
+    let mut buf = pools.get(4).unwrap();
+    buf.put(b"abcd");
+    let mut chain = Chain::from(buf);
+    chain.push(&b"static"[..]);
+    chain.first_mut()[1..3].copy_from_slice(b"XY");
+    assert_eq!((chain.first(), chain.len()), (&b"aXYd"[..], 10));
+    assert!(matches!(chain.pop(), Some(Chunk::Buf(buf)) if buf.as_slice() == b"aXYd"));
+    assert_eq!(chain.first_mut(), b"", "constant bytes are not written over");
+    assert!(matches!(chain.pop(), Some(Chunk::Static(b"static"))));
+    assert!(chain.pop().is_none() && chain.is_empty());
+}
+
+#[test]
 fn an_empty_chunk_is_not_kept() {
     let pools = pools();
     let mut chain = Chain::from("");
