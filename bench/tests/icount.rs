@@ -143,6 +143,20 @@ fn a_case_without_a_baseline_and_a_baseline_without_a_case_fail_by_name() {
 }
 
 #[test]
+fn a_baseline_torn_by_a_merge_is_replaced_by_a_whole_update_only() {
+    let bench = Bench::with_baseline();
+    let file = fs::read_to_string(bench.baseline()).unwrap();
+    fs::write(bench.baseline(), format!("<<<<<<< ours\n{file}")).unwrap();
+    for arguments in [&["--update", "--case", "pool/small"][..], &[]] {
+        let (code, _, talk) = bench.run(arguments);
+        assert_eq!(code, Some(2), "{arguments:?}");
+        assert!(talk.contains("icount.toml: TOML parse error"), "{talk}");
+    }
+    assert_eq!(bench.run(&["--update"]).0, Some(0));
+    assert_eq!(fs::read_to_string(bench.baseline()).unwrap(), file);
+}
+
+#[test]
 fn figures_of_another_compiler_warn_and_do_not_fail() {
     let bench = Bench::with_baseline();
     let file = fs::read_to_string(bench.baseline()).unwrap();

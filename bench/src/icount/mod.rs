@@ -34,7 +34,7 @@ use valgrind::{Counted, Valgrind};
 /// The checked-in baseline of this repository.
 const BASELINE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/icount.toml");
 
-/// Runs that differ by more than this are remarked: hundredths of a percent.
+/// Runs that differ by more than this are remarked.
 const SPREAD_MAX: &str = "0.5%";
 
 /// What `icount` is asked to do.
@@ -83,12 +83,15 @@ pub(crate) fn run(options: &Options) -> Result<bool, String> {
                 .to_owned(),
         );
     }
-    // Before minutes are spent.
-    let before = if path.exists() || !options.update { Some(Baseline::read(path)?) } else { None };
+    let whole = options.cases.is_empty();
+    // Read before time is spent. Nothing of it is needed for a whole new one: it may be missing, or torn by a merge.
+    let before = match Baseline::read(path) {
+        Err(error) if !options.update || (!whole && path.exists()) => return Err(error),
+        read => read.ok(),
+    };
     let valgrind = Valgrind::find()?;
     let (figures, spreads, cpu) = measure(&valgrind, &cases, options.runs)?;
     let here = Environment::here(cpu, valgrind.version()?);
-    let whole = options.cases.is_empty();
     if options.update {
         let next = updated(before.clone(), &here, &figures, whole)?;
         next.write(path)?;

@@ -1,4 +1,4 @@
-//! What is counted: one entry of [`CASES`] for each, with fixed input, on one thread.
+//! What is counted: a [`Case`] each, with fixed input, on one thread.
 //!
 //! A case is a function that does its operation so many times. The runner takes the difference of two numbers of
 //! times, so what it sets up before its loop costs nothing; the loop itself does (`loop/empty` says how much). To
@@ -8,7 +8,7 @@
 //! 1. Inputs and results go through `black_box`: nothing may be computed ahead or left out.
 //! 2. A function checks what it did after the loop, so that a case that does nothing fails.
 //! 3. Nothing random, no thread, no system call in the loop: two runs differ by less than 0.5 %.
-//! 4. All pushed memory is back where it was after one round: the number of times changes only the time.
+//! 4. After a round everything is as before it: more rounds take more of the same, and no more memory.
 //!
 //! Not here: how it is counted (`valgrind`), what it should be (`bench/icount.toml`).
 
