@@ -3,14 +3,14 @@
 //! `limit-uring` and `limit-epoll` are hand-written servers that do nothing but the work; they mark
 //! what one core can do and everything else is compared with them. `compare` measures servers against
 //! each other in interleaved rounds, `mesh` ways for two cores to talk, `idle` holds many connections to one
-//! server. Results go to standard output,
-//! talk to standard error. Exit codes: 0 done, 1 ran but a target was missed, 2 could not run.
+//! server, `icount` counts instructions of fixed inputs. Results go to standard output, talk to standard error. Exit codes: 0 done, 1 ran but a target was missed, 2 could not run.
 //!
 //! Not here: micro benchmarks of one part, and peers that need heavy crates (`bench/peers`).
 
 #![allow(clippy::disallowed_methods, reason = "a tool that times others reads the clock")]
 
 mod ab;
+mod icount;
 mod idle;
 mod limit;
 mod mesh;
@@ -39,6 +39,11 @@ enum Command {
     Compare(ab::Options),
     /// Measure messages between two cores: Corelane's beside other ways, in interleaved rounds.
     Mesh(mesh::Options),
+    /// Count instructions of fixed inputs with callgrind, and compare them with the baseline.
+    Icount(icount::Options),
+    /// Do a case of `icount` so many times: part of it.
+    #[command(hide = true)]
+    IcountCase(icount::CaseOptions),
     /// Hold many idle connections to a server: how many it takes, and what each costs.
     Idle(idle::Options),
     /// Hold connections as told on standard input: part of `idle`.
@@ -52,6 +57,8 @@ fn main() -> ExitCode {
         Command::LimitEpoll(options) => end(limit::epoll::serve(&options)),
         Command::Compare(options) => ab::compare(&options),
         Command::Mesh(options) => mesh::run(&options),
+        Command::Icount(options) => icount::run(&options),
+        Command::IcountCase(options) => icount::run_case(&options),
         Command::Idle(options) => idle::run(&options),
         Command::IdleHold(options) => idle::hold(&options),
     };
