@@ -144,12 +144,12 @@ pub(super) fn all() -> Vec<Load> {
             1,
             [3, 5],
         ),
-        load(PEAK, "64 connections, GET /plaintext", Plaintext, Closed, 64, [3, 5]),
-        load("plaintext-512", "512 connections, GET /plaintext", Plaintext, Closed, 512, [3, 5]),
-        load("plaintext-4096", "4,096 connections, GET /plaintext", Plaintext, Closed, 4096, [1, 5]),
+        load(PEAK, "64 connections, GET /plaintext", Plaintext, Closed, 64, [4, 5]),
+        load("plaintext-512", "512 connections, GET /plaintext", Plaintext, Closed, 512, [4, 5]),
+        load("plaintext-4096", "4,096 connections, GET /plaintext", Plaintext, Closed, 4096, [2, 5]),
         Load {
             pipeline: 16,
-            ..load("pipelined-16", "64 connections, 16 in flight on each", Plaintext, Closed, 64, [3, 5])
+            ..load("pipelined-16", "64 connections, 16 in flight on each", Plaintext, Closed, 64, [4, 5])
         },
         load("json-64", "64 connections, GET /json", Json, Closed, 64, [2, 5]),
         load("echo-1k", "64 connections, POST /echo of 1 KiB", Echo(1 << 10), Closed, 64, [2, 5]),
@@ -158,9 +158,9 @@ pub(super) fn all() -> Vec<Load> {
         load("file", "8 connections, 1 MiB out of a file", File, Closed, 8, [2, 5]),
         load("connect", "64 connections, a new one for each request", Plaintext, Connect, 64, [2, 5]),
         load("open-50", "open loop at 50 % of the slowest peer's peak", Plaintext, Open(50), 64, [1, 5]),
-        load("open-80", "open loop at 80 % of the slowest peer's peak", Plaintext, Open(80), 64, [2, 5]),
+        load("open-80", "open loop at 80 % of the slowest peer's peak", Plaintext, Open(80), 64, [3, 5]),
         load("idle-10k", "10,000 connections at rest, each asked once", Plaintext, Idle, 10_000, [1, 3]),
-        load("shards", "512 connections, one shard or two on one CPU", Plaintext, Shards, 512, [3, 5]),
+        load("shards", "512 connections, one shard or two on one CPU", Plaintext, Shards, 512, [5, 5]),
         load(
             "idle-100k",
             "100,000 connections at rest, one process of 8 shards",

@@ -2,6 +2,7 @@
 //!
 //! # Rules
 //! 1. A server that does not run, or answers wrongly, is out for the rest of that load; the others go on.
+//!    Corelane must run wherever it is here: for it, that is as bad as a wrong answer.
 //! 2. What was found of it until then is kept, with the reason beside it.
 //! 3. An interrupted run has no result.
 //!
@@ -17,7 +18,7 @@ use super::model::{Kind, Row, Scenario};
 use super::plan::{Progress, Step, What, clock, steps_of};
 use super::sample::{self, Bench, Seen, sample};
 use super::server::Trouble;
-use super::subjects::{Part, Server};
+use super::subjects::{Part, Server, is_peer};
 use super::syscalls;
 
 /// What is to be measured, and how.
@@ -37,7 +38,7 @@ pub(super) struct Found {
     pub(super) scenarios: Vec<Scenario>,
     pub(super) rows: Vec<Row>,
     pub(super) notes: Vec<String>,
-    /// Answers that were wrong or missing, one line each.
+    /// Answers that were wrong or missing, and a Corelane that did not run, one line each.
     pub(super) wrong: Vec<String>,
     pub(super) elapsed: Duration,
 }
@@ -200,8 +201,8 @@ impl Run<'_> {
         match sample(self.bench, server, load, self.task.times(load), rate) {
             Ok(seen) => Ok(self.keep(load, server, seen)),
             Err(Trouble::Interrupted) => Err(Trouble::Interrupted),
-            Err(Trouble::Absent(why)) => Ok(self.take_out(step, why)),
-            Err(Trouble::Wrong(why)) => {
+            Err(Trouble::Absent(why)) if is_peer(&server.subject) => Ok(self.take_out(step, why)),
+            Err(Trouble::Absent(why) | Trouble::Wrong(why)) => {
                 self.found.wrong.push(format!("{} at {}: {why}", server.subject.name, load.id));
                 Ok(self.take_out(step, why))
             }

@@ -66,7 +66,7 @@ pub(super) fn sample(
     rate: Option<f64>,
 ) -> Result<Seen, Trouble> {
     let mut started = start(bench, server, load)?;
-    let answer_len = started.verify(load.target)?;
+    let answer_len = started.verify(load.target, load.mode == Mode::Connect)?;
     let (sample, answered) = if load.kind() == Kind::Idle {
         idle(bench, &mut started, load, times)?
     } else {
@@ -95,7 +95,7 @@ pub(super) fn start(bench: &Bench<'_>, server: &Server, load: &Load) -> Result<S
 
 fn survived(started: &mut Started) -> Result<(), Trouble> {
     match started.ended() {
-        Some(status) => Err(Trouble::Wrong(format!("the server ended under load ({status})"))),
+        Some(status) => Err(Trouble::Absent(format!("the server ended under load ({status})"))),
         None => Ok(()),
     }
 }
@@ -176,7 +176,7 @@ pub(super) fn await_client(
     client::result(&Files { folder: bench.folder }).map_err(|error| {
         let said = fs::read_to_string(bench.folder.join("client.err")).unwrap_or_default();
         let said = said.lines().rev().find(|line| line.starts_with("loadgen:")).unwrap_or(&error).to_owned();
-        Trouble::Wrong(said)
+        Trouble::Absent(said)
     })
 }
 
@@ -209,7 +209,7 @@ fn figures(
     answer_len: u64,
 ) -> Result<Sample, Trouble> {
     if answered.completed == 0 || answered.rate <= 0.0 {
-        return Err(Trouble::Wrong(format!("no answers, and {} errors", answered.errors)));
+        return Err(Trouble::Absent(format!("no answers within the window, and {} errors", answered.errors)));
     }
     check_length(load, answered, answer_len)?;
     let wall_ns = (last.at_ms - first.at_ms) * 1e6;

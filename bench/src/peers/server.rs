@@ -160,11 +160,11 @@ impl Started {
 
     /// Asks once, holds the answer against what it must be, and looks who belongs to the server.
     ///
-    /// The length of the answer, head and body.
-    pub(super) fn verify(&mut self, target: Target) -> Result<u64, Trouble> {
-        let bytes = ask(self.port, target).map_err(|error| self.explain(&error))?;
-        let whole =
-            answer_len(&bytes).map_err(|error| Trouble::Wrong(format!("{}: {error}", target.path())))?;
+    /// With `last`, it is told that no other request follows on this connection, as the client tells it where each
+    /// request has one: the answer says so, too. The length of the answer, head and body.
+    pub(super) fn verify(&mut self, target: Target, last: bool) -> Result<u64, Trouble> {
+        let bytes = ask(self.port, target, last).map_err(|error| self.explain(&error))?;
+        let whole = answer_len(&bytes).map_err(|error| not_served(target, &error))?;
         let head = whole.and_then(|whole| whole.checked_sub(target.body_len()));
         let right = head.is_some_and(|head| bytes[..head].ends_with(b"\r\n\r\n"))
             && whole == Some(bytes.len())
@@ -210,6 +210,15 @@ impl Started {
     }
 }
 
+/// A path that a server does not know is one that it does not serve; any other refusal is a wrong answer.
+fn not_served(target: Target, error: &str) -> Trouble {
+    let path = target.path();
+    match error.strip_prefix("status 404 ") {
+        Some(_) => Trouble::Absent(format!("does not serve {path} (404): is it built from this commit?")),
+        None => Trouble::Wrong(format!("{path}: {error}")),
+    }
+}
+
 /// The end of what a server wrote to standard error, on one line.
 fn last_words(text: &str) -> String {
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
@@ -218,18 +227,34 @@ fn last_words(text: &str) -> String {
 }
 
 /// Asks once and reads one answer, as far as it goes; what follows it is read as well.
-fn ask(port: u16, target: Target) -> io::Result<Vec<u8>> {
+fn ask(port: u16, target: Target, last: bool) -> io::Result<Vec<u8>> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
     stream.set_read_timeout(Some(ANSWER_TIME_MAX))?;
     stream.set_write_timeout(Some(ANSWER_TIME_MAX))?;
     let path = target.path();
-    let mut request = match target {
-        Target::Echo(len) => {
-            format!("POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len}\r\n\r\n")
-        }
-        _ => format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"),
-    }
-    .into_bytes();
+    let (method, length) = match target {
+        Target::Echo(len) => (
+            "POST",
+            format!(
+                "Content-Length: {len}
+"
+            ),
+        ),
+        _ => ("GET", String::new()),
+    };
+    let close = if last {
+        "Connection: close
+"
+    } else {
+        ""
+    };
+    let head = format!(
+        "{method} {path} HTTP/1.1
+Host: 127.0.0.1
+{length}{close}
+"
+    );
+    let mut request = head.into_bytes();
     if let Target::Echo(_) = target {
         request.extend(target.body());
     }
@@ -282,6 +307,14 @@ mod tests {
         assert!(why.contains("exit status: 3") && why.contains("no socket today"), "{why}");
         let words = ["/nonexistent/server".to_owned()];
         assert!(matches!(Started::start(&words, None, 1, &Stop::default()), Err(Trouble::Absent(_))));
+    }
+
+    #[test]
+    fn an_unknown_path_is_absent_and_a_refused_one_is_wrong() {
+        let of = |head: &[u8]| not_served(Target::Blob, &answer_len(head).unwrap_err());
+        assert!(matches!(of(b"HTTP/1.1 404 Not Found\r\n\r\n"), Trouble::Absent(_)));
+        assert!(matches!(of(b"HTTP/1.1 500 Oh\r\n\r\n"), Trouble::Wrong(_)));
+        assert!(matches!(of(b"HTTP/1.1 200 OK\r\n\r\n"), Trouble::Wrong(_)), "no length");
     }
 
     #[test]

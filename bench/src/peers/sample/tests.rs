@@ -77,7 +77,7 @@ fn no_answers_and_no_cpu_are_no_figures() {
     let none = Answered { completed: 0, rate: 0.0, errors: 7, ..answered() };
     let (first, last) = (reading(1_050.0, 100, 0, [0, 0]), reading(1_450.0, 100, 0, [0, 0]));
     let load = load("plaintext-64");
-    assert!(matches!(figures(&load, &none, &first, &last, 128), Err(Trouble::Wrong(_))));
+    assert!(matches!(figures(&load, &none, &first, &last, 128), Err(Trouble::Absent(_))));
     assert!(matches!(figures(&load, &answered(), &first, &last, 128), Err(Trouble::Absent(_))));
 }
 
