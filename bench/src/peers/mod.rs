@@ -28,7 +28,7 @@ mod targets;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -230,25 +230,32 @@ fn build(options: &Options, target: &Path, stop: &Stop) -> Result<(), String> {
     };
     eprintln!("building corelane and loadgen (--no-build leaves it out)");
     let programs = ["-p", "corelane", "-p", "loadgen", "--bin", "corelane", "--bin", "loadgen"];
-    wait(cargo(&programs), "cargo build", stop)?;
-    wait(cargo(&["-p", "corelane", "--example", "downloads"]), "cargo build", stop)?;
+    for arguments in [&programs[..], &["-p", "corelane", "--example", "downloads"]] {
+        let status = wait(cargo(arguments), "cargo build", stop)?;
+        if !status.success() {
+            return Err(format!("cargo build: {status}"));
+        }
+    }
     if options.build {
         eprintln!("building the peers");
-        wait(Command::new(root.join("bench/peers/build")), "bench/peers/build", stop)?;
+        let built = wait(Command::new(root.join("bench/peers/build")), "bench/peers/build", stop)?;
+        if !built.success() {
+            // One that does not build here is a row that says so.
+            eprintln!("bench/peers/build: {built}");
+        }
     }
     Ok(())
 }
 
 /// Runs `command` to its end, which an interrupt brings about.
-fn wait(mut command: Command, name: &str, stop: &Stop) -> Result<(), String> {
+fn wait(mut command: Command, name: &str, stop: &Stop) -> Result<ExitStatus, String> {
     let text = |error: io::Error| format!("{name}: {error}");
     // Standard output is for the table.
     command.stdin(Stdio::null()).stdout(io::stderr());
     let mut child = command.spawn().map_err(text)?;
     loop {
         match child.try_wait().map_err(text)? {
-            Some(status) if status.success() => return Ok(()),
-            Some(status) => return Err(format!("{name}: {status}")),
+            Some(status) => return Ok(status),
             None => thread::sleep(Duration::from_millis(20)),
         }
         if stop.check().is_err() {

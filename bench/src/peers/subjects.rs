@@ -95,7 +95,7 @@ pub(super) enum Part {
     /// It cannot, and the table says why.
     Cannot(String),
     /// The load is not about it: no row.
-    NoPart,
+    Outside,
 }
 
 /// A server that was looked for.
@@ -265,11 +265,11 @@ impl Server {
         let cannot = |why: &str| Part::Cannot(why.to_owned());
         let part = match (self.program, load.mode, load.target) {
             (Program::CorelaneTwo, Mode::Shards, _) => Part::Runs,
-            (Program::CorelaneTwo, ..) => Part::NoPart,
+            (Program::CorelaneTwo, ..) => Part::Outside,
             (Program::CorelaneBusy, Mode::Closed, Target::Plaintext) if load.connections == 1 => Part::Runs,
-            (Program::CorelaneBusy, ..) => Part::NoPart,
+            (Program::CorelaneBusy, ..) => Part::Outside,
             (Program::Corelane, ..) => Part::Runs,
-            (_, Mode::Shards | Mode::Crowd, _) => Part::NoPart,
+            (_, Mode::Shards | Mode::Crowd, _) => Part::Outside,
             (Program::LimitUring | Program::LimitEpoll, _, Target::Plaintext) => Part::Runs,
             (Program::LimitUring | Program::LimitEpoll, ..) => cannot("has one answer, that of /plaintext"),
             (Program::CorelaneGlommio, _, Target::Blob | Target::File) => {

@@ -48,7 +48,7 @@ fn the_limit_loops_are_always_here_and_have_one_answer() {
     assert_eq!(server.part(&load("plaintext-64")), Part::Runs);
     assert_eq!(server.part(&load("idle-10k")), Part::Runs);
     assert!(matches!(server.part(&load("echo-1k")), Part::Cannot(_)));
-    assert_eq!(server.part(&load("shards")), Part::NoPart);
+    assert_eq!(server.part(&load("shards")), Part::Outside);
     let words = server.command(&load("plaintext-64"), &start()).unwrap();
     assert_eq!(words[1..], ["limit-uring", "--listen", "127.0.0.1:8123", "--cpu", "3"]);
 }
