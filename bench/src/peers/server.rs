@@ -233,27 +233,11 @@ fn ask(port: u16, target: Target, last: bool) -> io::Result<Vec<u8>> {
     stream.set_write_timeout(Some(ANSWER_TIME_MAX))?;
     let path = target.path();
     let (method, length) = match target {
-        Target::Echo(len) => (
-            "POST",
-            format!(
-                "Content-Length: {len}
-"
-            ),
-        ),
+        Target::Echo(len) => ("POST", format!("Content-Length: {len}\r\n")),
         _ => ("GET", String::new()),
     };
-    let close = if last {
-        "Connection: close
-"
-    } else {
-        ""
-    };
-    let head = format!(
-        "{method} {path} HTTP/1.1
-Host: 127.0.0.1
-{length}{close}
-"
-    );
+    let close = if last { "Connection: close\r\n" } else { "" };
+    let head = format!("{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{length}{close}\r\n");
     let mut request = head.into_bytes();
     if let Target::Echo(_) = target {
         request.extend(target.body());
