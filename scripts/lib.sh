@@ -65,7 +65,8 @@ need_tools() {
 
 # need_program COMMAND PACKAGE PATH: installs one program out of a Debian package.
 #
-# For packages of servers: only the program at PATH is taken, so that no service is installed or started.
+# For packages of servers: only the program at PATH is taken, so that no service is installed or started. Shared
+# libraries that it lacks are installed as the packages that they are.
 need_program() {
     command -v "$1" >/dev/null && return 0
     if ((EUID == 0)) && command -v apt-get >/dev/null; then
@@ -78,6 +79,10 @@ need_program() {
             apt-get download -qq "$2" >/dev/null 2>&1 ||
                 { apt-get update -qq >&2 && apt-get download -qq "$2" >/dev/null; }
             dpkg -x "$2"_*.deb .
+            if [[ $(ldd "$3") == *'not found'* ]]; then
+                dpkg-deb -f "$2"_*.deb Depends | tr ',' '\n' | grep -oE '^ *lib[^ ]+' |
+                    xargs apt-get install -y -qq --no-install-recommends >/dev/null
+            fi
             install -m 755 "$3" "/usr/local/bin/$1"
         ) || say "$1 could not be installed"
         rm -rf "$dir"

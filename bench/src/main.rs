@@ -3,7 +3,9 @@
 //! `limit-uring` and `limit-epoll` are hand-written servers that do nothing but the work; they mark
 //! what one core can do and everything else is compared with them. `compare` measures servers against
 //! each other in interleaved rounds, `mesh` ways for two cores to talk, `idle` holds many connections to one
-//! server, `icount` counts instructions of fixed inputs. Results go to standard output, talk to standard error. Exit codes: 0 done, 1 ran but a target was missed, 2 could not run.
+//! server, `peers` puts Corelane beside other projects' servers, `icount` counts instructions of fixed inputs.
+//! Results go to standard output, talk to standard error. Exit codes: 0 done, 1 ran but a target was missed,
+//! 2 could not run.
 //!
 //! Not here: micro benchmarks of one part, and peers that need heavy crates (`bench/peers`).
 
@@ -46,6 +48,8 @@ enum Command {
     IcountCase(icount::CaseOptions),
     /// Hold many idle connections to a server: how many it takes, and what each costs.
     Idle(idle::Options),
+    /// Measure Corelane beside its peers: one table for each load, JSON and a page.
+    Peers(peers::Options),
     /// Hold connections as told on standard input: part of `idle`.
     #[command(hide = true)]
     IdleHold(idle::HoldOptions),
@@ -60,6 +64,7 @@ fn main() -> ExitCode {
         Command::Icount(options) => icount::run(&options),
         Command::IcountCase(options) => icount::run_case(&options),
         Command::Idle(options) => idle::run(&options),
+        Command::Peers(options) => peers::run(&options),
         Command::IdleHold(options) => idle::hold(&options),
     };
     match result {

@@ -198,8 +198,13 @@ impl CpuTime {
 }
 
 fn cpu_time(root: u32) -> io::Result<CpuTime> {
+    cpu_time_of(&tree(root)?)
+}
+
+/// CPU time so far of these processes; the first one must be alive.
+pub(crate) fn cpu_time_of(pids: &[u32]) -> io::Result<CpuTime> {
     let mut sum = CpuTime::default();
-    for pid in tree(root)? {
+    for &pid in pids {
         let one = || -> io::Result<CpuTime> {
             let mut exact_ns = 0;
             for task in fs::read_dir(format!("/proc/{pid}/task"))? {
@@ -216,7 +221,7 @@ fn cpu_time(root: u32) -> io::Result<CpuTime> {
                 sum.ticks += time.ticks;
             }
             // A descendant that ended meanwhile; of the server itself it is an error.
-            Err(error) if pid == root => return Err(error),
+            Err(error) if pids.first() == Some(&pid) => return Err(error),
             Err(_) => {}
         }
     }
@@ -224,7 +229,7 @@ fn cpu_time(root: u32) -> io::Result<CpuTime> {
 }
 
 /// `root` and all its descendants now alive.
-fn tree(root: u32) -> io::Result<Vec<u32>> {
+pub(crate) fn tree(root: u32) -> io::Result<Vec<u32>> {
     let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
     for entry in fs::read_dir("/proc")? {
         let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };

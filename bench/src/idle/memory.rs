@@ -68,7 +68,7 @@ fn cache(line: &str) -> Option<(String, (u64, u64))> {
 }
 
 /// Resident bytes of a process.
-pub(super) fn resident(pid: u32) -> io::Result<u64> {
+pub(crate) fn resident(pid: u32) -> io::Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let kib = kib_of(&status, "VmRSS:").ok_or_else(|| io::Error::other("no VmRSS"))?;
     Ok(kib * 1024)

@@ -8,7 +8,7 @@
 //! Not here: sockets (`holder`), what is read of memory (`memory`), the server's process (`ab::process`).
 
 mod holder;
-mod memory;
+pub(crate) mod memory;
 
 use std::fmt::Write;
 use std::io::{self, Write as _};

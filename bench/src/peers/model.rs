@@ -30,7 +30,7 @@ pub(crate) struct Report {
     pub(crate) subjects: Vec<Subject>,
     /// What was asked of them, in the order of the tables.
     pub(crate) scenarios: Vec<Scenario>,
-    /// One row for each subject and scenario.
+    /// One row for each subject and scenario; none where a scenario is not about the subject.
     pub(crate) rows: Vec<Row>,
     /// Targets and whether they were met.
     pub(crate) targets: Vec<Target>,
@@ -120,6 +120,9 @@ pub(crate) struct Sample {
     pub(crate) rss_kib: Option<u64>,
     /// Bytes of resident memory for each idle connection.
     pub(crate) idle_bytes: Option<f64>,
+    /// Seconds from the start of the client until all connections that are to rest were open.
+    #[serde(default)]
+    pub(crate) open_s: Option<f64>,
     /// Share of its CPU that the server used.
     pub(crate) busy: Option<f64>,
     /// Largest share of either CPU that neither server nor client used.
