@@ -2,7 +2,7 @@
 //!
 //! `limit-uring` and `limit-epoll` are hand-written servers that do nothing but the work; they mark
 //! what one core can do and everything else is compared with them. `compare` measures servers against
-//! each other in interleaved rounds, `mesh` ways for two cores to talk, `idle` holds many connections to one
+//! each other in interleaved rounds, `ab` two revisions of this repository, `mesh` ways for two cores to talk, `idle` holds many connections to one
 //! server. Results go to standard output,
 //! talk to standard error. Exit codes: 0 done, 1 ran but a target was missed, 2 could not run.
 //!
@@ -14,6 +14,7 @@ mod ab;
 mod idle;
 mod limit;
 mod mesh;
+mod revisions;
 
 use std::convert::Infallible;
 use std::io;
@@ -36,6 +37,8 @@ enum Command {
     LimitEpoll(limit::Options),
     /// Measure the CPU cost of an answer of several servers, in interleaved rounds.
     Compare(ab::Options),
+    /// Measure two revisions of this repository, built apart: the ratio of their costs, and how sure it is.
+    Ab(revisions::Options),
     /// Measure messages between two cores: Corelane's beside other ways, in interleaved rounds.
     Mesh(mesh::Options),
     /// Hold many idle connections to a server: how many it takes, and what each costs.
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
         Command::LimitUring(options) => end(limit::uring::serve(&options)),
         Command::LimitEpoll(options) => end(limit::epoll::serve(&options)),
         Command::Compare(options) => ab::compare(&options),
+        Command::Ab(options) => revisions::run(&options),
         Command::Mesh(options) => mesh::run(&options),
         Command::Idle(options) => idle::run(&options),
         Command::IdleHold(options) => idle::hold(&options),
