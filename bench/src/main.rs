@@ -2,9 +2,9 @@
 //!
 //! `limit-uring` and `limit-epoll` are hand-written servers that do nothing but the work; they mark
 //! what one core can do and everything else is compared with them. `compare` measures servers against
-//! each other in interleaved rounds, `ab` two revisions of this repository, `mesh` ways for two cores to talk, `idle` holds many connections to one
-//! server. Results go to standard output,
-//! talk to standard error. Exit codes: 0 done, 1 ran but a target was missed, 2 could not run.
+//! each other in interleaved rounds, `ab` two revisions of this repository, `mesh` ways for two cores to
+//! talk, `idle` holds many connections to one server. Results go to standard output, talk to standard
+//! error. Exit codes: 0 done, 1 ran but a target was missed, 2 could not run.
 //!
 //! Not here: micro benchmarks of one part, and peers that need heavy crates (`bench/peers`).
 
@@ -14,6 +14,7 @@ mod ab;
 mod idle;
 mod limit;
 mod mesh;
+mod peers;
 mod revisions;
 
 use std::convert::Infallible;

@@ -425,12 +425,11 @@ impl<S: 'static> App<S> {
         peer: Option<SocketAddr>,
         body: BodySource<'a>,
     ) -> Answer {
-        let path = head.target.path();
         let (way, params) = match Verb::of(head.method) {
             None => (Way::NotImplemented, Params::None),
-            Some(verb) => match self.routes.literal(verb, path) {
+            Some(verb) => match self.routes.literal(verb, head.target.path_bytes()) {
                 Some(route) => (Way::Route(route), Params::None),
-                None => self.other_way(verb, path, head.target.form),
+                None => self.other_way(verb, head.target.path(), head.target.form),
             },
         };
         let route = if let Way::Route(route) = way { Some(route) } else { None };

@@ -31,15 +31,15 @@ pub(crate) struct Literals {
 
 impl Literals {
     #[inline]
-    pub(crate) fn get(&self, path: &str) -> Option<&Entry> {
+    pub(crate) fn get(&self, path: &[u8]) -> Option<&Entry> {
         if self.cells.is_empty() {
             return None;
         }
         let mask = self.cells.len() - 1;
-        let mut cell = hash(path.as_bytes()) & mask;
+        let mut cell = hash(path) & mask;
         loop {
             let entry = self.entries.get(self.cells[cell] as usize)?;
-            if *entry.path == *path {
+            if entry.path.as_bytes() == path {
                 return Some(entry);
             }
             cell = (cell + 1) & mask;
@@ -124,14 +124,14 @@ mod tests {
         }
         for n in 1..=all.len() {
             let path = &all[..n];
-            assert_eq!(table.get(path).unwrap().routes[Verb::Get as usize] as usize, n);
+            assert_eq!(table.get(path.as_bytes()).unwrap().routes[Verb::Get as usize] as usize, n);
             for i in 0..n {
                 let mut other = path.to_owned().into_bytes();
                 other[i] = b'_';
-                assert!(table.get(std::str::from_utf8(&other).unwrap()).is_none());
+                assert!(table.get(&other).is_none());
             }
         }
-        assert!(table.get("").is_none());
+        assert!(table.get(b"").is_none());
     }
 
     #[test]
@@ -140,8 +140,8 @@ mod tests {
         table.insert(Verb::Get, "/a", 0).unwrap();
         table.insert(Verb::Put, "/a", 1).unwrap();
         assert_eq!(table.insert(Verb::Get, "/a", 2), Err(0));
-        assert_eq!(table.get("/a").unwrap().routes[Verb::Get as usize], 0);
-        assert_eq!(table.get("/a").unwrap().routes[Verb::Put as usize], 1);
+        assert_eq!(table.get(b"/a").unwrap().routes[Verb::Get as usize], 0);
+        assert_eq!(table.get(b"/a").unwrap().routes[Verb::Put as usize], 1);
     }
 
     #[test]

@@ -200,7 +200,7 @@ impl Routes {
 
     /// The handler of a literal path. One hash and one comparison.
     #[inline]
-    pub(crate) fn literal(&self, verb: Verb, path: &str) -> Option<u32> {
+    pub(crate) fn literal(&self, verb: Verb, path: &[u8]) -> Option<u32> {
         let entry = self.literals.get(path)?;
         let mut route = entry.routes[verb as usize];
         if route == NONE && verb == Verb::Head {
@@ -229,7 +229,7 @@ impl Routes {
     /// Methods that `path` answers, OPTIONS included; empty when no route matches it.
     pub(crate) fn allowed(&self, path: &str) -> VerbSet {
         let mut set = VerbSet::default();
-        let literal = self.literals.get(path);
+        let literal = self.literals.get(path.as_bytes());
         for verb in ALL {
             let is_literal = literal.is_some_and(|entry| entry.routes[verb as usize] != NONE);
             if is_literal || (self.patterned.contains(verb) && self.patterns[verb as usize].at(path).is_ok())

@@ -136,7 +136,7 @@ fn feed(conn: &mut Connection, input: &[u8], limits: &Limits, policy: Policy, tr
             }
             Step::Head(request) => {
                 // A swallowed body and empty lines go in the same poll: the target says where the head is.
-                let target_at = request.target.raw.as_ptr() as usize - input.as_ptr() as usize;
+                let target_at = request.target.raw().as_ptr() as usize - input.as_ptr() as usize;
                 let start = target_at - 1 - request.method.as_str().len();
                 let head_bytes = &input[start..trace.consumed];
                 check_head(&request, head_bytes, limits);
@@ -213,7 +213,7 @@ impl From<&crate::Request<'_, '_>> for Head {
     fn from(r: &crate::Request<'_, '_>) -> Self {
         Self {
             method: r.method.as_str().to_owned(),
-            target: r.target.raw.to_owned(),
+            target: r.target.raw().to_owned(),
             path: r.target.path().to_owned(),
             query: r.target.query().map(str::to_owned),
             version: r.version,
@@ -235,7 +235,7 @@ fn check_head(request: &crate::Request<'_, '_>, bytes: &[u8], limits: &Limits) {
     let Ok(Some(found)) = found else { panic!("accepted against the strict reader: {found:?}") };
     assert_eq!(found.len, bytes.len());
     assert_eq!(found.method, request.method.as_str());
-    assert_eq!(found.target, request.target.raw);
+    assert_eq!(found.target, request.target.raw());
 
     let text: Vec<&[u8]> = bytes[..bytes.len() - 4].split(|&b| b == b'\n').collect();
     let (line, fields) = text.split_first().map_or((&b""[..], &[][..]), |(l, f)| (*l, f));
@@ -277,7 +277,7 @@ fn check_head(request: &crate::Request<'_, '_>, bytes: &[u8], limits: &Limits) {
             assert!(lengths.iter().all(|l| !l.is_empty() && l.iter().all(|&b| b == b'0')));
         }
     }
-    let raw = request.target.raw;
+    let raw = request.target.raw();
     assert!(raw.bytes().all(|b| b.is_ascii_graphic() && !b"\"#<>\\^`{|}".contains(&b)));
     let path = request.target.path();
     assert!(path.starts_with('/') || (path == "*" && raw == "*") || request.method.as_str() == "CONNECT");

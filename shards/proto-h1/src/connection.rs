@@ -12,7 +12,7 @@
 use crate::chunked::{Chunked, Piece};
 use crate::fields::{Lines, scan_lines};
 use crate::head::{accept, accept_by_hand, explain};
-use crate::response::{Framing, check_head, write_head, write_reject};
+use crate::response::{Framing, HeadMemo, StaticHead, check_head, write_head, write_reject};
 use crate::simple::accept_simple;
 use crate::{
     BadHeader, BodyKind, BodyLength, BodyMode, HeaderSlots, Limits, Method, Reject, Request, ResponseHead,
@@ -537,8 +537,50 @@ impl Connection {
         length: BodyLength,
         date: &[u8; 29],
     ) -> Result<BodyMode, BadHeader> {
+        self.may_respond(head.status)?;
+        let asked = check_head(head)?;
+        let (framing, mode) = self.framing(head.status, length, asked.upgrade);
+        write_head(out, head, framing, if asked.own_date { None } else { Some(date) });
+        self.flags |= flag::STARTED;
+        Ok(mode)
+    }
+
+    /// As [`Connection::respond`], for a head made of constants: when `memo` holds the same one, of this second,
+    /// it costs one copy.
+    ///
+    /// # Errors
+    /// As [`Connection::respond`].
+    ///
+    /// # Panics
+    /// As [`Connection::respond`].
+    #[inline]
+    pub fn respond_from<S: Sink>(
+        &mut self,
+        memo: &mut HeadMemo,
+        out: &mut S,
+        head: StaticHead,
+        length: BodyLength,
+        date: &[u8; 29],
+    ) -> Result<BodyMode, BadHeader> {
+        self.may_respond(head.status)?;
+        let before = self.flags;
+        let (framing, mode) = self.framing(head.status, length, false);
+        match memo.write(out, head, framing, date) {
+            Ok(()) => {
+                self.flags |= flag::STARTED;
+                Ok(mode)
+            }
+            Err(bad) => {
+                self.flags = before;
+                Err(bad)
+            }
+        }
+    }
+
+    /// Whether an answer of this status may be given now.
+    #[inline]
+    fn may_respond(&self, status: u16) -> Result<(), BadHeader> {
         assert!(self.awaiting_response(), "respond without a request");
-        let status = head.status;
         if !(200..1000).contains(&status) {
             return Err(BadHeader::Status);
         }
@@ -546,23 +588,20 @@ impl Connection {
         if self.flags & flag::CONNECT != 0 && status < 300 {
             return Err(BadHeader::Status);
         }
-        let asked = check_head(head)?;
+        Ok(())
+    }
+
+    /// Decides how the answer is framed and whether the connection ends with it.
+    #[inline]
+    fn framing(&mut self, status: u16, length: BodyLength, upgrade: bool) -> (Framing, BodyMode) {
         let (length, mode) = self.body_mode(status, length);
         // RFC 9112, 9.6: "SHOULD send the "close" connection option" when it will close after this answer.
         if mode == BodyMode::UntilClose || self.will_abandon_body(status) {
             self.flags |= flag::CLOSE;
         }
         let close = self.flags & flag::CLOSE != 0;
-        let framing = Framing {
-            length,
-            chunked: mode == BodyMode::Chunked,
-            close,
-            keep_alive: !close && self.flags & flag::HTTP10 != 0,
-            upgrade: asked.upgrade,
-        };
-        write_head(out, head, framing, if asked.own_date { None } else { Some(date) });
-        self.flags |= flag::STARTED;
-        Ok(mode)
+        let keep_alive = !close && self.flags & flag::HTTP10 != 0;
+        (Framing { length, chunked: mode == BodyMode::Chunked, close, keep_alive, upgrade }, mode)
     }
 
     /// The `Content-Length` to write and the way of the body (RFC 9112, 6.3; RFC 9110, 8.6).

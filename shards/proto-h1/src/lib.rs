@@ -58,7 +58,7 @@ pub use fields::Trailers;
 pub use head::{BodyKind, HeaderSlots, Headers, HeadersIter, Method, Request, Version, header_slots};
 pub use limits::{HEADERS_MAX, Limits};
 pub use response::{
-    BodyLength, BodyMode, CHUNK_END, ChunkPrefix, LAST_CHUNK, ResponseHead, Sink, chunk_prefix,
-    encode_chunk_header, reason_phrase,
+    BodyLength, BodyMode, CHUNK_END, ChunkPrefix, HeadMemo, LAST_CHUNK, ResponseHead, Sink, StaticHead,
+    chunk_prefix, encode_chunk_header, reason_phrase,
 };
 pub use target::{Target, TargetForm};

@@ -209,6 +209,17 @@ pub(crate) struct Framing {
     pub(crate) upgrade: bool,
 }
 
+impl Framing {
+    /// The four facts besides the length, to be compared as one.
+    #[inline]
+    fn shape(self) -> u8 {
+        u8::from(self.chunked)
+            | u8::from(self.close) << 1
+            | u8::from(self.keep_alive) << 2
+            | u8::from(self.upgrade) << 3
+    }
+}
+
 /// What the fields of an answer ask of the rest of its head.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Asked {
@@ -264,6 +275,7 @@ fn check_value(value: &[u8]) -> Result<(), BadHeader> {
 const SCRATCH: usize = 256;
 
 /// Room for a head: constant pieces become plain stores, and the sink is asked once.
+#[derive(Clone, Debug)]
 struct Scratch {
     bytes: [u8; SCRATCH],
     len: usize,
@@ -292,9 +304,7 @@ pub(crate) fn write_head<S: Sink>(
     framing: Framing,
     date: Option<&[u8; 29]>,
 ) {
-    // Everything else of a head without fields of its own is below 200 bytes: see the test.
-    let variable = head.server.map_or(0, str::len) + head.content_type.map_or(0, str::len);
-    if head.headers.is_empty() && variable <= VARIABLE_MAX {
+    if fits_scratch(head) {
         let mut scratch = Scratch { bytes: [0; SCRATCH], len: 0 };
         write_pieces(&mut scratch, head, framing, date);
         out.put(&scratch.bytes[..scratch.len]);
@@ -303,8 +313,104 @@ pub(crate) fn write_head<S: Sink>(
     }
 }
 
+/// Everything but these two values of a head without fields of its own is below 200 bytes: see the test.
+#[inline]
+fn fits_scratch(head: &ResponseHead<'_>) -> bool {
+    let variable = head.server.map_or(0, str::len) + head.content_type.map_or(0, str::len);
+    head.headers.is_empty() && variable <= VARIABLE_MAX
+}
+
 /// Bytes of `Server` and `Content-Type` together that surely fit the scratch.
 const VARIABLE_MAX: usize = 48;
+
+/// An answer whose head and body are constants, or the head alone.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct StaticHead {
+    /// 200 to 999.
+    pub status: u16,
+    /// The `Content-Type` value.
+    pub content_type: Option<&'static str>,
+    /// The `Server` value.
+    pub server: Option<&'static str>,
+}
+
+/// What the bytes of a head without fields of its own depend on, besides the date.
+#[derive(Clone, Copy, Debug)]
+struct MemoKey {
+    head: StaticHead,
+    framing: Framing,
+}
+
+impl MemoKey {
+    /// Constants are the same when they are the same memory: cheaper than their bytes, and never wrong.
+    #[inline]
+    fn is(&self, other: &MemoKey) -> bool {
+        let text = |a: Option<&'static str>, b: Option<&'static str>| match (a, b) {
+            (Some(a), Some(b)) => core::ptr::eq(a, b),
+            (None, None) => true,
+            _ => false,
+        };
+        let (a, b) = (&self.framing, &other.framing);
+        self.head.status == other.head.status
+            && a.length == b.length
+            && a.shape() == b.shape()
+            && text(self.head.content_type, other.head.content_type)
+            && text(self.head.server, other.head.server)
+    }
+}
+
+/// The head that was written last, to be copied whole when the next one is the same but for its date.
+///
+/// 400 bytes; one for as many connections as one likes.
+#[derive(Clone, Debug)]
+pub struct HeadMemo {
+    key: Option<MemoKey>,
+    date: [u8; 29],
+    text: Scratch,
+}
+
+impl Default for HeadMemo {
+    fn default() -> Self {
+        Self { key: None, date: [0; 29], text: Scratch { bytes: [0; SCRATCH], len: 0 } }
+    }
+}
+
+impl HeadMemo {
+    /// Writes the head into `out`, from memory where it can.
+    #[inline]
+    pub(crate) fn write<S: Sink>(
+        &mut self,
+        out: &mut S,
+        head: StaticHead,
+        framing: Framing,
+        date: &[u8; 29],
+    ) -> Result<(), BadHeader> {
+        let key = MemoKey { head, framing };
+        if self.date != *date || !self.key.as_ref().is_some_and(|known| known.is(&key)) {
+            return self.learn(out, key, date);
+        }
+        out.put(&self.text.bytes[..self.text.len]);
+        Ok(())
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn learn<S: Sink>(&mut self, out: &mut S, key: MemoKey, date: &[u8; 29]) -> Result<(), BadHeader> {
+        let StaticHead { status, content_type, server } = key.head;
+        let head = ResponseHead { status, headers: &[], content_type, server };
+        check_head(&head)?;
+        if !fits_scratch(&head) {
+            write_head(out, &head, key.framing, Some(date));
+            return Ok(());
+        }
+        self.text.len = 0;
+        write_pieces(&mut self.text, &head, key.framing, Some(date));
+        self.key = Some(key);
+        self.date = *date;
+        out.put(&self.text.bytes[..self.text.len]);
+        Ok(())
+    }
+}
 
 #[inline]
 fn write_pieces<S: Sink>(out: &mut S, head: &ResponseHead<'_>, framing: Framing, date: Option<&[u8; 29]>) {

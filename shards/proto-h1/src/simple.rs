@@ -64,8 +64,7 @@ pub(crate) fn accept_simple<'h, 'i>(window: &'i [u8], limits: &Limits) -> Option
     }
     let after = fields.strip_prefix(b"\r\n")?;
     host?;
-    let raw = core::str::from_utf8(target).ok()?;
-    let target = Target::simple(raw, path_len)?;
+    let target = Target::simple(target, path_len)?;
     let lines = FieldLines { raw: &window[lines_at..window.len() - fields.len()] };
     let request = Request {
         method: Method::Get,

@@ -79,8 +79,8 @@ pub enum TargetForm {
 /// A request target whose syntax was checked.
 #[derive(Clone, Copy, Debug)]
 pub struct Target<'i> {
-    /// The target as sent.
-    pub raw: &'i str,
+    /// Only bytes of RFC 3986, so ASCII: made into text when it is asked for, which most routing never does.
+    raw: &'i [u8],
     /// Its form.
     pub form: TargetForm,
     path_start: u32,
@@ -88,35 +88,46 @@ pub struct Target<'i> {
 }
 
 impl<'i> Target<'i> {
+    /// The target as sent.
+    pub fn raw(&self) -> &'i str {
+        text(self.raw)
+    }
+
     /// The path: as sent, `/` when an absolute form has none, `*` for `*`, empty for the authority form.
     #[inline]
     pub fn path(&self) -> &'i str {
+        text(self.path_bytes())
+    }
+
+    /// [`Target::path`] as bytes, all of them ASCII. Costs nothing, where the text costs a look at each byte.
+    #[inline]
+    pub fn path_bytes(&self) -> &'i [u8] {
         let path = &self.raw[self.path_start as usize..self.path_end as usize];
         // RFC 9110, 4.2.3: "an empty path component is equivalent to an absolute path of "/""
-        if path.is_empty() && self.form == TargetForm::Absolute { "/" } else { path }
+        if path.is_empty() && self.form == TargetForm::Absolute { b"/" } else { path }
     }
 
     /// What follows the first `?`, without it. `Some("")` when nothing follows.
     #[inline]
     pub fn query(&self) -> Option<&'i str> {
-        self.raw.get(self.path_end as usize + 1..)
+        self.raw.get(self.path_end as usize + 1..).map(text)
     }
 
     /// Host and port of an absolute or authority form.
     pub fn authority(&self) -> Option<&'i str> {
         match self.form {
             TargetForm::Absolute => {
-                let after_scheme = self.raw.find("://")? + 3;
-                self.raw.get(after_scheme..self.path_start as usize)
+                let before_path = self.raw.get(..self.path_start as usize)?;
+                text(before_path).split_once("://").map(|(_, authority)| authority)
             }
-            TargetForm::Authority => Some(self.raw),
+            TargetForm::Authority => Some(text(self.raw)),
             TargetForm::Origin | TargetForm::Asterisk => None,
         }
     }
 
     /// An origin form whose bytes were checked; the path ends at `path_len`.
     #[inline]
-    pub(crate) fn simple(raw: &'i str, path_len: usize) -> Option<Self> {
+    pub(crate) fn simple(raw: &'i [u8], path_len: usize) -> Option<Self> {
         let path_end = u32::try_from(path_len).ok()?;
         Some(Self { raw, form: TargetForm::Origin, path_start: 0, path_end })
     }
@@ -127,6 +138,7 @@ impl<'i> Target<'i> {
         let is_connect = matches!(method, Method::Connect);
         if raw.as_bytes().first() == Some(&b'/') && !is_connect {
             let path_end = check_path_and_query(raw.as_bytes(), 0)?;
+            let raw = raw.as_bytes();
             return Ok(Self { raw, form: TargetForm::Origin, path_start: 0, path_end });
         }
         Self::parse_uncommon(raw, method)
@@ -144,7 +156,9 @@ impl<'i> Target<'i> {
             // RFC 9110, 9.3.6: "A server MUST reject a CONNECT request that targets an empty or invalid port
             // number"
             return match check_authority(bytes) {
-                Ok(Some(_)) => Ok(Self { raw, form: TargetForm::Authority, path_start: len, path_end: len }),
+                Ok(Some(_)) => {
+                    Ok(Self { raw: bytes, form: TargetForm::Authority, path_start: len, path_end: len })
+                }
                 Ok(None) => Err(Why::TargetAuthority),
                 Err(()) if raw.contains('/') => Err(Why::TargetForm),
                 Err(()) => Err(Why::TargetAuthority),
@@ -153,7 +167,9 @@ impl<'i> Target<'i> {
         if raw == "*" {
             // RFC 9112, 3.2.4: "only used for a server-wide OPTIONS request"
             return match method {
-                Method::Options => Ok(Self { raw, form: TargetForm::Asterisk, path_start: 0, path_end: len }),
+                Method::Options => {
+                    Ok(Self { raw: bytes, form: TargetForm::Asterisk, path_start: 0, path_end: len })
+                }
                 _ => Err(Why::TargetForm),
             };
         }
@@ -171,8 +187,14 @@ impl<'i> Target<'i> {
         check_authority(&bytes[start..path]).map_err(|()| Why::TargetAuthority)?;
         let path_end = check_path_and_query(bytes, path)?;
         let path_start = u32::try_from(path).map_err(|_| Why::LineTooLong)?;
-        Ok(Self { raw, form: TargetForm::Absolute, path_start, path_end })
+        Ok(Self { raw: bytes, form: TargetForm::Absolute, path_start, path_end })
     }
+}
+
+/// Checked bytes of a target as text: rule 2 leaves only ASCII.
+#[inline]
+fn text(bytes: &[u8]) -> &str {
+    core::str::from_utf8(bytes).unwrap_or_default()
 }
 
 /// Checks `raw[from..]` as path and query, and gives the offset where the path ends.

@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used)]
 
 use corelane_proto_h1::{
-    BadHeader, BodyLength, BodyMode, CHUNK_END, Connection, LAST_CHUNK, Limits, ResponseHead, Step,
-    chunk_prefix, encode_chunk_header, header_slots, reason_phrase,
+    BadHeader, BodyLength, BodyMode, CHUNK_END, Connection, HeadMemo, LAST_CHUNK, Limits, ResponseHead,
+    StaticHead, Step, chunk_prefix, encode_chunk_header, header_slots, reason_phrase,
 };
 use proptest::prelude::*;
 
@@ -43,6 +43,81 @@ fn the_common_answer_is_byte_for_byte_this() {
         "HTTP/1.1 200 OK\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nServer: corelane\r\nContent-Type: text/plain\r\n\
          X-A: b\r\nX-B: \r\nContent-Length: 13\r\n\r\n"
     );
+}
+
+/// Everything a constant head can depend on, in an order in which neighbours differ in one thing or in all.
+fn constant_answers() -> Vec<(&'static str, StaticHead, BodyLength, &'static [u8; 29])> {
+    const LATER: &[u8; 29] = b"Sun, 06 Nov 1994 08:49:38 GMT";
+    let requests = [
+        "GET / HTTP/1.1\r\nHost: t\r\n\r\n",
+        "HEAD / HTTP/1.1\r\nHost: t\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n",
+        "GET / HTTP/1.0\r\n\r\n",
+        "GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: t\r\nContent-Length: 100000\r\n\r\n",
+    ];
+    let types =
+        [None, Some("text/plain"), Some("text/html"), Some("a/bcdefghijklmnopqrstuvwxyz0123456789abcdef")];
+    let mut all = Vec::new();
+    for date in [DATE, LATER] {
+        for status in [200, 204, 404, 299] {
+            for content_type in types {
+                for server in [Some("corelane"), Some("core"), None] {
+                    for length in
+                        [BodyLength::Known(13), BodyLength::Known(14), BodyLength::None, BodyLength::Unknown]
+                    {
+                        for request in requests {
+                            all.push((request, StaticHead { status, content_type, server }, length, date));
+                        }
+                    }
+                }
+            }
+        }
+    }
+    all
+}
+
+#[test]
+fn a_remembered_head_is_the_one_that_would_have_been_written() {
+    let all = constant_answers();
+    // Twice each, so that one is learnt and one remembered; then every seventh, so that all differs.
+    let order = (0..all.len()).flat_map(|i| [i, i]).chain((0..all.len()).map(|i| i * 7 % all.len()));
+    let mut memo = HeadMemo::default();
+    for at in order {
+        let (request, head, length, date) = all[at];
+        let StaticHead { status, content_type, server } = head;
+        let plain = ResponseHead { status, headers: &[], content_type, server };
+        let (mut one, mut other) = (asked(request), asked(request));
+        let (mut wanted, mut out) = (Vec::new(), Vec::new());
+        let mode = one.respond(&mut wanted, &plain, length, date).unwrap();
+        assert_eq!(other.respond_from(&mut memo, &mut out, head, length, date), Ok(mode));
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            String::from_utf8(wanted).unwrap(),
+            "{head:?} to {request}"
+        );
+        one.finish_response();
+        other.finish_response();
+        assert_eq!(one.must_close(), other.must_close());
+    }
+}
+
+#[test]
+fn a_bad_constant_is_refused_each_time_and_leaves_nothing_behind() {
+    let good = StaticHead { status: 200, content_type: Some("text/plain"), server: None };
+    let bad = StaticHead { content_type: Some("text/plain\r\nX: y"), ..good };
+    let mut memo = HeadMemo::default();
+    for _ in 0..2 {
+        let (mut conn, mut out) = (asked("GET / HTTP/1.0\r\n\r\n"), Vec::new());
+        let refused = conn.respond_from(&mut memo, &mut out, bad, BodyLength::Unknown, DATE);
+        assert_eq!((refused, out.as_slice()), (Err(BadHeader::Value), &b""[..]));
+        // The machine stands where it stood: a good head gives the whole answer.
+        conn.respond_from(&mut memo, &mut out, good, BodyLength::Known(1), DATE).unwrap();
+        assert!(out.starts_with(b"HTTP/1.1 200 OK\r\n") && out.ends_with(b"Content-Length: 1\r\n\r\n"));
+    }
+    let status = StaticHead { status: 1000, ..good };
+    let refused = get().respond_from(&mut memo, &mut Vec::new(), status, BodyLength::None, DATE);
+    assert_eq!(refused, Err(BadHeader::Status));
 }
 
 #[test]

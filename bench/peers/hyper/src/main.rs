@@ -1,89 +1,130 @@
-//! The hyper peer: hyper 1 on one tokio thread, set up as its users would for speed.
+//! The hyper peer: hyper 1, a tokio runtime of one thread on each CPU, set up as its users would for speed.
 //!
-//! The answer has the headers, the body and the length of the limit servers' one (128 bytes); hyper
-//! adds `Content-Length` and `Date` itself, the date a current one. No logs, no router.
+//! - Every thread has a listener and a runtime of its own; nothing is shared.
+//! - `pipeline_flush`: answers to pipelined requests leave in one write. For that hyper copies bodies into
+//!   its write buffer, the 1 MiB of `/blob` too. `--writev` is the other choice it offers: bodies are sent
+//!   from where they lie, and each answer is written by itself.
+//! - A body is collected before it is answered: one frame as it is, several by one copy.
+//! - mimalloc, as its entries in public benchmarks. No logs, no router, no timeouts (hyper has none without a
+//!   timer).
+//!
+//! hyper adds `Content-Length` and `Date` itself.
 
 use std::convert::Infallible;
-use std::io;
-use std::net::SocketAddr;
+use std::net::TcpListener;
 use std::process::ExitCode;
+use std::{io, process, thread};
 
 use bytes::Bytes;
 use clap::Parser;
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderValue, SERVER};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Request, Response};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use rustix::thread::CpuSet;
-use tokio::net::{TcpListener, TcpSocket};
+use serde::Serialize;
 
-/// Pending connections in the listen queue, as for the limit servers.
-const BACKLOG: u32 = 4096;
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[derive(Parser)]
-struct Options {
-    /// Address to listen on.
-    #[arg(long, default_value = "127.0.0.1:8080")]
-    listen: SocketAddr,
-    /// CPU to pin the only thread to; without it the scheduler chooses.
+struct Arguments {
+    #[command(flatten)]
+    common: peer_work::Options,
+    /// Send bodies from where they lie and each answer by itself: what one would choose for downloads.
     #[arg(long)]
-    cpu: Option<usize>,
+    writev: bool,
+}
+
+#[derive(Serialize)]
+struct Message {
+    message: &'static str,
 }
 
 fn main() -> ExitCode {
-    match run(&Options::parse()) {
-        Ok(never) => match never {},
-        Err(error) => {
-            eprintln!("peer-hyper: {error}");
-            ExitCode::from(2)
-        }
-    }
+    let Err(error) = run(&Arguments::parse());
+    eprintln!("peer-hyper: {error}");
+    ExitCode::from(2)
 }
 
-fn run(options: &Options) -> io::Result<Infallible> {
-    if let Some(cpu) = options.cpu {
-        if cpu >= CpuSet::MAX_CPU {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("--cpu {cpu}: no such CPU")));
-        }
-        let mut set = CpuSet::new();
-        set.set(cpu);
-        rustix::thread::sched_setaffinity(None, &set)?;
+/// Serves on every thread asked for, the calling one among them. Ends only with an error.
+fn run(arguments: &Arguments) -> io::Result<Infallible> {
+    let mut address = arguments.common.listen;
+    let mut threads = Vec::new();
+    for cpu in arguments.common.threads() {
+        let listener = peer_work::listen(address)?;
+        address = listener.local_addr()?;
+        threads.push((cpu, listener));
     }
+    eprintln!("peer-hyper: listening on {address}");
+    let writev = arguments.writev;
+    let (cpu, listener) = threads.remove(0);
+    for (cpu, listener) in threads {
+        thread::spawn(move || {
+            let Err(error) = serve(cpu, listener, writev);
+            eprintln!("peer-hyper: {error}");
+            process::exit(2);
+        });
+    }
+    serve(cpu, listener, writev)
+}
+
+fn serve(cpu: Option<usize>, listener: TcpListener, writev: bool) -> io::Result<Infallible> {
+    peer_work::pin(cpu)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     runtime.block_on(async {
-        let listener = listen(options.listen)?;
-        eprintln!("peer-hyper: listening on {}", options.listen);
-        serve(listener).await
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        let mut http = http1::Builder::new();
+        http.keep_alive(true).pipeline_flush(!writev);
+        loop {
+            let (stream, _) = listener.accept().await?;
+            let connection = http.serve_connection(TokioIo::new(stream), service_fn(answer));
+            // A connection ends in an error whenever its client leaves: nothing to say about it.
+            tokio::spawn(async move { drop(connection.await) });
+        }
     })
 }
 
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    socket.set_reuseaddr(true)?;
-    socket.set_reuseport(true)?;
-    socket.set_nodelay(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
+async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    Ok(match (request.method(), request.uri().path()) {
+        (&Method::GET, "/plaintext") => body(Bytes::from_static(peer_work::PLAINTEXT), "text/plain"),
+        (&Method::GET, "/json") => json(),
+        (&Method::POST, "/echo") => echo(request.into_body()).await,
+        (&Method::GET, "/blob") => body(Bytes::from_static(peer_work::blob()), "application/octet-stream"),
+        _ => failed(StatusCode::NOT_FOUND),
+    })
 }
 
-async fn serve(listener: TcpListener) -> io::Result<Infallible> {
-    let mut http = http1::Builder::new();
-    http.pipeline_flush(true).keep_alive(true);
-    loop {
-        let (stream, _) = listener.accept().await?;
-        let connection = http.serve_connection(TokioIo::new(stream), service_fn(answer));
-        // A connection ends in an error whenever its client leaves: nothing to say about it.
-        tokio::spawn(async move { drop(connection.await) });
+fn json() -> Response<Full<Bytes>> {
+    match serde_json::to_vec(&Message { message: peer_work::MESSAGE }) {
+        Ok(text) => body(text.into(), "application/json"),
+        Err(_) => failed(StatusCode::INTERNAL_SERVER_ERROR),
     }
 }
 
-async fn answer(_request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
-    let mut response = Response::new(Full::new(Bytes::from_static(b"Hello, World!")));
+/// The body of the request; 413 when it is too long, 400 when it does not arrive.
+async fn echo(incoming: Incoming) -> Response<Full<Bytes>> {
+    match Limited::new(incoming, peer_work::ECHO_LEN_MAX).collect().await {
+        Ok(whole) => body(whole.to_bytes(), "application/octet-stream"),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => failed(StatusCode::PAYLOAD_TOO_LARGE),
+        Err(_) => failed(StatusCode::BAD_REQUEST),
+    }
+}
+
+fn body(bytes: Bytes, content_type: &'static str) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(bytes));
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
-    headers.insert(SERVER, HeaderValue::from_static("hyp"));
-    Ok(response)
+    headers.insert(SERVER, HeaderValue::from_static(peer_work::SERVER));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+/// An answer whose body is the reason phrase.
+fn failed(status: StatusCode) -> Response<Full<Bytes>> {
+    let reason = status.canonical_reason().unwrap_or_default();
+    let mut response = body(Bytes::from_static(reason.as_bytes()), "text/plain");
+    *response.status_mut() = status;
+    response
 }

@@ -14,7 +14,7 @@ fn routes(list: &[(Verb, &str)]) -> Routes {
 
 /// As `app` looks for a route.
 fn find<'a>(r: &'a Routes, verb: Verb, path: &'a str) -> Found<'a, 'a> {
-    match r.literal(verb, path) {
+    match r.literal(verb, path.as_bytes()) {
         Some(route) => Found::Route(route, Params::new()),
         None => r.pattern(verb, path),
     }

@@ -72,8 +72,8 @@ impl<S: Service> Http1<S> {
         let mut out = conn.output.writer(shard.pools());
         let server = self.config.server;
         let written = if headers.is_empty() {
-            let head = h1::ResponseHead { status, headers: &[], content_type, server };
-            conn.h1.respond(&mut out, &head, length, &date)
+            let head = h1::StaticHead { status, content_type, server };
+            conn.h1.respond_from(&mut self.memo.borrow_mut(), &mut out, head, length, &date)
         } else {
             with_fields(&headers, |headers| {
                 let head = h1::ResponseHead { status, headers, content_type, server };

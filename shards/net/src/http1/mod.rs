@@ -277,6 +277,8 @@ pub struct Http1<S: Service> {
     inbox_bytes: Cell<u64>,
     inbox_serial: Cell<u64>,
     date: RefCell<DateCache>,
+    /// The head written last, whichever connection it was for.
+    memo: RefCell<h1::HeadMemo>,
     drain: Cell<Drain>,
     measure: measure::Measure,
     /// Counters.
@@ -332,6 +334,7 @@ impl<S: Service> Http1<S> {
             inbox_bytes: Cell::new(0),
             inbox_serial: Cell::new(0),
             date: RefCell::new(DateCache { unix_s: shard.now().unix_s, text }),
+            memo: RefCell::default(),
             drain: Cell::new(Drain::No),
             measure: measure::Measure::new(shard),
             stats: Http1Stats::default(),

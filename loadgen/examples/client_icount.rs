@@ -1,7 +1,7 @@
 //! One worker on one thread, for `valgrind --tool=callgrind`: the difference of two runs is user-space instructions
 //! a request, whatever else the machine does.
 //!
-//! `icount http://127.0.0.1:PORT/PATH CONNECTIONS PIPELINE REQUESTS` asks at least that often in a closed loop and
+//! `client_icount http://127.0.0.1:PORT/PATH CONNECTIONS PIPELINE REQUESTS` asks at least that often in a closed loop and
 //! prints how often it was. The server runs apart (`loadgen null`).
 //!
 //! Not here: threads, reports, judgement.
@@ -29,7 +29,7 @@ impl Slices for Nowhere {
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let [url, connections, pipeline, requests] = words.as_slice() else {
-        eprintln!("usage: icount http://HOST:PORT/PATH CONNECTIONS PIPELINE REQUESTS");
+        eprintln!("usage: client_icount http://HOST:PORT/PATH CONNECTIONS PIPELINE REQUESTS");
         std::process::exit(2);
     };
     let rest = url.strip_prefix("http://").unwrap();
