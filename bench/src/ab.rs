@@ -1,34 +1,29 @@
 //! The A/B runner: servers on one CPU, the client on another, in interleaved rounds.
 //!
-//! Every round runs each server once, A B C, A B C, so that what drifts drifts for all. A run is:
-//! start the server, ask it once, warm up, then read its CPU time, run the client, read again. The
-//! figure is server CPU time per answer; throughput and latency stand beside it.
+//! Every round runs each server once, A B C, A B C, so that what drifts drifts for all. The figure is
+//! server CPU time per answer; throughput and latency stand beside it.
 //!
-//! Not here: wrk (`wrk`), processes and their CPU time (`process`), the arithmetic (`summary`).
+//! Not here: one run (`sample`), wrk (`wrk`), processes and their CPU time (`process`), the arithmetic
+//! (`summary`), two revisions of this repository (`revisions`).
 
 pub(crate) mod machine;
 pub(crate) mod plan;
 pub(crate) mod process;
+pub(crate) mod sample;
 pub(crate) mod summary;
 mod wrk;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
-use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
 
 use serde::Serialize;
-use tempfile::NamedTempFile;
 
 use machine::Machine;
 use plan::{MaxRatio, Scenario, Server};
-use process::Running;
-use summary::{Sample, Series};
-
-/// Seconds of load before the measured window.
-const WARM_UP_S: u32 = 1;
+use sample::{Load, Window};
+use summary::Series;
 
 /// What to compare, and how.
 #[derive(clap::Args)]
@@ -86,10 +81,7 @@ pub(crate) fn compare(options: &Options) -> Result<bool, String> {
     let scenarios = scenarios(options);
     check(options)?;
     let machine = Machine::here();
-    let interrupted = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        signal_hook::flag::register(signal, Arc::clone(&interrupted)).map_err(|error| error.to_string())?;
-    }
+    let interrupted = interrupted()?;
     let series = measure(options, &scenarios, &interrupted)?;
     let results = Results { machine: &machine, rounds: options.rounds, secs: options.secs, series: &series };
     if let Some(path) = &options.json {
@@ -97,9 +89,24 @@ pub(crate) fn compare(options: &Options) -> Result<bool, String> {
         std::fs::write(path, text + "\n").map_err(|error| format!("{}: {error}", path.display()))?;
     }
     let (text, passed) = report(options, &results, &scenarios);
+    print(&text)?;
+    Ok(passed)
+}
+
+/// Set by the first SIGINT or SIGTERM, which then no longer end the process.
+pub(crate) fn interrupted() -> Result<Arc<AtomicBool>, String> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(&interrupted)).map_err(|error| error.to_string())?;
+    }
+    Ok(interrupted)
+}
+
+/// Writes results to standard output. A closed pipe is no error.
+pub(crate) fn print(text: &str) -> Result<(), String> {
     match io::stdout().lock().write_all(text.as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.to_string()),
-        _ => Ok(passed),
+        _ => Ok(()),
     }
 }
 
@@ -129,32 +136,21 @@ fn check(options: &Options) -> Result<(), String> {
             }
         }
     }
-    if options.server_cpu == options.client_cpu {
-        return Err("--server-cpu and --client-cpu must differ".to_owned());
-    }
-    for cpu in [options.server_cpu, options.client_cpu] {
-        process::cpu_busy_ns(cpu).map_err(|error| error.to_string())?;
-    }
-    match std::process::Command::new("wrk")
-        .arg("--version")
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-    {
-        Ok(_) => Ok(()),
-        Err(error) => Err(format!("wrk: {error}; to install it: apt-get install wrk")),
-    }
+    sample::check(options.server_cpu, options.client_cpu)
 }
 
 fn measure(options: &Options, scenarios: &[Scenario], stop: &AtomicBool) -> Result<Vec<Series>, String> {
     let total = scenarios.len() * options.rounds as usize * options.servers.len();
+    let window = Window {
+        path: &options.path,
+        secs: options.secs,
+        server_cpu: options.server_cpu,
+        client_cpu: options.client_cpu,
+    };
     let mut done = 0;
     let mut all = Vec::new();
     for &scenario in scenarios {
-        let script = match scenario.pipeline {
-            1 => None,
-            depth => Some(wrk::pipeline_script(depth).map_err(|error| error.to_string())?),
-        };
+        let load = Load::new(scenario)?;
         let new = |server: &Server| Series {
             server: server.name.clone(),
             scenario,
@@ -164,7 +160,7 @@ fn measure(options: &Options, scenarios: &[Scenario], stop: &AtomicBool) -> Resu
         let mut rows: Vec<Series> = options.servers.iter().map(new).collect();
         for round in 1..=options.rounds {
             for (server, row) in options.servers.iter().zip(&mut rows) {
-                let sample = sample(options, server, scenario, script.as_ref(), &mut row.answer_len);
+                let sample = sample::take(&window, server, &load, &mut row.answer_len);
                 if stop.load(Ordering::Relaxed) {
                     return Err("interrupted".to_owned());
                 }
@@ -180,72 +176,6 @@ fn measure(options: &Options, scenarios: &[Scenario], stop: &AtomicBool) -> Resu
         all.extend(rows);
     }
     Ok(all)
-}
-
-/// Starts the server, warms it up, measures one window and ends it.
-fn sample(
-    options: &Options,
-    server: &Server,
-    scenario: Scenario,
-    script: Option<&NamedTempFile>,
-    answer_len: &mut usize,
-) -> Result<Sample, String> {
-    let text = |error: io::Error| error.to_string();
-    let port = process::free_port().map_err(text)?;
-    let running =
-        Running::start(&server.command_at(port, options.server_cpu), Some(options.server_cpu), port)?;
-    *answer_len = running.probe(&options.path)?;
-    let url = format!("http://127.0.0.1:{port}{}", options.path);
-    let run = |secs| -> Result<wrk::Report, String> {
-        let mut command = wrk::command(scenario, script, secs, &url);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let output =
-            process::spawn_on(options.client_cpu, command).and_then(|child| child.wait_with_output());
-        let output = output.map_err(|error| format!("wrk: {error}"))?;
-        if !output.status.success() {
-            return Err(format!(
-                "wrk: {}: {}",
-                output.status,
-                String::from_utf8_lossy(&output.stderr).trim()
-            ));
-        }
-        wrk::parse(&String::from_utf8_lossy(&output.stdout))
-    };
-    run(WARM_UP_S)?;
-
-    let read = || -> io::Result<_> {
-        let busy = (process::cpu_busy_ns(options.server_cpu)?, process::cpu_busy_ns(options.client_cpu)?);
-        Ok((running.cpu_time()?, process::waited_children_ns()?, busy, Instant::now()))
-    };
-    let (cpu_before, client_before, busy_before, start) = read().map_err(text)?;
-    let report = run(options.secs)?;
-    let (cpu_after, client_after, busy_after, end) = read().map_err(text)?;
-
-    let cpu = cpu_after.since(cpu_before);
-    if let Err(gap) = cpu.check_against() {
-        eprintln!("{}: its CPU time is doubtful: {gap}", server.name);
-    }
-    if report.requests == 0 {
-        return Err("no answers".to_owned());
-    }
-    if cpu.exact_ns == 0 {
-        return Err("used no CPU time: the process started is not the one that answers".to_owned());
-    }
-    let wall_ns = (end - start).as_nanos() as f64;
-    let (server_ns, client_ns) = (cpu.exact_ns as f64, (client_after - client_before) as f64);
-    let others_server_ns = (busy_after.0 - busy_before.0) as f64 - server_ns;
-    let others_client_ns = (busy_after.1 - busy_before.1) as f64 - client_ns;
-    Ok(Sample {
-        cpu_us: server_ns / 1e3 / report.requests as f64,
-        client_us: client_ns / 1e3 / report.requests as f64,
-        requests_per_s: report.requests_per_s,
-        latency_us_p50: (scenario.pipeline == 1).then_some(report.latency_us_p50),
-        latency_us_p99: (scenario.pipeline == 1).then_some(report.latency_us_p99),
-        busy_share: server_ns / wall_ns,
-        others_share: (others_server_ns.max(others_client_ns) / wall_ns).max(0.0),
-        bad_answers: report.bad_answers,
-        socket_errors: report.socket_errors,
-    })
 }
 
 /// The text for standard output, and whether everything passed.

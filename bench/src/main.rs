@@ -2,10 +2,10 @@
 //!
 //! `limit-uring` and `limit-epoll` are hand-written servers that do nothing but the work; they mark
 //! what one core can do and everything else is compared with them. `compare` measures servers against
-//! each other in interleaved rounds, `mesh` ways for two cores to talk, `idle` holds many connections to one
-//! server, `peers` puts Corelane beside other projects' servers, `icount` counts instructions of fixed inputs.
-//! Results go to standard output, talk to standard error. Exit codes: 0 done, 1 ran but a target was missed,
-//! 2 could not run.
+//! each other in interleaved rounds, `ab` two revisions of this repository, `mesh` ways for two cores to talk,
+//! `idle` holds many connections to one server, `peers` puts Corelane beside other projects' servers, `icount`
+//! counts instructions of fixed inputs. Results go to standard output, talk to standard error. Exit codes: 0 done,
+//! 1 ran but a target was missed, 2 could not run.
 //!
 //! Not here: micro benchmarks of one part, and peers that need heavy crates (`bench/peers`).
 
@@ -17,6 +17,7 @@ mod idle;
 mod limit;
 mod mesh;
 mod peers;
+mod revisions;
 
 use std::convert::Infallible;
 use std::io;
@@ -39,6 +40,8 @@ enum Command {
     LimitEpoll(limit::Options),
     /// Measure the CPU cost of an answer of several servers, in interleaved rounds.
     Compare(ab::Options),
+    /// Measure two revisions of this repository, built apart: the ratio of their costs, and how sure it is.
+    Ab(revisions::Options),
     /// Measure messages between two cores: Corelane's beside other ways, in interleaved rounds.
     Mesh(mesh::Options),
     /// Count instructions of fixed inputs with callgrind, and compare them with the baseline.
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
         Command::LimitUring(options) => end(limit::uring::serve(&options)),
         Command::LimitEpoll(options) => end(limit::epoll::serve(&options)),
         Command::Compare(options) => ab::compare(&options),
+        Command::Ab(options) => revisions::run(&options),
         Command::Mesh(options) => mesh::run(&options),
         Command::Icount(options) => icount::run(&options),
         Command::IcountCase(options) => icount::run_case(&options),

@@ -24,8 +24,8 @@ use tempfile::NamedTempFile;
 const START_MAX: Duration = Duration::from_secs(10);
 const STOP_MAX: Duration = Duration::from_secs(3);
 
-/// Longest answer the probe reads.
-const ANSWER_LEN_MAX: usize = 64 * 1024;
+/// Longest answer the probe reads: a download of a megabyte among them.
+const ANSWER_LEN_MAX: usize = 4 << 20;
 
 /// Starts `command` with its affinity set to `cpu`, which its threads and children inherit.
 pub(crate) fn spawn_on(cpu: usize, mut command: Command) -> io::Result<Child> {
