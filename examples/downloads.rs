@@ -19,7 +19,7 @@ use corelane::{App, OwnedRequest, Response, Server, body_channel, spawn};
 const BLOB_LEN: usize = 1 << 20;
 
 /// Bytes read at a time: they stay in the second-level cache between the read and the send.
-const PIECE_LEN: usize = 64 << 10;
+const PIECE_LEN: usize = 256 << 10;
 
 /// Pieces under way to the socket while the next is read.
 const CHANNEL_LEN: usize = 2 * PIECE_LEN;
