@@ -14,7 +14,7 @@
 //! where the request has one. A 404 none, a 405 and an automatic `OPTIONS` two. `tests/allocations.rs` counts.
 //!
 //! Cost: about 20 ns from a parsed head to the response of a literal route, 45 ns with a parameter, 100 ns to
-//! the future of an async handler (`benches/dispatch.rs`).
+//! the future of an async handler (`benches/micro/dispatch.rs`).
 
 use std::cell::RefCell;
 use std::fmt;
