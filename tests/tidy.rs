@@ -189,6 +189,13 @@ fn every_protocol_machine_has_a_fuzz_target() {
 }
 
 #[test]
+fn every_bench_of_a_shard_runs_under_the_tests() {
+    let benches = files(|path| is_rust(path) && path.starts_with("shards/") && path.contains("/benches/"));
+    assert!(!benches.is_empty(), "shards have benches");
+    nothing_in(&rules::benches_run_as_tests(&packages(), &benches));
+}
+
+#[test]
 fn no_tracked_file_is_large() {
     let len = |path: &str| std::fs::metadata(root().join(path)).map_or(0, |metadata| metadata.len());
     let found: Vec<_> = paths().iter().flat_map(|path| rules::is_small(path, len(path))).collect();

@@ -35,11 +35,14 @@ pub(crate) struct Dependency {
     pub(crate) optional: bool,
 }
 
-/// One library, program or test file of a crate.
+/// One library, program, test or bench of a crate.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub(crate) struct Target {
     pub(crate) kind: Vec<String>,
     pub(crate) src_path: String,
+    /// Whether `cargo test` runs it without being asked to.
+    #[serde(default)]
+    pub(crate) test: bool,
 }
 
 /// `[package.metadata]`.
@@ -243,6 +246,40 @@ pub(crate) fn protocols_are_fuzzed(crates: &[&str], targets: &[(String, String)]
         !targets.iter().any(|(_, text)| !lines_with(&strip(text), &import).is_empty())
     });
     missing.map(|name| format!("fuzz/fuzz_targets:1: no target uses {name}")).collect()
+}
+
+/// Every crate of `shards/` has benches, and all of them run under the tests: the target is a test too, it
+/// hands over to divan, which runs whatever is registered, and each file of its folder is a module of it.
+/// `files` are paths and texts. A bench that is not registered is dead code, which the compiler tells.
+pub(crate) fn benches_run_as_tests(packages: &[Package], files: &[(String, String)]) -> Vec<String> {
+    let is_bench = |target: &&Target| target.kind.iter().any(|kind| kind == "bench");
+    let mut found = vec![];
+    for package in packages.iter().filter(|package| package.manifest_path.starts_with("shards/")) {
+        let benches: Vec<_> = package.targets.iter().filter(is_bench).collect();
+        if benches.is_empty() {
+            found.push(format!("{}:1: {} has no benches", package.manifest_path, package.name));
+        }
+        for bench in benches {
+            let path = &bench.src_path;
+            if !bench.test {
+                found.push(format!("{path}:1: no test runs it: add `test = true` to its [[bench]]"));
+            }
+            let root = files.iter().find(|(other, _)| other == path).map_or("", |(_, text)| text);
+            let root = strip(root);
+            if lines_with(&root, "divan::main()").is_empty() {
+                found.push(format!("{path}:1: nothing calls divan::main()"));
+            }
+            let Some(folder) = path.strip_suffix("main.rs") else { continue };
+            let beside = files.iter().filter_map(|(other, _)| Some((other, other.strip_prefix(folder)?)));
+            for (other, name) in beside.filter(|(other, _)| *other != path) {
+                let module = format!("mod {};", name.trim_end_matches(".rs").trim_end_matches("/mod"));
+                if lines_with(&root, &module).is_empty() {
+                    found.push(format!("{other}:1: nothing runs it: {path} has no `{module}`"));
+                }
+            }
+        }
+    }
+    found
 }
 
 /// Bytes a tracked file may have. The whole tree is read by people; what is larger was generated, and

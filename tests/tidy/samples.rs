@@ -174,6 +174,42 @@ fn a_protocol_without_a_fuzz_target_is_found() {
 }
 
 #[test]
+fn a_bench_that_no_test_runs_is_found() {
+    let bench = |path: &str, test| Target { kind: vec!["bench".into()], src_path: path.into(), test };
+    let with = |targets| Package { targets, ..package("shards/a", Some(1), &[]) };
+    let file = |path: &str, text: &str| (path.to_owned(), text.to_owned());
+    let root = "shards/a/benches/micro/main.rs";
+    let files = [
+        file(root, "mod one;\nmod two;\nfn main() {\n    divan::main();\n}"),
+        file("shards/a/benches/micro/one.rs", ""),
+        file("shards/a/benches/micro/two/mod.rs", ""),
+        file("shards/a/benches/other.rs", "fn main() {} // divan::main()"),
+    ];
+    assert_eq!(benches_run_as_tests(&[with(vec![bench(root, true)])], &files), [""; 0]);
+    assert_eq!(
+        benches_run_as_tests(&[with(vec![])], &files),
+        ["shards/a/Cargo.toml:1: shards/a has no benches"]
+    );
+    assert_eq!(
+        benches_run_as_tests(&[package("src", Some(8), &[])], &files),
+        [""; 0],
+        "not a part of a shard"
+    );
+    assert_eq!(
+        benches_run_as_tests(&[with(vec![bench("shards/a/benches/other.rs", false)])], &files),
+        [
+            "shards/a/benches/other.rs:1: no test runs it: add `test = true` to its [[bench]]",
+            "shards/a/benches/other.rs:1: nothing calls divan::main()",
+        ]
+    );
+    let more = [files.as_slice(), &[file("shards/a/benches/micro/lost.rs", "")]].concat();
+    assert_eq!(
+        benches_run_as_tests(&[with(vec![bench(root, true)])], &more),
+        [format!("shards/a/benches/micro/lost.rs:1: nothing runs it: {root} has no `mod lost;`")]
+    );
+}
+
+#[test]
 fn a_file_on_the_size_limit_passes_and_one_past_it_is_found() {
     assert!(is_small("a.bin", BLOB_LEN_MAX).is_empty());
     assert!(is_small("fuzz/Cargo.lock", BLOB_LEN_MAX + 1).is_empty());
