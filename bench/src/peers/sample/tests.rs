@@ -1,3 +1,4 @@
+//! What a measured window must show before it counts.
 #![allow(clippy::unwrap_used)]
 
 use super::super::loads;

@@ -1,3 +1,4 @@
+//! Who is compared, how each is started, and what it says when it cannot be.
 #![allow(clippy::unwrap_used)]
 
 use super::super::loads;

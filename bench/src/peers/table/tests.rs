@@ -1,3 +1,4 @@
+//! The tables as text: order, ratios, rows without figures.
 #![allow(clippy::unwrap_used)]
 
 use super::super::figures::tests::row;
