@@ -59,7 +59,12 @@ struct Inbound {
     wanted: bool,
     signal: Option<Signal>,
     reader_gone: bool,
+    /// The reader wants all of it in one piece, and at most this many bytes.
+    collecting: Option<u64>,
 }
+
+/// The most that is set aside for an announced body before its bytes are there.
+const RESERVE_MAX: u64 = 64 << 10;
 
 /// The reading end of a request body. Dropping it lets the connection swallow the rest or close.
 pub struct Body(Rc<RefCell<Inbound>>);
@@ -137,21 +142,55 @@ impl Body {
         if self.length().is_some_and(|n| n > max) {
             return Err(BodyError::TooLarge { max });
         }
-        let Some(first) = self.chunk().await? else { return Ok(Bytes::new()) };
-        if first.len() as u64 > max {
-            return Err(BodyError::TooLarge { max });
-        }
-        let complete = self.length() == Some(first.len() as u64);
-        let mut all = BytesMut::from(first);
-        if !complete {
-            while let Some(next) = self.chunk().await? {
-                if (all.len() + next.len()) as u64 > max {
-                    return Err(BodyError::TooLarge { max });
-                }
-                all.extend_from_slice(&next);
+        let collecting = Collecting(self);
+        poll_fn(|cx| {
+            let mut s = collecting.0.0.borrow_mut();
+            if s.data.len() as u64 > max {
+                return Poll::Ready(Err(BodyError::TooLarge { max }));
             }
+            if s.ended {
+                return Poll::Ready(Ok(s.data.split().freeze()));
+            }
+            if s.broken {
+                return Poll::Ready(Err(BodyError::Broken));
+            }
+            if s.collecting.replace(max).is_none() {
+                s.reserve();
+                // The connection may have stopped for the bytes that wait, or hold back `100 Continue`.
+                s.wanted = true;
+                if let Some(signal) = &s.signal {
+                    signal.ring();
+                }
+            }
+            s.reader = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+/// A [`Body::collect`] under way: however it ends, the bounds of piecewise reading hold again.
+struct Collecting<'b>(&'b Body);
+
+impl Drop for Collecting<'_> {
+    fn drop(&mut self) {
+        self.0.0.borrow_mut().collecting = None;
+    }
+}
+
+impl Inbound {
+    /// Makes room for what was announced: growing step by step copies as much again.
+    fn reserve(&mut self) {
+        if let Some(length) = self.length
+            && let Ok(room) = usize::try_from(length.min(RESERVE_MAX))
+        {
+            self.data.reserve(room.saturating_sub(self.data.len()));
         }
-        Ok(all.freeze())
+    }
+
+    /// All that waits is what the reader asked for.
+    fn is_collected(&self) -> bool {
+        self.collecting.is_some_and(|max| self.data.len() as u64 <= max)
     }
 }
 
@@ -175,7 +214,8 @@ impl BodyFeed {
                 return;
             }
             s.data.extend_from_slice(bytes);
-            s.reader.take()
+            // Who collects is woken by the end, or by too much.
+            if s.is_collected() { None } else { s.reader.take() }
         };
         if let Some(w) = waker {
             w.wake();
@@ -210,8 +250,15 @@ impl BodyFeed {
     }
 
     /// Unread bytes.
+    #[cfg(test)]
     pub(crate) fn waiting(&self) -> usize {
         self.0.borrow().data.len()
+    }
+
+    /// So much waits that no more should come: `high_water` bytes, or what a reader that collects will take.
+    pub(crate) fn is_full(&self, high_water: usize) -> bool {
+        let s = self.0.borrow();
+        s.data.len() >= high_water && !s.is_collected()
     }
 
     /// The reader waits for bytes it has not got.

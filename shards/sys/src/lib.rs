@@ -18,6 +18,7 @@ pub mod cgroup;
 pub mod clock;
 pub mod cpu;
 pub mod event;
+pub mod heap;
 pub mod kernel;
 pub mod limits;
 mod map;

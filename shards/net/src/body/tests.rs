@@ -215,6 +215,51 @@ fn a_length_past_max_is_refused_before_a_byte_is_waited_for() {
 }
 
 #[test]
+fn who_collects_is_woken_by_the_end_and_not_by_each_piece() {
+    let (feed, mut body, list) = pair(Some(9));
+    feed.push(b"one");
+    let wakes = Arc::new(Wakes::default());
+    let mut all = pin!(body.collect(9));
+    assert!(poll_with(all.as_mut(), &wakes).is_pending());
+    assert!(rang(&list), "the connection may have stopped for what waited");
+    feed.push(b"two");
+    feed.push(b"six");
+    assert_eq!(wakes.count(), 0);
+    feed.end();
+    assert_eq!(wakes.count(), 1);
+    assert_eq!(poll_with(all.as_mut(), &wakes), Poll::Ready(Ok(Bytes::from_static(b"onetwosix"))));
+}
+
+#[test]
+fn what_is_collected_does_not_stop_the_connection_until_it_is_too_much() {
+    let (feed, mut body, _list) = pair(None);
+    feed.push(b"12345");
+    assert!(feed.is_full(5) && !feed.is_full(6));
+    let wakes = Arc::new(Wakes::default());
+    {
+        let mut all = pin!(body.collect(7));
+        assert!(poll_with(all.as_mut(), &wakes).is_pending());
+        assert!(!feed.is_full(5));
+        feed.push(b"67");
+        assert!(!feed.is_full(5));
+        assert_eq!(wakes.count(), 0);
+        feed.push(b"8");
+        assert!(feed.is_full(5));
+        assert_eq!(wakes.count(), 1);
+        assert_eq!(poll_with(all.as_mut(), &wakes), Poll::Ready(Err(BodyError::TooLarge { max: 7 })));
+    }
+    // Given up, it is read piece by piece under the old bound.
+    assert!(feed.is_full(5));
+    {
+        let mut all = pin!(body.collect(100));
+        assert!(poll_with(all.as_mut(), &wakes).is_pending());
+        assert!(!feed.is_full(5));
+    }
+    assert!(feed.is_full(5), "nobody collects any more");
+    assert_eq!(now(body.chunk()), Ok(Some(Bytes::from_static(b"12345678"))));
+}
+
+#[test]
 fn a_body_of_nothing_collects_to_nothing() {
     assert_eq!(now(Body::complete(b"").collect(0)).unwrap(), "");
     let (feed, mut body, _) = pair(None);

@@ -142,7 +142,7 @@ impl<S: Service> Http1<S> {
                 break;
             }
             if let Some(feed) = conn.exchange.as_ref().and_then(|e| e.feed.as_ref())
-                && feed.waiting() >= body_high_water
+                && feed.is_full(body_high_water)
             {
                 break;
             }

@@ -484,7 +484,7 @@ impl<S: Service> Http1<S> {
                         .exchange
                         .as_ref()
                         .and_then(|e| e.feed.as_ref())
-                        .is_none_or(|feed| feed.waiting() < limits.body_high_water as usize)
+                        .is_none_or(|feed| !feed.is_full(limits.body_high_water as usize))
             }
             // Armed is left armed: it ends with the close. Idle is not armed again, but for lingering.
             Phase::Flush => conn.recv == Recv::Armed,
