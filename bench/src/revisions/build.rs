@@ -246,12 +246,14 @@ fn count(cache: &Cache, place: &Path, depth: u32, stop: &AtomicBool) -> Result<u
     let mut command = Command::new(script);
     command.args([COUNT_CONNECTIONS.to_string(), depth.to_string()]);
     let ended = child::run(within(command, cache, place), true, stop)?.well("scripts/icount")?;
-    counted(&ended.stdout).ok_or_else(|| format!("scripts/icount printed no count: {}", ended.stdout.trim()))
+    counted(&ended.stdout).ok_or_else(|| format!("scripts/icount counted nothing: {}", ended.last_words()))
 }
 
-/// Reads `1881 instructions a request (...)`.
+/// Reads `1881 instructions a request (...)`. None is what a script says that did not reach its server.
 fn counted(text: &str) -> Option<u64> {
-    text.lines().find_map(|line| line.split_once(" instructions a request")?.0.trim().parse().ok())
+    text.lines()
+        .find_map(|line| line.split_once(" instructions a request")?.0.trim().parse().ok())
+        .filter(|&n| n > 0)
 }
 
 #[cfg(test)]
@@ -297,12 +299,14 @@ mod tests {
     }
 
     #[test]
-    fn the_count_is_the_number_before_its_words() {
+    fn the_count_is_the_number_before_its_words_and_never_0() {
         assert_eq!(
             counted("hello\n1881 instructions a request (16 connections, 16 at a time, x)\n"),
             Some(1881)
         );
-        assert_eq!(counted("no instructions a request"), None);
+        for nothing in ["no instructions a request", "0 instructions a request (16 connections)", ""] {
+            assert_eq!(counted(nothing), None);
+        }
     }
 
     #[test]

@@ -40,6 +40,17 @@ pub(crate) struct Ended {
 }
 
 impl Ended {
+    /// The last line it wrote to standard error, or else to standard output.
+    pub(crate) fn last_words(&self) -> &str {
+        self.said().lines().next_back().unwrap_or_default().trim()
+    }
+
+    /// What it wrote to standard error, or, if nothing, to standard output.
+    fn said(&self) -> &str {
+        let said = if self.stderr.trim().is_empty() { &self.stdout } else { &self.stderr };
+        said.trim_end()
+    }
+
     /// Itself if it ended well.
     ///
     /// # Errors
@@ -48,8 +59,7 @@ impl Ended {
         if self.status.success() {
             return Ok(self);
         }
-        let said = if self.stderr.trim().is_empty() { &self.stdout } else { &self.stderr };
-        let lines: Vec<&str> = said.trim_end().lines().collect();
+        let lines: Vec<&str> = self.said().lines().collect();
         let end = &lines[lines.len().saturating_sub(TAIL_LINES)..];
         Err(format!("{what} failed ({}):\n  {}", self.status, end.join("\n  ")))
     }
@@ -141,6 +151,8 @@ mod tests {
         let error = sh("echo only here; false", &stop).unwrap().well("it").err().unwrap();
         assert!(error.ends_with("only here"), "{error}");
         assert_eq!(sh("echo yes", &stop).unwrap().well("it").unwrap().stdout, "yes\n");
+        let last = ["echo out; echo a >&2; echo b c >&2", "echo out", "true"];
+        assert_eq!(last.map(|script| sh(script, &stop).unwrap().last_words().to_owned()), ["b c", "out", ""]);
     }
 
     #[test]

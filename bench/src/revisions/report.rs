@@ -12,7 +12,7 @@ use super::build::Built;
 use super::git::Revision;
 use super::interval::{Better, Estimate, JUDGED_ROUNDS_MIN, RESAMPLES, ROUNDS_MIN, SEED, Verdict};
 
-/// Share of its CPU a server uses below which the client was the bottleneck.
+/// Share of its CPU a server uses below which something else was the bottleneck: mostly the client.
 const BUSY_SHARE_MIN: f64 = 0.9;
 
 /// Everything one comparison found, as `--json` holds it.
@@ -220,7 +220,7 @@ impl Report {
         rows.push(row("requests/s", &compared.requests_per_s, 0));
         let busy = compared.series.each_ref().map(|series| series.spread(|sample| sample.busy_share).median);
         let [busy_a, busy_b] = busy.map(|share| format!("{:.0}%", 100.0 * share));
-        let limit = if busy.iter().all(|&share| share < BUSY_SHARE_MIN) { "wrk is the limit" } else { "" };
+        let limit = if busy.iter().all(|&share| share < BUSY_SHARE_MIN) { "not the limit" } else { "" };
         rows.push(["server busy", &busy_a, &busy_b, "", "", limit].map(str::to_owned));
         if let Some(row) = self.instructions(scenario.pipeline) {
             rows.push(row);
