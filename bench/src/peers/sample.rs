@@ -309,7 +309,7 @@ pub(super) fn times(load: &Load, quick: bool, window_ms: Option<u64>) -> Times {
         Mode::Idle => Times { warm_up_ms: 0, window_ms: if quick { 1_500 } else { 3_000 } },
         Mode::Crowd => Times { warm_up_ms: 0, window_ms: 6_000 },
         _ => {
-            let usual = if quick { 500 } else { 2_000 };
+            let usual = if quick { 600 } else { 2_000 };
             let warm_up_ms = match (quick, load.connections) {
                 (true, ..1000) => 150,
                 (true, _) => 400,
