@@ -1,7 +1,7 @@
 //! A report as text: a header, one table a scenario, targets and notes.
 //!
-//! Rows are in order of their figure, the cheapest first; hand-written loops are marked with a star, and what did not
-//! run stands below with its reason.
+//! Rows are in order of their figure, the cheapest first; hand-written loops are marked with a star, and what
+//! did not run stands below with its reason.
 //!
 //! Not here: the page (`html`), how figures are made (`figures`).
 
