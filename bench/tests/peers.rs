@@ -1,7 +1,7 @@
 //! `bench peers` as a user meets it: exit codes, table, JSON, and what is left behind, with real servers.
 //!
-//! The client is a script that asks for as long as it is told to and writes the part of loadgen's result that is
-//! read; one test has loadgen itself. Figures are not tested here.
+//! The client is a script that asks for as long as it is told to and writes the part of loadgen's result that
+//! is read; one test has loadgen itself. Figures are not tested here.
 
 #![allow(clippy::unwrap_used)]
 #![allow(clippy::disallowed_methods, reason = "waits for processes")]

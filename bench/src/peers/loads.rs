@@ -1,7 +1,8 @@
 //! The loads: what is asked, on how many connections, in how many rounds.
 //!
 //! # Rules
-//! 1. The order here is that of the tables. `plaintext-64` comes before the open loops, whose rate follows from it.
+//! 1. The order here is that of the tables. `plaintext-64` comes before the open loops, whose rate follows
+//!    from it.
 //! 2. A load asks for one path only; what its answer must be is in [`Target`].
 //!
 //! Not here: who answers (`subjects`), how the client is told (`client`).
@@ -113,7 +114,8 @@ impl Load {
         }
     }
 
-    /// Whether latencies are what it is for. Its client and its server are looked at less often while it runs.
+    /// Whether latencies are what it is for. Its client and its server are looked at less often while it
+    /// runs.
     pub(super) fn is_of_latency(&self) -> bool {
         self.kind() == Kind::Open || self.connections == 1
     }

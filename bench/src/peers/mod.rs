@@ -1,8 +1,8 @@
 //! Peers: Corelane beside other servers, under the same loads, in one run.
 //!
-//! Each server is started afresh on one CPU and asked by loadgen from another, in interleaved rounds; the figure is
-//! server CPU time of a request. What cannot run on this machine is a row that says why. The result is a table on
-//! standard output, a JSON file, and a page beside it.
+//! Each server is started afresh on one CPU and asked by loadgen from another, in interleaved rounds; the
+//! figure is server CPU time of a request. What cannot run on this machine is a row that says why. The result
+//! is a table on standard output, a JSON file, and a page beside it.
 //!
 //! # Rules
 //! 1. Whatever was started is ended and whatever was written is removed, however the run ends ([`Stop`]).

@@ -118,22 +118,8 @@ pub(super) fn clock(time: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{loads, sample, subjects};
+    use super::super::loads;
     use super::*;
-
-    fn quick() -> Vec<Step> {
-        // All sixteen, as if every one took part in everything: more than ever run.
-        let servers: Vec<usize> = (0..subjects::Program::ALL.len() - 3).collect();
-        let few: Vec<usize> = (0..2).collect();
-        let mut steps = Vec::new();
-        for (index, load) in loads::all().iter().enumerate() {
-            let times = sample::times(load, true, None);
-            let servers = if matches!(load.mode, Mode::Crowd | Mode::Shards) { &few } else { &servers };
-            let calls = ["plaintext-64", "pipelined-16"].contains(&load.id);
-            steps.extend(steps_of(index, load, times, load.rounds[0], servers, calls));
-        }
-        steps
-    }
 
     #[test]
     fn rounds_are_interleaved_and_calls_come_last() {
@@ -146,12 +132,6 @@ mod tests {
             order,
             [(first, 4), (first, 7), (second, 4), (second, 7), (What::Calls, 4), (What::Calls, 7)]
         );
-    }
-
-    #[test]
-    fn a_quick_run_is_planned_to_end_within_ten_minutes() {
-        let left = Progress::of(&quick()).left();
-        assert!(left < Duration::from_secs(570), "{left:?}");
     }
 
     #[test]

@@ -16,7 +16,8 @@ use std::path::{Path, PathBuf};
 
 use super::loads::Target;
 
-/// Connections of the one worker: 10,000 at rest, and some to spare, within a usual limit of 20,000 open files.
+/// Connections of the one worker: 10,000 at rest, and some to spare, within a usual limit of 20,000 open
+/// files.
 const CONNECTIONS_MAX: u32 = 16_384;
 
 /// Pending connections, as for the other servers.
@@ -86,8 +87,8 @@ pub(super) fn nginx(port: u16, folder: &Path, blob: &Path, nobody: Option<&Nobod
     text
 }
 
-/// haproxy: fixed answers by `http-request return`. Its body is bounded by a buffer of 16 KiB, and nothing returns
-/// the body of the request: no echo, no blob, no file.
+/// haproxy: fixed answers by `http-request return`. Its body is bounded by a buffer of 16 KiB, and nothing
+/// returns the body of the request: no echo, no blob, no file.
 pub(super) fn haproxy(port: u16, nobody: Option<&Nobody>) -> String {
     let user =
         nobody.map_or_else(String::new, |who| format!("\x20   user nobody\n\x20   group {}\n", who.group));

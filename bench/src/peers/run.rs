@@ -352,6 +352,14 @@ mod tests {
     }
 
     #[test]
+    fn a_quick_run_with_everybody_is_planned_to_end_within_ten_minutes() {
+        let mut task = task(&["all"], &["all"]);
+        task.servers.iter_mut().for_each(|server| server.subject.absent = None);
+        let left = Progress::of(&task.steps()).left();
+        assert!(left < super::super::QUICK_MAX, "{left:?}");
+    }
+
+    #[test]
     fn the_rate_of_an_open_loop_follows_from_the_slowest_that_is_no_limit() {
         let rows = [
             row("limit-epoll", PEAK, &[20.0]),

@@ -1,9 +1,9 @@
 //! One sample: a fresh server, one run of the client, and what both cost in its window.
 //!
-//! The client opens its connections, warms up and measures by itself, and says when its window began. The server is
-//! read all the while; of these readings the first and the last that lie within the window are used. So nothing of
-//! a start, of connecting or of an end is in the figures, and the share of a CPU that the server used between the
-//! two, by the rate of answers, is the cost of one.
+//! The client opens its connections, warms up and measures by itself, and says when its window began. The
+//! server is read all the while; of these readings the first and the last that lie within the window are
+//! used. So nothing of a start, of connecting or of an end is in the figures, and the share of a CPU that the
+//! server used between the two, by the rate of answers, is the cost of one.
 //!
 //! Not here: the order of samples (`run`), medians (`figures`).
 
@@ -78,8 +78,8 @@ pub(super) fn sample(
     Ok(Seen { sample, answer_len, invalid: answered.invalid })
 }
 
-/// Runs the client until there were two looks at the server within its window: a machine that is busy with other
-/// things may keep this program from looking.
+/// Runs the client until there were two looks at the server within its window: a machine that is busy with
+/// other things may keep this program from looking.
 fn seen_twice(
     bench: &Bench<'_>,
     started: &mut Started,
@@ -96,7 +96,7 @@ fn seen_twice(
         }
     }
     Err(Trouble::Absent(format!(
-        "fewer than two looks at the server within {TRIES_MAX} windows: use a longer --window, or a quiet machine"
+        "fewer than two looks at the server within {TRIES_MAX} windows: use a longer --window"
     )))
 }
 
@@ -259,7 +259,8 @@ fn figures(
     })
 }
 
-/// Every answer has the length of the one that was looked at; those that the window cuts in two are allowed for.
+/// Every answer has the length of the one that was looked at; those that the window cuts in two are allowed
+/// for.
 fn check_length(load: &Load, answered: &Answered, answer_len: u64) -> Result<(), Trouble> {
     let cut = u64::from(load.connections) * u64::from(load.pipeline) + 1;
     let expected = answered.completed * answer_len;
@@ -309,7 +310,7 @@ pub(super) fn times(load: &Load, quick: bool, window_ms: Option<u64>) -> Times {
         Mode::Idle => Times { warm_up_ms: 0, window_ms: if quick { 1_500 } else { 3_000 } },
         Mode::Crowd => Times { warm_up_ms: 0, window_ms: 6_000 },
         _ => {
-            let usual = if quick { 500 } else { 2_000 };
+            let usual = if quick { 600 } else { 2_000 };
             let warm_up_ms = match (quick, load.connections) {
                 (true, ..1000) => 150,
                 (true, _) => 400,

@@ -1,8 +1,8 @@
 //! Servers under test: started on a CPU, asked, read, and ended with everything they have started.
 //!
 //! # Rules
-//! 1. A server leads a process group of its own: nothing of it outlives [`Started`], and an interrupt from the
-//!    terminal reaches only this program, which ends it.
+//! 1. A server leads a process group of its own: nothing of it outlives [`Started`], and an interrupt from
+//!    the terminal reaches only this program, which ends it.
 //! 2. What was read at one moment is one [`Reading`]; only differences of two mean anything.
 //!
 //! Not here: which command (`subjects`), what the client does meanwhile (`client`).
@@ -160,8 +160,8 @@ impl Started {
 
     /// Asks once, holds the answer against what it must be, and looks who belongs to the server.
     ///
-    /// With `last`, it is told that no other request follows on this connection, as the client tells it where each
-    /// request has one: the answer says so, too. The length of the answer, head and body.
+    /// With `last`, it is told that no other request follows on this connection, as the client tells it where
+    /// each request has one: the answer says so, too. The length of the answer, head and body.
     pub(super) fn verify(&mut self, target: Target, last: bool) -> Result<u64, Trouble> {
         let bytes = ask(self.port, target, last).map_err(|error| self.explain(&error))?;
         let whole = answer_len(&bytes).map_err(|error| not_served(target, &error))?;

@@ -2,7 +2,8 @@
 //!
 //! # Rules
 //! 1. The order of [`Program::ALL`] is that of the tables.
-//! 2. What is not here says what to type to have it. A program that is found may still not run: `server` finds out.
+//! 2. What is not here says what to type to have it. A program that is found may still not run: `server`
+//!    finds out.
 //! 3. Every server has one thread that serves, on the server's CPU; what else it has for itself sleeps.
 //!
 //! Not here: configurations of nginx and haproxy (`proxies`), processes (`server`).

@@ -1,8 +1,8 @@
 //! System calls of a request, counted by `strace -c -f -p` on a server of its own.
 //!
-//! strace stops the server at every call, so nothing is timed here. Its client runs without a warm-up, so that all
-//! its requests lie between attaching and detaching. What a connection costs once, and not a request, is left out
-//! by the names of the calls; some for each of the 64 connections stay in.
+//! strace stops the server at every call, so nothing is timed here. Its client runs without a warm-up, so
+//! that all its requests lie between attaching and detaching. What a connection costs once, and not a
+//! request, is left out by the names of the calls; some for each of the 64 connections stay in.
 //!
 //! Not here: strace itself; where it is missing or may not attach there is no figure.
 
@@ -23,8 +23,8 @@ pub(super) const WINDOW_MS: u64 = 500;
 /// How long strace may take to attach, and to write its table.
 const ATTACH_MAX: Duration = Duration::from_secs(1);
 
-/// Calls that open or close a connection, or ask for its addresses. Those that may belong to a request as well
-/// (`setsockopt`, `fcntl`, `ioctl`, `epoll_ctl`) are counted.
+/// Calls that open or close a connection, or ask for its addresses. Those that may belong to a request as
+/// well (`setsockopt`, `fcntl`, `ioctl`, `epoll_ctl`) are counted.
 const OF_CONNECTIONS: [&str; 7] =
     ["accept", "accept4", "close", "shutdown", "getpeername", "getsockname", "socket"];
 
@@ -87,7 +87,8 @@ fn is_traced(pid: u32) -> bool {
     })
 }
 
-/// The sum of the column `calls` but for [`OF_CONNECTIONS`]. A row is `TIME SECONDS USECS CALLS [ERRORS] NAME`.
+/// The sum of the column `calls` but for [`OF_CONNECTIONS`]. A row is `TIME SECONDS USECS CALLS [ERRORS]
+/// NAME`.
 fn calls_of(table: &str) -> Option<u64> {
     let rows = table.lines().filter_map(|line| {
         let words: Vec<&str> = line.split_ascii_whitespace().collect();

@@ -1,7 +1,7 @@
 //! A report as text: a header, one table a scenario, targets and notes.
 //!
-//! Rows are in order of their figure, the cheapest first; hand-written loops are marked with a star, and what did not
-//! run stands below with its reason.
+//! Rows are in order of their figure, the cheapest first; hand-written loops are marked with a star, and what
+//! did not run stands below with its reason.
 //!
 //! Not here: the page (`html`), how figures are made (`figures`).
 
@@ -241,6 +241,9 @@ pub(super) fn notes(report: &Report) -> Vec<String> {
             continue;
         }
         let rows = report.rows.iter().filter(|row| row.scenario == scenario.id);
+        // A server whose CPU others had was held up by them, and that is noted above.
+        let rows = rows
+            .filter(|row| median(row, |sample| sample.others).is_some_and(|share| share <= OTHERS_SHARE_MAX));
         let busy = rows.filter_map(|row| Some((&row.subject, median(row, |sample| sample.busy)?)));
         let bound = busy.filter(|&(_, busy)| busy < BUSY_MIN);
         let list: Vec<String> = bound.map(|(name, busy)| format!("{name} ({:.0} %)", 100.0 * busy)).collect();

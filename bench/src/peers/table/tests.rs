@@ -121,15 +121,17 @@ fn the_header_says_where_and_what_and_targets_say_how_it_went() {
 
 #[test]
 fn others_and_clients_that_held_the_server_up_are_noted() {
-    let mut slow = row("corelane", "plaintext-64", &[5.0, 5.0]);
-    slow.samples[0].busy = Some(0.7);
-    slow.samples[1].busy = Some(0.7);
+    let mut slow = row("corelane", "plaintext-64", &[5.0, 5.0, 5.0]);
+    slow.samples.iter_mut().for_each(|sample| sample.busy = Some(0.7));
     slow.samples[1].others = Some(0.4);
+    let mut crowded = row("hyper", "plaintext-64", &[5.0]);
+    crowded.samples[0].busy = Some(0.3);
+    crowded.samples[0].others = Some(0.6);
     let mut one = row("corelane", "plaintext-1", &[5.0]);
     one.samples[0].busy = Some(0.2);
-    let notes = notes(&report(vec![slow, one]));
+    let notes = notes(&report(vec![slow, crowded, one]));
     assert_eq!(notes.len(), 2, "{notes:?}");
-    assert!(notes[0].contains("in 1 of 3 windows, up to 40 %"), "{}", notes[0]);
+    assert!(notes[0].contains("in 2 of 5 windows, up to 60 %"), "{}", notes[0]);
     assert!(notes[1].contains("at plaintext-64") && notes[1].ends_with("corelane (70 %)"), "{}", notes[1]);
     assert!(super::notes(&report(vec![row("corelane", "plaintext-64", &[5.0])])).is_empty());
 }
