@@ -148,7 +148,7 @@ impl Body {
             if s.data.len() as u64 > max {
                 return Poll::Ready(Err(BodyError::TooLarge { max }));
             }
-            if s.ended {
+            if s.ended || s.length == Some(s.data.len() as u64) {
                 return Poll::Ready(Ok(s.data.split().freeze()));
             }
             if s.broken {
