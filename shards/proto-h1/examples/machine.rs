@@ -15,12 +15,12 @@ const REQUEST: &[u8] = b"GET /plaintext HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n\r\n
 const PIPELINED: usize = 16;
 
 fn httparse_only(input: &[u8]) -> u64 {
-    let mut slots = header_slots();
+    let mut slots = [const { std::mem::MaybeUninit::uninit() }; 100];
     let mut sum = 0;
     let mut rest = input;
     while !rest.is_empty() {
         let mut request = httparse::Request::new(&mut []);
-        match request.parse_with_uninit_headers(rest, &mut slots[..100]) {
+        match request.parse_with_uninit_headers(rest, &mut slots) {
             Ok(httparse::Status::Complete(len)) => {
                 sum += (len + request.headers.len() + request.path.map_or(0, str::len)) as u64;
                 rest = &rest[len..];

@@ -118,8 +118,8 @@ pub fn drive(input: &[u8], cuts: &[usize], limits: &Limits, policy: Policy) -> T
 
 /// Polls until the connection waits (true) or has ended (false).
 fn feed(conn: &mut Connection, input: &[u8], limits: &Limits, policy: Policy, trace: &mut Trace) -> bool {
+    let mut slots = header_slots();
     loop {
-        let mut slots = header_slots();
         let mut rest = &input[trace.consumed..];
         let before = rest.len();
         let step = conn.poll(limits, &mut rest, &mut slots);
@@ -285,7 +285,7 @@ fn check_head(request: &crate::Request<'_, '_>, bytes: &[u8], limits: &Limits) {
     // The common way must agree with the short cut of simple heads, and with the way of later versions.
     let mut slots = header_slots();
     let mut parsed = httparse::Request::new(&mut []);
-    match parsed.parse_with_uninit_headers(bytes, &mut slots[..limits.slots()]) {
+    match parsed.parse_with_uninit_headers(bytes, &mut slots.fields[..limits.slots()]) {
         Ok(httparse::Status::Complete(len)) => {
             assert_eq!(len, bytes.len());
             let common = accept(bytes, parsed, limits);

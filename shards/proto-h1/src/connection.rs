@@ -181,13 +181,26 @@ impl Connection {
         }
         let whole: &'i [u8] = input;
         let window = &whole[..whole.len().min(limits.head_bytes_max as usize)];
-        if let Some((request, len)) = accept_simple(window, limits) {
-            *input = &whole[len..];
+        if let Some(last) = &slots.last
+            && let Some(rest) = last.repeated_in(whole)
+            && let Some(request) = last.request_in(window)
+        {
+            *input = rest;
+            self.start(&request, limits);
+            return Step::Head(request);
+        }
+        if let Some(simple) = accept_simple(window, limits) {
+            let rest = &whole[simple.len()..];
+            *input = rest;
+            if !rest.is_empty() {
+                slots.last = Some(simple);
+            }
+            let request = simple.request();
             self.start(&request, limits);
             return Step::Head(request);
         }
         let mut parsed = httparse::Request::new(&mut []);
-        match parsed.parse_with_uninit_headers(window, &mut slots[..limits.slots()]) {
+        match parsed.parse_with_uninit_headers(window, &mut slots.fields[..limits.slots()]) {
             Ok(httparse::Status::Complete(len)) => match accept(&window[..len], parsed, limits) {
                 Ok(request) => {
                     *input = &whole[len..];

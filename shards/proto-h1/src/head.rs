@@ -13,16 +13,22 @@
 use core::mem::MaybeUninit;
 
 use crate::fields::{self, FieldLines, check_field_line, is_tchar};
+use crate::simple::Simple;
 use crate::target::check_authority;
 use crate::{HEADERS_MAX, Limits, Target, Why};
 
-/// Room for the parsed fields of one head. Never initialised as a whole; reuse it for every poll of a loop.
-pub type HeaderSlots<'i> = [MaybeUninit<httparse::Header<'i>>; HEADERS_MAX];
+/// Room for the parsed fields of one head, and the last simple head read with it. Never initialised as a whole; reuse
+/// it for every poll of a loop over one piece of input.
+#[derive(Debug)]
+pub struct HeaderSlots<'i> {
+    pub(crate) fields: [MaybeUninit<httparse::Header<'i>>; HEADERS_MAX],
+    pub(crate) last: Option<Simple<'i>>,
+}
 
 /// Fresh, uninitialised slots: costs nothing.
 #[inline]
 pub const fn header_slots<'i>() -> HeaderSlots<'i> {
-    [const { MaybeUninit::uninit() }; HEADERS_MAX]
+    HeaderSlots { fields: [const { MaybeUninit::uninit() }; HEADERS_MAX], last: None }
 }
 
 /// A request method: a token, case-sensitive (RFC 9110, 9.1).

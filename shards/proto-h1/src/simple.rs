@@ -6,6 +6,7 @@
 //! # Rules
 //! 1. It only accepts. Whatever is not obviously fine is left to the common way, which accepts or explains.
 //! 2. What it accepts, the common way accepts with the same meaning (`check` compares the two).
+//! 3. Equal bytes have equal meanings: a head that comes again in the same input is not read again.
 //!
 //! Not here: bodies, escapes, forms other than origin, versions other than 1.1, fields with a meaning other than
 //! Host, more than [`FIELDS_MAX`] fields.
@@ -23,9 +24,67 @@ const FIELDS_MAX: usize = 4;
 /// Names of these lengths may frame the message or ask for something: not simple, except Host.
 const LENGTHS: u32 = 1 << 4 | 1 << 6 | 1 << 7 | 1 << 10 | 1 << 14 | 1 << 17;
 
-/// The request and the length of a head that is simple and whole, else `None`.
+/// A simple head: its bytes, and where in them what matters stands.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Simple<'i> {
+    bytes: &'i [u8],
+    target: Target<'i>,
+    host: &'i [u8],
+    host_at: usize,
+    lines_at: usize,
+}
+
+impl<'i> Simple<'i> {
+    /// Bytes of the head, its empty line included.
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// What follows the same head at the start of `input`, as pipelines of one question have it; else `None`.
+    #[inline]
+    pub(crate) fn repeated_in(&self, input: &'i [u8]) -> Option<&'i [u8]> {
+        input.strip_prefix(self.bytes)
+    }
+
+    /// What it asks.
+    #[inline]
+    pub(crate) fn request<'h>(&self) -> Request<'h, 'i> {
+        self.ask(self.bytes, self.target, self.host)
+    }
+
+    /// What the same head asks in `window`, which starts with it. `None` only where that is shorter.
+    #[inline]
+    pub(crate) fn request_in<'h>(&self, window: &'i [u8]) -> Option<Request<'h, 'i>> {
+        let bytes = window.get(..self.bytes.len())?;
+        let host = bytes.get(self.host_at..self.host_at + self.host.len())?;
+        let target = self.target.again(bytes.get(METHOD_LEN..)?)?;
+        Some(self.ask(bytes, target, host))
+    }
+
+    #[inline]
+    fn ask<'h>(&self, bytes: &'i [u8], target: Target<'i>, host: &'i [u8]) -> Request<'h, 'i> {
+        let lines = FieldLines { raw: &bytes[self.lines_at..bytes.len() - b"\r\n".len()] };
+        Request {
+            method: Method::Get,
+            target,
+            version: Version::Http11,
+            headers: Headers::lazy(lines),
+            body: BodyKind::None,
+            host: Some(host),
+            expect_continue: false,
+            keep_alive: true,
+            upgrade: None,
+        }
+    }
+}
+
+/// Where the target of a GET stands.
+const METHOD_LEN: usize = "GET ".len();
+
+/// The head that `window` starts with, if it is simple and whole.
 #[inline]
-pub(crate) fn accept_simple<'h, 'i>(window: &'i [u8], limits: &Limits) -> Option<(Request<'h, 'i>, usize)> {
+pub(crate) fn accept_simple<'i>(window: &'i [u8], limits: &Limits) -> Option<Simple<'i>> {
     let rest = window.strip_prefix(b"GET ")?;
     if rest.first() != Some(&b'/') {
         return None;
@@ -42,7 +101,7 @@ pub(crate) fn accept_simple<'h, 'i>(window: &'i [u8], limits: &Limits) -> Option
         return None;
     }
     let lines_at = window.len() - rest.len();
-    let mut host = None;
+    let (mut host, mut host_at) = (None, 0);
     let mut fields = rest;
     let mut count = 0;
     while fields.first() != Some(&b'\r') {
@@ -56,6 +115,7 @@ pub(crate) fn accept_simple<'h, 'i>(window: &'i [u8], limits: &Limits) -> Option
                 return None;
             }
             host = Some(&value[..len]);
+            host_at = window.len() - value.len();
             fields = &value[len..];
         } else {
             fields = skip_field(fields)?;
@@ -63,21 +123,9 @@ pub(crate) fn accept_simple<'h, 'i>(window: &'i [u8], limits: &Limits) -> Option
         fields = fields.strip_prefix(b"\r\n")?;
     }
     let after = fields.strip_prefix(b"\r\n")?;
-    host?;
     let target = Target::simple(target, path_len)?;
-    let lines = FieldLines { raw: &window[lines_at..window.len() - fields.len()] };
-    let request = Request {
-        method: Method::Get,
-        target,
-        version: Version::Http11,
-        headers: Headers::lazy(lines),
-        body: BodyKind::None,
-        host,
-        expect_continue: false,
-        keep_alive: true,
-        upgrade: None,
-    };
-    Some((request, window.len() - after.len()))
+    let bytes = &window[..window.len() - after.len()];
+    Some(Simple { bytes, target, host: host?, host_at, lines_at })
 }
 
 /// The length of a `reg-name [":" port]` that ends in CR, without escapes.

@@ -132,6 +132,12 @@ impl<'i> Target<'i> {
         Some(Self { raw, form: TargetForm::Origin, path_start: 0, path_end })
     }
 
+    /// The same target, where `bytes` start with it.
+    #[inline]
+    pub(crate) fn again(&self, bytes: &'i [u8]) -> Option<Self> {
+        Some(Self { raw: bytes.get(..self.raw.len())?, ..*self })
+    }
+
     /// Checks `raw` for `method`. `raw` is not empty.
     #[inline]
     pub(crate) fn parse(raw: &'i str, method: Method<'_>) -> Result<Self, Why> {

@@ -675,6 +675,34 @@ fn upgrades_count_only_with_their_connection_option_in_1_1() {
 }
 
 #[test]
+fn a_head_that_comes_again_means_the_same_and_one_like_it_its_own() {
+    // Simple and not, alike up to a byte, longer and shorter, cut at every byte by `trace_with`.
+    let heads = [
+        "GET /path?query HTTP/1.1\r\nHost: host:80\r\nX-A: b\r\n\r\n",
+        "GET /path?query HTTP/1.1\r\nHost: host:80\r\nX-A: c\r\n\r\n",
+        "GET /path/query HTTP/1.1\r\nHost: host:80\r\nX-A: b\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET / HTTP/1.1\r\nX-A: b\r\nHost: a\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive\r\n\r\n",
+        "HEAD / HTTP/1.1\r\nHost: a\r\n\r\n",
+    ];
+    let alone: Vec<_> = heads.iter().map(|head| trace(head).heads()[0].clone()).collect();
+    for first in 0..heads.len() {
+        for second in 0..heads.len() {
+            let order = [first, first, second, first, second, second];
+            let input: String = order.iter().map(|&at| heads[at]).collect();
+            let found =
+                trace_with(input.as_bytes(), &Limits::default(), Policy { eof: true, ..Policy::default() });
+            let wanted: Vec<_> = order.iter().map(|&at| &alone[at]).collect();
+            assert_eq!(found.heads(), wanted, "{input}");
+        }
+    }
+    // What differs only behind the head it repeats is another head, and refused for what it is.
+    let refused = [&heads[3][..], "GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n"].concat();
+    assert_eq!(trace(&refused).rejected(), Some(Why::HostDuplicate));
+}
+
+#[test]
 fn pipelined_requests_come_out_in_order_and_stop_at_a_fault() {
     let t = trace(&format!(
         "{GET}{}{}{GET}",
