@@ -1,6 +1,6 @@
 //! Counters that every shard owns a part of: any connection reaches any of them by a call to its owner.
 //!
-//! `cargo run --release --example sharded_counter`, then
+//! `cargo run --release --example sharded_counter` (an address as its one argument, if you like), then
 //! `curl -d '' http://127.0.0.1:8080/count/oak` a few times, `curl http://127.0.0.1:8080/count/oak`, and
 //! `curl http://127.0.0.1:8080/shards` to see where the counters are.
 //!
@@ -12,6 +12,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt::Write;
+use std::net::SocketAddr;
 
 use corelane::{App, OwnedRequest, Reject, Server, Sharded, StartError, mesh};
 
@@ -65,8 +66,16 @@ fn name_of(request: &OwnedRequest<State>) -> Result<String, Reject> {
 }
 
 fn main() -> Result<(), StartError> {
+    let mut listen: SocketAddr = ([127, 0, 0, 1], 8080).into();
+    if let Some(word) = std::env::args().nth(1) {
+        let Ok(addr) = word.parse() else {
+            eprintln!("{word} is no address: sharded_counter [ADDR:PORT]");
+            std::process::exit(2);
+        };
+        listen = addr;
+    }
     let counters: State = Sharded::new(|_shard| Counters::default());
-    let running = Server::new(([127, 0, 0, 1], 8080).into()).start(move |_shard| {
+    let running = Server::new(listen).start(move |_shard| {
         App::new(counters.clone())
             .post_async("/count/{name}", add)
             .get_async("/count/{name}", read)

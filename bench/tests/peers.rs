@@ -148,6 +148,15 @@ fn errors_that_the_client_counts_exit_with_1() {
 }
 
 #[test]
+fn errors_of_a_peer_are_told_and_fail_nothing() {
+    let place = Place::new(&LOADGEN.replace("ERRORS", "7"));
+    place.program("peer-hyper", &peer());
+    let (code, text, talk) = place.run(&["--subjects=hyper", "--scenarios=plaintext-1"]);
+    assert_eq!(code, Some(0), "{text}\n{talk}");
+    assert!(text.contains("ERRORS: hyper at plaintext-1: 7 answers wrong, late or missing"), "{text}");
+}
+
+#[test]
 fn a_missed_target_exits_with_1_only_when_asked_to() {
     let place = Place::new(&good());
     place.program("corelane", &format!("#!/bin/sh\nexec {BENCH} limit-epoll --listen \"$2\"\n"));

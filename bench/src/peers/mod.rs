@@ -6,7 +6,8 @@
 //!
 //! # Rules
 //! 1. Whatever was started is ended and whatever was written is removed, however the run ends ([`Stop`]).
-//! 2. Exit code 1 when an answer was wrong, or with `--strict` a target was missed; 2 when it could not run.
+//! 2. Exit code 1 when an answer was wrong (of a peer: when the one that is verified was), or with `--strict` a
+//!    target was missed; 2 when it could not run.
 //!
 //! Not here: two servers compared by a command each (`compare`), messages between cores (`mesh`).
 

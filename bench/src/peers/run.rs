@@ -280,7 +280,13 @@ impl Run<'_> {
             if errors > 0 {
                 let line =
                     format!("{} at {}: {errors} answers wrong, late or missing", row.subject, row.scenario);
-                self.found.wrong.push(line);
+                // A peer that cannot bear a load is a finding about it, not about this run.
+                let mut subjects = self.task.servers.iter().map(|server| &server.subject);
+                if subjects.any(|subject| subject.name == row.subject && is_peer(subject)) {
+                    self.found.notes.push(format!("ERRORS: {line}"));
+                } else {
+                    self.found.wrong.push(line);
+                }
             }
         }
         self.found.notes.extend(self.found.wrong.iter().map(|line| format!("WRONG: {line}")));
