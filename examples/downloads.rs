@@ -4,8 +4,8 @@
 //! `curl -o /dev/null http://127.0.0.1:8082/blob` and `/file`.
 //!
 //! `/blob` is a constant: the kernel copies it into the socket from where it is, and nothing else touches it.
-//! `/file` is read piece by piece while it is sent: never more of it is in memory than one connection's channel
-//! holds, however large the file is. Without `--file` it is a temporary one of a megabyte.
+//! `/file` is read piece by piece while it is sent: four pieces of 64 KiB are in memory for a connection at most,
+//! however large the file is. Without `--file` it is a temporary one of a megabyte.
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -18,8 +18,8 @@ use corelane::{App, OwnedRequest, Response, Server, body_channel, spawn};
 /// Bytes of `/blob`, and of the temporary file.
 const BLOB_LEN: usize = 1 << 20;
 
-/// Bytes read at a time: they stay in the second-level cache between the read and the send.
-const PIECE_LEN: usize = 256 << 10;
+/// Bytes read at a time: a slot of the pools exactly, and still in the cache when it is sent.
+const PIECE_LEN: usize = 64 << 10;
 
 /// Pieces under way to the socket while the next is read.
 const CHANNEL_LEN: usize = 2 * PIECE_LEN;
@@ -28,23 +28,27 @@ static BLOB: [u8; BLOB_LEN] = [b'x'; BLOB_LEN];
 
 /// Answers with the `length` bytes of the file at `path`.
 async fn file(path: PathBuf, length: u64) -> Response {
+    let piece_at = move |at: u64| usize::try_from(length - at).unwrap_or(PIECE_LEN).min(PIECE_LEN);
     let Ok(file) = File::open(&path).await else { return Response::status(404) };
+    // The first piece before the answer: where the pools are full, the client is told so.
+    let Ok(mut piece) = file.read_chunk(0, piece_at(0)).await else { return Response::status(503) };
     let (mut sender, stream) = body_channel(CHANNEL_LEN);
     let task = spawn(async move {
         let mut at = 0;
-        while at < length {
-            let want = usize::try_from(length - at).unwrap_or(PIECE_LEN).min(PIECE_LEN);
-            // After an error, or when the file has become shorter, the sender is dropped: the answer is cut short.
-            let Ok(piece) = file.read_chunk(at, want).await else { return };
-            if piece.is_empty() {
-                return;
-            }
+        // A file that has become shorter ends in an empty piece: the sender is dropped, the answer cut short.
+        while at < length && !piece.is_empty() {
             at += piece.len() as u64;
             if sender.send(piece).await.is_err() {
                 return;
             }
+            match file.read_chunk(at, piece_at(at)).await {
+                Ok(next) => piece = next,
+                Err(_) => return,
+            }
         }
-        sender.finish();
+        if at == length {
+            sender.finish();
+        }
     });
     match task {
         Ok(task) => {

@@ -12,7 +12,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::loads::{Load, Mode, Target};
+use super::loads::{Load, Mode, Target, VARIED};
 
 /// Milliseconds of one run of the client.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -76,6 +76,9 @@ pub(super) fn arguments(
     if let Target::Echo(_) = load.target {
         add(&["--body", &format!("@{}", files.path("body"))]);
         add(&["--header", "Content-Type: application/octet-stream"]);
+    }
+    if load.id == VARIED {
+        add(&["--header", "X-Number: {{counter:100000000}}"]);
     }
     add(&["--expect-status", "200"]);
     words.push(format!("http://127.0.0.1:{port}{}", load.target.path()));
@@ -223,6 +226,9 @@ mod tests {
         assert!(!text.contains("--busy-poll"));
         assert!(words("plaintext-1", None).contains(" --busy-poll "));
         assert!(words("connect", None).contains(" --requests-per-connection 1 "));
+        assert!(words("pipelined-varied", None).contains(" --pipeline 16 "));
+        assert!(words("pipelined-varied", None).contains(" --header X-Number: {{counter:100000000}} "));
+        assert!(!text.contains("X-Number"), "{text}");
         assert!(words("echo-64k", None).contains(" --body @/t/body "));
         assert!(words("open-80", Some(80_000.4)).contains(" --arrivals poisson --rate 80000 "));
     }

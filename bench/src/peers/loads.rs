@@ -124,6 +124,10 @@ impl Load {
 /// The load whose peak decides the rates of the open loops.
 pub(super) const PEAK: &str = "plaintext-64";
 
+/// The load whose requests have a header line of their own each: what a server remembers of the one before is of no
+/// use to it.
+pub(super) const VARIED: &str = "pipelined-varied";
+
 /// All loads. A short name is a promise: scripts and the page go by it.
 pub(super) fn all() -> Vec<Load> {
     use Mode::{Closed, Connect, Crowd, Idle, Open, Shards};
@@ -152,6 +156,17 @@ pub(super) fn all() -> Vec<Load> {
         Load {
             pipeline: 16,
             ..load("pipelined-16", "64 connections, 16 in flight on each", Plaintext, Closed, 64, [4, 5])
+        },
+        Load {
+            pipeline: 16,
+            ..load(
+                VARIED,
+                "64 connections, 16 in flight on each, no two requests alike",
+                Plaintext,
+                Closed,
+                64,
+                [2, 5],
+            )
         },
         load("json-64", "64 connections, GET /json", Json, Closed, 64, [2, 5]),
         load("echo-1k", "64 connections, POST /echo of 1 KiB", Echo(1 << 10), Closed, 64, [2, 5]),

@@ -105,10 +105,11 @@ pub(crate) struct Options {
 struct Stop(Arc<AtomicBool>);
 
 impl Stop {
-    /// Set by SIGINT and SIGTERM from now on.
+    /// Set by SIGINT and SIGTERM, and by the end of the terminal, from now on.
     fn on_signals() -> Result<Stop, String> {
+        use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
         let stop = Stop::default();
-        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        for signal in [SIGINT, SIGTERM, SIGHUP, SIGQUIT] {
             signal_hook::flag::register(signal, Arc::clone(&stop.0)).map_err(|error| error.to_string())?;
         }
         Ok(stop)

@@ -14,7 +14,7 @@ use super::loads::{Load, Mode};
 use super::syscalls;
 
 /// Starting server and client, asking once, the client's report, ending both: until some have been seen.
-const AROUND_MS: u64 = 400;
+const AROUND_MS: u64 = 300;
 
 /// The same where thousands of connections are opened and closed, a thousand of them.
 const THOUSAND_MS: u64 = 60;

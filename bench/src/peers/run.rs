@@ -304,7 +304,8 @@ impl Run<'_> {
 /// The smallest median rate at [`PEAK`] but for the subjects `left_out`; with nothing else, theirs.
 fn slowest(rows: &[Row], left_out: &[&str]) -> Option<f64> {
     let at_peak = || rows.iter().filter(|row| row.scenario == PEAK);
-    let rate = |row: &Row| median(row, |sample| sample.rate);
+    let is_whole = |row: &Row| row.absent.is_none() && super::figures::errors(row) == 0;
+    let rate = |row: &Row| is_whole(row).then(|| median(row, |sample| sample.rate)).flatten();
     let peers = at_peak().filter(|row| !left_out.contains(&row.subject.as_str()));
     peers
         .filter_map(rate)

@@ -319,7 +319,13 @@ impl Server {
         match self.program {
             Program::LimitUring => add(&["limit-uring", "--listen", &listen, "--cpu", &cpu]),
             Program::LimitEpoll => add(&["limit-epoll", "--listen", &listen, "--cpu", &cpu]),
-            Program::Peer(..) => add(&["--listen", &listen, "--cpus", &cpu]),
+            Program::Peer(..) => {
+                add(&["--listen", &listen, "--cpus", &cpu]);
+                // What suits pipelines makes these two copy large bodies; they have a switch for downloads.
+                if load.target == Target::Blob && ["hyper", "axum"].contains(&self.subject.name.as_str()) {
+                    add(&["--writev"]);
+                }
+            }
             Program::Nginx => {
                 let nobody = Nobody::if_root();
                 let text = proxies::nginx(start.port, start.folder, start.blob, nobody.as_ref());

@@ -8,6 +8,7 @@
 //! Not here: figures (`figures`), text (`table`).
 
 use super::figures::errors;
+use super::loads::VARIED;
 use super::model::{Report, Sample, Target};
 use super::subjects::{BASE, is_peer};
 
@@ -29,6 +30,7 @@ pub(super) fn judge(report: &Report) -> Vec<Target> {
         cost("at 64 connections", "plaintext-64", "limit-uring", 1.05),
         cost("at 512 connections", "plaintext-512", "limit-uring", 1.05),
         cost("pipelined x16", "pipelined-16", "limit-uring", 1.20),
+        cost("pipelined x16, all different", VARIED, "limit-uring", 1.20),
         cost("at 512 connections", "plaintext-512", "hyper", 0.85),
         cost("at 512 connections", "plaintext-512", "nginx", 0.80),
         cost("pipelined x16", "pipelined-16", "hyper", 0.75),
@@ -37,6 +39,7 @@ pub(super) fn judge(report: &Report) -> Vec<Target> {
         ("CPU a request at 64 connections", "plaintext-64"),
         ("CPU a request at 512 connections", "plaintext-512"),
         ("CPU a request pipelined x16", "pipelined-16"),
+        ("CPU a request pipelined x16, all different", VARIED),
     ] {
         targets.push(to_best(report, what, BASE, scenario, COST, 1.0));
     }
@@ -97,10 +100,19 @@ fn to_best(
     figure: Figure,
     factor: f64,
 ) -> Target {
-    let peers = report.subjects.iter().filter(|subject| is_peer(subject));
-    let figures = peers.filter_map(|peer| Some((sound(report, &peer.name, scenario, figure)?, &peer.name)));
-    let best = figures.min_by(|a, b| a.0.total_cmp(&b.0));
-    let name = best.map_or_else(String::new, |(_, name)| format!(" ({name})"));
+    let mut best: Option<(f64, &str)> = None;
+    // Those that could have been the best, and cannot be told.
+    let mut without = Vec::new();
+    for peer in report.subjects.iter().filter(|subject| is_peer(subject)) {
+        match sound(report, &peer.name, scenario, figure) {
+            Some(seen) if best.is_none_or(|(least, _)| seen < least) => best = Some((seen, &peer.name)),
+            Some(_) => {}
+            None => without.push(peer.name.as_str()),
+        }
+    }
+    let without =
+        if without.is_empty() { String::new() } else { format!("; without {}", without.join(", ")) };
+    let name = best.map_or_else(String::new, |(_, name)| format!(" ({name}{without})"));
     let text = format!("{what} <= {factor:.2} x the best peer's{name}");
     let found = best.and_then(|(best, _)| Some(sound(report, subject, scenario, figure)? / best));
     at_most(text, found, factor)
@@ -158,6 +170,17 @@ mod tests {
         wrong.samples[0].errors = 1;
         let report = report(vec![wrong, row("hyper", "plaintext-64", &[2.0])]);
         assert_eq!(of(&judge(&report), "CPU a request at 64", "best peer").met, None);
+    }
+
+    #[test]
+    fn a_peer_that_could_not_be_compared_is_named() {
+        let mut failing = row("nginx", "plaintext-64", &[1.0]);
+        failing.samples[0].errors = 1;
+        let base = row("corelane", "plaintext-64", &[1.0]);
+        let report = report(vec![base, row("hyper", "plaintext-64", &[2.0]), failing]);
+        let targets = judge(&report);
+        let best = of(&targets, "CPU a request at 64", "best peer");
+        assert!(best.text.contains("(hyper; without ") && best.text.contains("nginx"), "{}", best.text);
     }
 
     #[test]

@@ -50,7 +50,8 @@ pub struct Limits {
     /// Received bytes a shard may hold for partial heads and unread input. At it, the connection whose
     /// partial head is oldest is closed to make room.
     pub inbox_bytes_max: u64,
-    /// Received body bytes that wait for a handler before receiving on that connection stops.
+    /// Received body bytes that wait for a handler before receiving on that connection stops. A handler that
+    /// collects the whole body waits for more instead, up to its own maximum and `body_bytes_max`.
     pub body_high_water: u32,
     /// Output bytes that wait on one connection before receiving and producing stop.
     pub output_high_water: u32,

@@ -186,7 +186,8 @@ impl File {
 
     /// Reads up to `len` bytes at `offset` into memory of the shard's pools, by one operation: what to send on as it
     /// is. Fewer at the end of the file and, rarely, before it; none at the end or for a `len` of 0. At most
-    /// [`FILE_IO_MAX`] at a time.
+    /// [`FILE_IO_MAX`] at a time. The piece holds a whole slot of the pools (1 KiB, 64 KiB or 1 MiB) until it is sent,
+    /// out of what answers are made of too: 64 KiB a time is what most connections can be given.
     ///
     /// # Errors
     /// As pread(2); `OutOfMemory` when the pools are full ([`Limits`](corelane_base::Limits) bounds them).

@@ -1,7 +1,8 @@
 //! Bodies: what a request brings, and what a response streams.
 //!
 //! A [`Body`] is the reading end of a request body. Bytes are copied out of the receive ring as they come;
-//! past `Limits::body_high_water` unread bytes the connection stops receiving until some are taken.
+//! past `Limits::body_high_water` unread bytes the connection stops receiving until some are taken, or all of them
+//! are asked for ([`Body::collect`]).
 //! A [`BodySender`] and [`BodyStream`] are the two ends of a streamed response: `send` waits while more
 //! than the channel's size is unsent, and fails once the peer is gone.
 //!
@@ -149,7 +150,12 @@ impl Body {
                 return Poll::Ready(Err(BodyError::TooLarge { max }));
             }
             if s.ended || s.length == Some(s.data.len() as u64) {
-                return Poll::Ready(Ok(s.data.split().freeze()));
+                let whole = s.data.split().freeze();
+                // Known by its length: the connection may have stopped for it, in front of the end.
+                if let Some(signal) = &s.signal {
+                    signal.ring();
+                }
+                return Poll::Ready(Ok(whole));
             }
             if s.broken {
                 return Poll::Ready(Err(BodyError::Broken));

@@ -294,6 +294,27 @@ fn a_slow_upload_is_the_clients_fault_not_the_handlers() {
 }
 
 #[test]
+fn a_body_that_came_before_it_was_collected_is_not_late_while_its_handler_works() {
+    // It fills the high-water mark, so that the connection stops in front of its end.
+    let limits = Limits { body_time: secs(30), handler_time: secs(90), body_high_water: 4, ..limits() };
+    let mut b = Bench::with(limits, |mut request| {
+        let mut body = request.take_body();
+        Answer::Later(Box::pin(async move {
+            corelane_exec::sleep(secs(1)).await;
+            let bytes = body.collect(100).await.unwrap();
+            corelane_exec::sleep(secs(60)).await;
+            Response::bytes("text/plain", bytes)
+        }))
+    });
+    let peer = b.connect();
+    b.ask(&peer, &post("/", b"late"));
+    b.pass(secs(62));
+    let answer = text(&peer);
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("late"), "{answer}");
+    assert_eq!(b.http.stats.timeouts_body.get(), 0);
+}
+
+#[test]
 fn a_cancelled_handler_that_panics_as_it_is_dropped_costs_nothing_more() {
     struct Bomb;
     impl Drop for Bomb {

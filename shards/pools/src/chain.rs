@@ -227,6 +227,11 @@ impl Chain {
         }
     }
 
+    /// Whether the first chunk is a [`Buf`] with bytes left: [`Chain::first_mut`] is not empty.
+    pub fn is_writable(&self) -> bool {
+        matches!(self.first, Some(Chunk::Buf(_)))
+    }
+
     /// Takes the first chunk out, whole; none if the chain is empty.
     ///
     /// # Panics

@@ -18,7 +18,7 @@ use crate::target::check_authority;
 use crate::{HEADERS_MAX, Limits, Target, Why};
 
 /// Room for the parsed fields of one head, and the last simple head read with it. Never initialised as a whole; reuse
-/// it for every poll of a loop over one piece of input.
+/// it for every poll of a loop over one piece of input, with the same [`Limits`].
 #[derive(Debug)]
 pub struct HeaderSlots<'i> {
     pub(crate) fields: [MaybeUninit<httparse::Header<'i>>; HEADERS_MAX],

@@ -361,13 +361,15 @@ impl MemoKey {
 
 /// The head that was written last, to be copied whole when the next one is the same but for its date.
 ///
-/// 400 bytes; one for as many connections as one likes.
+/// Less than 400 bytes; one for as many connections as one likes.
 #[derive(Clone, Debug)]
 pub struct HeadMemo {
     key: Option<MemoKey>,
     date: [u8; 29],
     text: Scratch,
 }
+
+const _: () = assert!(size_of::<HeadMemo>() < 400);
 
 impl Default for HeadMemo {
     fn default() -> Self {

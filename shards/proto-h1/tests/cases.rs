@@ -698,7 +698,7 @@ fn a_head_that_comes_again_means_the_same_and_one_like_it_its_own() {
         }
     }
     // What differs only behind the head it repeats is another head, and refused for what it is.
-    let refused = [&heads[3][..], "GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n"].concat();
+    let refused = [heads[3], "GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n"].concat();
     assert_eq!(trace(&refused).rejected(), Some(Why::HostDuplicate));
 }
 

@@ -84,8 +84,10 @@ impl State {
             Op::ReadInto { file, data, token, .. } => {
                 self.check_token("ReadInto", *token);
                 self.check_file("ReadInto", *file);
-                if !data.is_single() || data.is_empty() {
-                    self.violation(&format!("ReadInto of no bytes, or of several pieces, from {file:?}"));
+                if !data.is_single() || !data.is_writable() {
+                    self.violation(&format!(
+                        "ReadInto bytes that are none, several or not ours, from {file:?}"
+                    ));
                 }
             }
             Op::Write { file, data, from, token, .. } => {

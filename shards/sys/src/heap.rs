@@ -8,6 +8,8 @@
 
 /// Keeps up to `bytes` of free memory at the end of each heap, and takes allocations below `bytes` from the heaps
 /// instead of mapping each for itself. For the whole process, for good: call it once, before there are threads.
+/// Free memory below something that is still in use stays as well, whatever `bytes` says: after a burst of large
+/// allocations a heap can keep what it took at its peak.
 ///
 /// False where the allocator takes no such wish: it is not glibc's, or `bytes` is above `i32::MAX`, or
 /// more than it can (mallopt(3)).
@@ -16,11 +18,12 @@ pub fn keep(bytes: usize) -> bool {
     #[cfg(target_env = "gnu")]
     {
         let Ok(bytes) = libc::c_int::try_from(bytes) else { return false };
+        // The one with the lower maximum first: where that is refused, nothing has changed.
         // SAFETY: no rule is touched, the call takes two numbers; glibc locks its own state (mallopt(3): MT-Unsafe only in that a change may not
         // be seen by allocations under way).
         unsafe {
-            libc::mallopt(libc::M_TRIM_THRESHOLD, bytes) == 1
-                && libc::mallopt(libc::M_MMAP_THRESHOLD, bytes) == 1
+            libc::mallopt(libc::M_MMAP_THRESHOLD, bytes) == 1
+                && libc::mallopt(libc::M_TRIM_THRESHOLD, bytes) == 1
         }
     }
     #[cfg(not(target_env = "gnu"))]

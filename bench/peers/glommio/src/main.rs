@@ -1,8 +1,8 @@
 //! The glommio peer: raw HTTP/1.1 on its own `net::TcpStream`, one executor for each CPU.
 //!
 //! Its stream tries recv(2) and send(2) first and asks io_uring only for readiness, so that one receive
-//! buffer serves all connections of a thread: an idle one has none. No spinning before it parks (glommio's
-//! default).
+//! buffer serves all connections of a thread: an idle one has none. It is not told to spin before it parks (the
+//! default), and with one connection it uses nearly all of its CPU all the same.
 //!
 //! Not here: HTTP (`peer_raw`), the work (`peer_work`).
 

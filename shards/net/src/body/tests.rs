@@ -209,9 +209,10 @@ fn a_length_past_max_is_refused_before_a_byte_is_waited_for() {
     let (feed, mut body, _) = pair(Some(5));
     assert_eq!(now(body.collect(4)), Err(BodyError::TooLarge { max: 4 }));
     assert!(!feed.is_wanted(), "a client that waits for 100 Continue need not send it");
-    let (feed, mut body, _) = pair(Some(4));
+    let (feed, mut body, list) = pair(Some(4));
     feed.push(b"1234");
     assert_eq!(now(body.collect(4)).unwrap(), "1234", "complete by its length: the end is not waited for");
+    assert!(rang(&list), "the connection may have stopped in front of the end");
 }
 
 #[test]

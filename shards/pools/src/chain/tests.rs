@@ -89,9 +89,11 @@ fn only_a_buffer_of_its_own_can_be_written_over_and_taken_out_whole() {
     buf.put(b"abcd");
     let mut chain = Chain::from(buf);
     chain.push(&b"static"[..]);
+    assert!(chain.is_writable());
     chain.first_mut()[1..3].copy_from_slice(b"XY");
     assert_eq!((chain.first(), chain.len()), (&b"aXYd"[..], 10));
     assert!(matches!(chain.pop(), Some(Chunk::Buf(buf)) if buf.as_slice() == b"aXYd"));
+    assert!(!chain.is_writable());
     assert_eq!(chain.first_mut(), b"", "constant bytes are not written over");
     assert!(matches!(chain.pop(), Some(Chunk::Static(b"static"))));
     assert!(chain.pop().is_none() && chain.is_empty());
