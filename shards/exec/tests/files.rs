@@ -275,3 +275,58 @@ fn many_tasks_use_many_files_under_every_fault_that_loses_nothing() {
         quiet(b);
     }
 }
+
+#[test]
+fn a_chunk_is_as_long_as_one_operation_may_be_and_no_longer() {
+    let mut b = Bench::new();
+    let bytes = pattern(FILE_IO_MAX + 1);
+    let written = bytes.clone();
+    let chunks = b.run(async move {
+        let file = File::create("/f").await.unwrap();
+        file.write_at(0, written).await.unwrap();
+        [file.read_chunk(0, FILE_IO_MAX).await.unwrap(), file.read_chunk(0, FILE_IO_MAX + 1).await.unwrap()]
+    });
+    for chunk in &chunks {
+        assert!(chunk.as_slice() == &bytes[..FILE_IO_MAX], "{} bytes", chunk.len());
+    }
+    quiet(b);
+}
+
+#[test]
+fn a_chunk_that_the_pools_have_no_room_for_is_an_error_and_no_operation() {
+    let mut b = Bench::new();
+    let pools = b.rt.shard().pools().clone();
+    b.run(async move {
+        let file = File::create("/f").await.unwrap();
+        file.write_at(0, b"text".to_vec()).await.unwrap();
+        let mut all = Vec::new();
+        while let Ok(taken) = pools.get(FILE_IO_MAX) {
+            all.push(taken);
+        }
+        assert_eq!(file.read_chunk(0, FILE_IO_MAX).await.unwrap_err().kind(), ErrorKind::OutOfMemory);
+        all.pop();
+        assert_eq!(file.read_chunk(0, FILE_IO_MAX).await.unwrap().as_slice(), b"text");
+    });
+    quiet(b);
+}
+
+#[test]
+fn a_chunk_whose_reading_fails_or_is_given_up_goes_back_to_the_pools() {
+    let mut b = Bench::new();
+    let lent = b.rt.shard().pools().stats().lent();
+    b.run(async move {
+        let file = OpenOptions::new().write(true).create(true).open("/f").await.unwrap();
+        assert!(file.read_chunk(0, 100).await.is_err(), "for writing");
+        let file = File::open("/f").await.unwrap();
+        let mut read = pin!(file.read_chunk(0, 100));
+        poll_fn(|cx| {
+            assert!(read.as_mut().poll(cx).is_pending());
+            Poll::Ready(())
+        })
+        .await;
+        assert_eq!(current().pools().stats().lent(), lent + 1, "the operation holds it");
+    });
+    b.settle();
+    assert_eq!(b.rt.shard().pools().stats().lent(), lent);
+    quiet(b);
+}

@@ -356,3 +356,22 @@ fn a_full_table_of_operations_gives_the_operation_back_until_one_ended() {
     kernel.enter(Wait::No).unwrap();
     assert!(kernel.push(op(1)).is_ok());
 }
+
+#[test]
+#[should_panic(expected = "ReadInto on Sock(0), which is a socket")]
+fn a_socket_is_not_read_into() {
+    let mut d = driver();
+    let (_, _peer, sock) = d.pair();
+    let _ = d.kernel.push(Op::ReadInto { file: sock, offset: 0, data: "x".into(), token: token(4, 0) });
+}
+
+#[test]
+#[should_panic(expected = "ReadInto bytes that are none, several or not ours")]
+fn constant_bytes_are_not_read_into() {
+    let mut d = driver();
+    let t = token(4, 0);
+    let done =
+        d.run(Op::Open { path: c"f".into(), flags: libc::O_CREAT | libc::O_RDWR, mode: 0o600, token: t }, t);
+    let file = Sock(u32::try_from(done.result).unwrap());
+    let _ = d.kernel.push(Op::ReadInto { file, offset: 0, data: "x".into(), token: token(4, 1) });
+}

@@ -19,8 +19,8 @@ pub fn keep(bytes: usize) -> bool {
     {
         let Ok(bytes) = libc::c_int::try_from(bytes) else { return false };
         // The one with the lower maximum first: where that is refused, nothing has changed.
-        // SAFETY: no rule is touched, the call takes two numbers; glibc locks its own state (mallopt(3): MT-Unsafe only in that a change may not
-        // be seen by allocations under way).
+        // SAFETY: rule 1: no pointer. glibc locks its own state; mallopt(3) is unsafe among threads only in that an
+        // allocation under way may not see the change.
         unsafe {
             libc::mallopt(libc::M_MMAP_THRESHOLD, bytes) == 1
                 && libc::mallopt(libc::M_TRIM_THRESHOLD, bytes) == 1
