@@ -323,7 +323,7 @@ fn fits_scratch(head: &ResponseHead<'_>) -> bool {
 /// Bytes of `Server` and `Content-Type` together that surely fit the scratch.
 const VARIABLE_MAX: usize = 48;
 
-/// An answer whose head and body are constants, or the head alone.
+/// The head of an answer, made of constants.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct StaticHead {
     /// 200 to 999.
