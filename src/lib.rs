@@ -443,7 +443,7 @@ mod watch;
 
 #[doc(inline)]
 pub use boot::{Running, Server, ShardInfo, Stopper};
-pub use config::{Accept, Listen, Numa, Secret};
+pub use config::{Accept, Listen, Numa, Secret, ShardHost};
 pub use corelane_base::{Full, LimitError, Limits, ShardId};
 pub use corelane_exec::{
     BlockingError, Call, CallError, Elapsed, Mesh, Message, Shard, ShardHandle, Sharded, Sleep, Task,
@@ -458,6 +458,10 @@ pub use corelane_net::{Body, BodyError, BodySender, BodyStream, Disconnected, Tc
 #[doc(inline)]
 pub use corelane_pools::Chunk;
 pub use corelane_uring::Features as RingFeatures;
+/// glommio in the version of the host: `DmaFile`, task queues with shares, timers, for code on a shard whose node runs
+/// with [`ShardHost::Glommio`].
+#[cfg(feature = "glommio")]
+pub use glommio;
 #[doc(inline)]
 pub use preflight::StartError;
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use corelane::Limits;
 use corelane::config::{
-    Accept, Config, ConfigError, Layers, Listen, LogFormat, Numa, Origin, Secret, Settings, keys,
+    Accept, Config, ConfigError, Layers, Listen, LogFormat, Numa, Origin, Secret, Settings, ShardHost, keys,
 };
 
 /// The settings that a file of this text makes, or what is said about it after the name of the file.
@@ -89,7 +89,7 @@ fn a_key_of_every_kind_is_read_from_a_file() {
     assert!(settings.is_err_and(|says| says.contains("limits.body_bytes_max")), "a table is no size");
     let settings = from_file(
         "listen = ['[::1]:81', 'unix:/run/c.sock']\nshards = 2\ncpus = [3, 0]\nsmt = true\npin = false\n\
-         numa = 'off'\nhuge_pages = true\naccept = 'balanced'\nproxy_protocol = ['10.0.0.0/8']\n\
+         host = 'glommio'\nnuma = 'off'\nhuge_pages = true\naccept = 'balanced'\nproxy_protocol = ['10.0.0.0/8']\n\
          trusted_proxies = '::1, 192.0.2.0/24'\nadmin = '0.0.0.0:99'\nadmin_token = '0123456789abcdef'\n\
          log = 'warn'\nlog_format = 'json'\nserver_field = ''\n\
          [limits]\nheaders_max = 0x40\nbody_bytes_max = '2MiB'\npool_heap_bytes_max = 1_000\nidle_time = '5m'\n",
@@ -109,6 +109,7 @@ fn a_key_of_every_kind_is_read_from_a_file() {
         cpus: Some(vec![0, 3]),
         smt: true,
         pin: false,
+        host: ShardHost::Glommio,
         numa: Numa::Off,
         huge_pages: true,
         accept: Accept::Balanced,
@@ -358,6 +359,7 @@ fn what_is_printed_gives_the_same_settings_again() {
             flag("cpus", "1,3-7"),
             flag("smt", "true"),
             flag("pin", "false"),
+            flag("host", "glommio"),
             flag("numa", "off"),
             flag("huge_pages", "true"),
             flag("accept", "balanced"),

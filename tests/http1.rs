@@ -546,7 +546,7 @@ fn a_node_serves_ipv6_where_the_host_has_it() {
         return;
     }
     let server = corelane::Server::new("[::1]:0".parse().unwrap());
-    let node = Node::of(server.pin(false).signals(false).limits(common::limits()));
+    let node = Node::of(server.pin(false).signals(false).limits(common::limits()).host(common::node::host()));
     let mut client = Client::connect(node.addr);
     assert_eq!(client.get("/plaintext").status, 200);
 }

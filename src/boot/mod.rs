@@ -29,7 +29,7 @@ use crossbeam_channel::bounded;
 use ipnet::IpNet;
 
 use crate::admin;
-use crate::config::{Accept, Listen, Numa, Secret};
+use crate::config::{Accept, Listen, Numa, Secret, ShardHost};
 use crate::observe::NodeFacts;
 use crate::placement::{self, Wish};
 use crate::preflight::{self, Demand, Host, StartError};
@@ -59,6 +59,7 @@ pub struct Server {
     cpus: Option<Vec<usize>>,
     smt: bool,
     pin: bool,
+    host: ShardHost,
     numa: Numa,
     huge_pages: bool,
     accept: Accept,
@@ -90,6 +91,7 @@ impl Server {
             cpus: None,
             smt: false,
             pin: true,
+            host: ShardHost::default(),
             numa: Numa::default(),
             huge_pages: false,
             accept: Accept::default(),
@@ -142,6 +144,13 @@ impl Server {
     #[must_use]
     pub fn smt(mut self, on: bool) -> Server {
         self.smt = on;
+        self
+    }
+
+    /// What gives shards their threads.
+    #[must_use]
+    pub fn host(mut self, host: ShardHost) -> Server {
+        self.host = host;
         self
     }
 
@@ -324,6 +333,9 @@ impl Server {
     }
 
     fn launch(mut self, app: AppStart) -> Result<Running, StartError> {
+        if !self.host.is_built() {
+            return Err(StartError::NoGlommio);
+        }
         let host = Host::this()?;
         host.check_kernel()?;
         let mut notes = Vec::new();

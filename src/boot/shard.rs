@@ -3,6 +3,8 @@
 //! Steps, of which the control thread gives the signal for the last three: set up and start hooks; open the
 //! listeners; drain; end. A shard that has drained still answers the others until all have.
 //!
+//! On either host (`corelane_exec::host`) the steps are the same future.
+//!
 //! # Rules
 //! 1. Rings and memory are made here, after the thread was pinned (first touch).
 //! 2. A panic that is ours ends the process.
@@ -16,7 +18,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use corelane_base::{ListenerId, ShardId};
-use corelane_exec::{BlockingPool, Runtime, Seat, Shard, Turn};
+use corelane_exec::host::{self, Kind};
+use corelane_exec::{BlockingPool, Host, Runtime, Seat, Shard, Turn};
 use corelane_net::Balance;
 use corelane_net::http1::Draining;
 use corelane_pools::{PoolConfig, Pools};
@@ -27,7 +30,7 @@ use std::os::fd::OwnedFd;
 
 use super::control::Ready;
 use super::{Server, ShardInfo};
-use crate::config::Numa;
+use crate::config::{Numa, ShardHost};
 use crate::drain::Drains;
 use crate::observe::{self, NodeFacts, ShardFacts};
 use crate::preflight::{self, StartError};
@@ -102,8 +105,8 @@ const OPEN_LOOK: Duration = Duration::from_micros(200);
 
 pub(super) fn shard_thread(plan: Plan) {
     let (info, events) = (plan.info, plan.events.clone());
-    let serving = Cell::new(false);
-    let run = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| shard_main(plan, &serving)));
+    let serving = Rc::new(Cell::new(false));
+    let run = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| on_host(plan, Rc::clone(&serving))));
     let outcome = run.unwrap_or_else(|_| {
         if !serving.get() {
             // The application's own set-up: nothing is served yet, so this is a failed start.
@@ -119,12 +122,26 @@ pub(super) fn shard_thread(plan: Plan) {
     drop(events.send(ShardEvent::Ended(info.id, outcome)));
 }
 
-fn shard_main(plan: Plan, serving: &Cell<bool>) -> Result<(), StartError> {
-    let Plan { info, node, facts, server, listeners, balance, app, blocking, seat, events } = plan;
-    if let Some(cpu) = info.cpu {
+fn on_host(plan: Plan, serving: Rc<Cell<bool>>) -> Result<(), StartError> {
+    if let Some(cpu) = plan.info.cpu {
         corelane_sys::cpu::pin_current_thread(cpu)
             .map_err(|error| StartError::System { step: "pin a shard to its CPU", error })?;
     }
+    let kind = host_kind(&plan)?;
+    host::run(&kind, |host| shard_main(plan, serving, host))
+        .map_err(|error| StartError::System { step: "make the executor of a shard", error })?
+}
+
+/// What the node's setting means for one shard.
+fn host_kind(plan: &Plan) -> Result<Kind, StartError> {
+    match plan.server.host {
+        ShardHost::Native => Ok(Kind::Native),
+        ShardHost::Glommio => Kind::glommio(plan.info.cpu, &plan.server.limits).ok_or(StartError::NoGlommio),
+    }
+}
+
+async fn shard_main(plan: Plan, serving: Rc<Cell<bool>>, mut host: Host) -> Result<(), StartError> {
+    let Plan { info, node, facts, server, listeners, balance, app, blocking, seat, events } = plan;
     let limits = &server.limits;
     let node = node.filter(|_| server.numa == Numa::Auto);
     let pools = Pools::new(&PoolConfig {
@@ -152,6 +169,7 @@ fn shard_main(plan: Plan, serving: &Cell<bool>) -> Result<(), StartError> {
         runtime.shard(),
         ShardFacts {
             node: facts,
+            host: server.host.name(),
             cpu: info.cpu,
             numa_node: node,
             ring: granted.to_string(),
@@ -161,7 +179,7 @@ fn shard_main(plan: Plan, serving: &Cell<bool>) -> Result<(), StartError> {
     let ground = Ground { listeners: ids.clone(), balance };
     let Started { parts, first, seat, listen, last } = runtime.within(|shard| app(shard, info, &ground));
 
-    run_first_hooks(&mut runtime, first)?;
+    run_first_hooks(&mut host, &mut runtime, first).await?;
     runtime.within(|shard| seat(shard));
     let drains = Rc::new(Drains::new(parts));
     DRAINS.set(Some(Rc::clone(&drains)));
@@ -170,6 +188,10 @@ fn shard_main(plan: Plan, serving: &Cell<bool>) -> Result<(), StartError> {
 
     // Every shard must be ready before one of them serves.
     while STAGE.get() < Stage::Open {
+        if !host.is_native() {
+            turn(&mut host, &mut runtime).await?;
+            continue;
+        }
         // Not asleep in the ring: under a tool that runs one thread at a time (valgrind) and does not know that
         // the call waits, the thread that is to say so would never run.
         let turn = runtime.turn(false);
@@ -182,7 +204,7 @@ fn shard_main(plan: Plan, serving: &Cell<bool>) -> Result<(), StartError> {
     if STAGE.get() < Stage::Draining {
         runtime.within(listen);
     }
-    turn_until(&mut runtime, Stage::Draining)?;
+    turn_until(&mut host, &mut runtime, Stage::Draining).await?;
     if server.steer {
         // A socket that leaves the group moves another to its place: from here on the hash chooses.
         for &id in &ids {
@@ -199,12 +221,12 @@ fn shard_main(plan: Plan, serving: &Cell<bool>) -> Result<(), StartError> {
         if runtime.within(|_| drains.is_over(&shard)) {
             break;
         }
-        turn(&mut runtime)?;
+        turn(&mut host, &mut runtime).await?;
     }
-    run_last_hooks(&mut runtime, last())?;
+    run_last_hooks(&mut host, &mut runtime, last()).await?;
     DRAINS.set(None);
     drop(events.send(ShardEvent::Drained(info.id)));
-    turn_until(&mut runtime, Stage::Ending)
+    turn_until(&mut host, &mut runtime, Stage::Ending).await
 }
 
 /// How far a shard is. The control thread moves it on.
@@ -249,13 +271,14 @@ pub(super) fn end_here(shard: &Shard) {
     shard.turn_again();
 }
 
-fn turn(runtime: &mut Runtime<Ring>) -> Result<(), StartError> {
-    runtime.turn(true).map(|_| ()).map_err(|error| StartError::System { step: "enter the ring", error })
+#[inline]
+async fn turn(host: &mut Host, runtime: &mut Runtime<Ring>) -> Result<(), StartError> {
+    host.turn(runtime).await.map_err(|error| StartError::System { step: "enter the ring", error })
 }
 
-fn turn_until(runtime: &mut Runtime<Ring>, stage: Stage) -> Result<(), StartError> {
+async fn turn_until(host: &mut Host, runtime: &mut Runtime<Ring>, stage: Stage) -> Result<(), StartError> {
     while STAGE.get() < stage {
-        turn(runtime)?;
+        turn(host, runtime).await?;
     }
     Ok(())
 }
@@ -272,7 +295,11 @@ impl Drop for Look {
 }
 
 /// Start hooks run as a task of the shard.
-fn run_first_hooks(runtime: &mut Runtime<Ring>, first: Vec<Hook>) -> Result<(), StartError> {
+async fn run_first_hooks(
+    host: &mut Host,
+    runtime: &mut Runtime<Ring>,
+    first: Vec<Hook>,
+) -> Result<(), StartError> {
     let hooks: Rc<Cell<Option<Result<(), String>>>> = Rc::new(Cell::new(None));
     let done = Rc::clone(&hooks);
     let task = runtime.shard().spawn(async move {
@@ -295,12 +322,16 @@ fn run_first_hooks(runtime: &mut Runtime<Ring>, first: Vec<Hook>) -> Result<(), 
         if task.is_finished() {
             break Err("it panicked; the log has the place".to_owned());
         }
-        turn(runtime)?;
+        turn(host, runtime).await?;
     };
     result.map_err(StartError::Hook)
 }
 
-fn run_last_hooks(runtime: &mut Runtime<Ring>, hooks: Vec<LastHook>) -> Result<(), StartError> {
+async fn run_last_hooks(
+    host: &mut Host,
+    runtime: &mut Runtime<Ring>,
+    hooks: Vec<LastHook>,
+) -> Result<(), StartError> {
     if hooks.is_empty() {
         return Ok(());
     }
@@ -324,7 +355,7 @@ fn run_last_hooks(runtime: &mut Runtime<Ring>, hooks: Vec<LastHook>) -> Result<(
         }
     };
     while !task.is_finished() {
-        turn(runtime)?;
+        turn(host, runtime).await?;
     }
     Ok(())
 }

@@ -34,6 +34,9 @@ fn fitted(config: &Config) -> Result<Fitted, CannotRun> {
     // The kernel first: on one that cannot run at all, nothing else is of interest.
     host.check_kernel()?;
     let mut settings = config.settings().clone();
+    if !settings.host.is_built() {
+        return Err(preflight::StartError::NoGlommio.into());
+    }
     let shards = placement::place(&wish_of(&settings), &host, &settings.limits)?.shards.len();
     let is_default = |field: &str| config.is_default_limit(field);
     let listens = settings.listen.len();
@@ -131,6 +134,7 @@ fn server_of(settings: Settings, without: RingFeatures) -> Server {
         .limits(settings.limits)
         .smt(settings.smt)
         .pin(settings.pin)
+        .host(settings.host)
         .numa(settings.numa)
         .huge_pages(settings.huge_pages)
         .accept(settings.accept)

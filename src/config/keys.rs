@@ -8,7 +8,7 @@
 use corelane_base::Limits;
 
 use super::kinds::{self, Given, Kind};
-use super::{Accept, LogFormat, Numa, Settings};
+use super::{Accept, LogFormat, Numa, Settings, ShardHost};
 
 /// A flag of the command line.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -169,6 +169,14 @@ static TOP: &[Key] = &[
         Some("CORELANE_PIN")
     ),
     key!(
+        host: Word,
+        "host",
+        "What gives a shard its thread: native or glommio",
+        "With glommio each shard is a task of an executor; takes a build with --features glommio.",
+        Some(Flag::Value { long: "host", value: "HOST" }),
+        Some("CORELANE_HOST")
+    ),
+    key!(
         numa: Word,
         "numa",
         "Memory of a shard on the node of its CPU: auto or off",
@@ -315,11 +323,19 @@ limits! {
     task_budget: Count, "Task polls in one turn";
     completion_budget: Count, "Completions taken in one turn";
     busy_poll: Time, "How long an idle shard polls before it sleeps";
+    host_ring_entries: Count, "Glommio host: entries of each of its rings; a power of two";
+    host_io_bytes: Bytes, "Glommio host: memory for direct I/O of each shard";
+    host_preempt_time: Time, "Glommio host: how long one task queue keeps the CPU";
 }
 
 impl kinds::Words for Accept {
     const ALL: &'static [(&'static str, Accept)] =
         &[("reuseport", Accept::Reuseport), ("balanced", Accept::Balanced)];
+}
+
+impl kinds::Words for ShardHost {
+    const ALL: &'static [(&'static str, ShardHost)] =
+        &[("native", ShardHost::Native), ("glommio", ShardHost::Glommio)];
 }
 
 impl kinds::Words for Numa {

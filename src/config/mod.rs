@@ -54,6 +54,31 @@ pub enum Accept {
     Balanced,
 }
 
+/// What gives shards their threads.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum ShardHost {
+    /// Each has a thread of its own, which sleeps in its ring.
+    #[default]
+    Native,
+    /// Each is a task of a glommio executor, and code on it may use glommio. Takes a build with the feature `glommio`.
+    Glommio,
+}
+
+impl ShardHost {
+    /// As it is written in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            ShardHost::Native => "native",
+            ShardHost::Glommio => "glommio",
+        }
+    }
+
+    /// Whether this build has it.
+    pub fn is_built(self) -> bool {
+        self == ShardHost::Native || cfg!(feature = "glommio")
+    }
+}
+
 /// Where the memory of a shard is.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Numa {
@@ -77,6 +102,8 @@ pub struct Settings {
     pub smt: bool,
     /// Whether shards stay on their CPUs.
     pub pin: bool,
+    /// What gives shards their threads.
+    pub host: ShardHost,
     /// Where the memory of a shard is.
     pub numa: Numa,
     /// Whether pools and receive buffers ask for huge pages.
@@ -111,6 +138,7 @@ impl Default for Settings {
             cpus: None,
             smt: false,
             pin: true,
+            host: ShardHost::default(),
             numa: Numa::default(),
             huge_pages: false,
             accept: Accept::default(),

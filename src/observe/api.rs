@@ -149,6 +149,7 @@ async fn performance<S>(_: OwnedRequest<S>) -> Response {
 #[derive(Serialize)]
 struct InfoShard {
     shard: u16,
+    host: &'static str,
     cpu: Option<usize>,
     numa_node: Option<usize>,
     ring: String,
@@ -210,6 +211,7 @@ async fn info<S>(_: OwnedRequest<S>) -> Response {
     let (heard, silent) = parted(ask_all(|shard| (shard.id().0, facts(shard))).await);
     let shards = heard.into_iter().map(|(id, facts): (u16, Arc<ShardFacts>)| InfoShard {
         shard: id,
+        host: facts.host,
         cpu: facts.cpu,
         numa_node: facts.numa_node,
         ring: facts.ring.clone(),

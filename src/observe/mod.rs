@@ -68,6 +68,8 @@ impl NodeFacts {
 pub struct ShardFacts {
     /// Its node.
     pub node: Arc<NodeFacts>,
+    /// What gives it its thread, as the configuration names it.
+    pub host: &'static str,
     /// The CPU it is pinned to, if it is.
     pub cpu: Option<usize>,
     /// The memory node of that CPU, where there is a choice.

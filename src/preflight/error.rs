@@ -86,6 +86,8 @@ pub enum StartError {
         /// Had.
         limit: u64,
     },
+    /// The glommio host was asked for, and this build does not have it.
+    NoGlommio,
     /// Anything else the system refused.
     System {
         /// What was being done.
@@ -118,6 +120,10 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             StartError::Limits(e) => e.fmt(f),
+            StartError::NoGlommio => f.write_str(
+                "this build has no glommio host; use --host native, or make one that has it with \
+                 `cargo build --release --features glommio`",
+            ),
             StartError::Kernel { release: (major, minor) } => {
                 write!(f, "this kernel is Linux {major}.{minor}; run Linux 6.1 or newer")
             }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use corelane::{App, Limits, Running, Server, Shard};
+use corelane::{App, Limits, Running, Server, Shard, ShardHost};
 use crossbeam_channel::bounded;
 
 use super::{app, sockets, until};
@@ -19,10 +19,20 @@ pub(crate) fn limits() -> Limits {
     }
 }
 
+/// The host that nodes of this run have (`scripts/test --host`): what the variable `TEST_HOST` names, or the native one.
+pub(crate) fn host() -> ShardHost {
+    match std::env::var("TEST_HOST").as_deref() {
+        Err(_) | Ok("native") => ShardHost::Native,
+        Ok("glommio") => ShardHost::Glommio,
+        Ok(other) => panic!("TEST_HOST={other}: native or glommio"),
+    }
+}
+
 /// A server on any free port of loopback, not pinned: other tests run beside it. One shard, so that a test
 /// knows where things are, unless it asks for more.
 pub(crate) fn server() -> Server {
-    Server::new(([127, 0, 0, 1], 0).into()).shards(1).pin(false).signals(false).limits(limits())
+    let server = Server::new(([127, 0, 0, 1], 0).into()).shards(1).pin(false).signals(false);
+    server.limits(limits()).host(host())
 }
 
 /// A node that drains when it is dropped.

@@ -26,7 +26,7 @@ impl Process {
             command.env_remove(name);
         }
         // Many run side by side, and the default port is one.
-        command.env("CORELANE_ADMIN", "off");
+        command.env("CORELANE_ADMIN", "off").env("CORELANE_HOST", super::node::host().name());
         command.args(flags);
         command.args(["--listen", "127.0.0.1:0", "--no-pin"]);
         if !flags.contains(&"--shards") {

@@ -48,6 +48,10 @@ fn plain(command: &mut Command) {
     }
     // Many run side by side, and the default port is one.
     command.env("CORELANE_ADMIN", "off");
+    // `scripts/test --host`.
+    if let Ok(host) = std::env::var("TEST_HOST") {
+        command.env("CORELANE_HOST", host);
+    }
     command.stdin(Stdio::null());
 }
 

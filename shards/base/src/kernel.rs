@@ -126,3 +126,28 @@ pub trait Kernel {
     /// Counters so far.
     fn stats(&self) -> KernelStats;
 }
+
+/// A kernel that can tell its host, by a descriptor, that there is something to take: for a host whose threads
+/// sleep elsewhere than in [`Kernel::enter`].
+///
+/// Order of a sleep: [`Signal::set_signal`] on; enter if [`Kernel::needs_enter`]; look at [`Signal::is_quiet`]; wait for
+/// the descriptor to be readable; signal off; [`Signal::drain_signal`] if it was. What comes after the first step makes
+/// the descriptor readable, so nothing is slept over.
+pub trait Signal: Kernel {
+    /// A descriptor that becomes readable when completions or work to run arrive while the signal is on, and stays so
+    /// until drained. Made at the first call; the kernel closes it as it is dropped.
+    ///
+    /// # Errors
+    /// `EMFILE`, `ENFILE`, `ENOMEM`.
+    fn signal_fd(&mut self) -> std::io::Result<i32>;
+
+    /// Whether arrivals are told from now on. Costs no system call; while it is on, each arrival costs a write inside
+    /// the system.
+    fn set_signal(&mut self, on: bool);
+
+    /// Takes back what was told. One system call.
+    fn drain_signal(&mut self);
+
+    /// Whether there is nothing to take, and nothing that only an enter would bring.
+    fn is_quiet(&mut self) -> bool;
+}

@@ -17,7 +17,7 @@ pub mod rng;
 
 pub use full::Full;
 pub use ids::{BufferId, ListenerId, ShardId, Sock, Token};
-pub use kernel::{Abilities, Clock, Kernel, KernelStats, Unpark, Wait};
+pub use kernel::{Abilities, Clock, Kernel, KernelStats, Signal, Unpark, Wait};
 pub use limits::{LimitError, Limits};
 pub use op::{AcceptMode, Completion, Op, Payload, RecvMode, ShutdownHow, SockOption};
 pub use rng::Rng;

@@ -108,6 +108,15 @@ pub struct Limits {
     pub completion_budget: u32,
     /// How long an idle shard polls before it sleeps; zero sleeps at once.
     pub busy_poll: Duration,
+
+    /// On the glommio host: places of each of an executor's three rings. Full: glommio submits what there is and goes on.
+    pub host_ring_entries: u32,
+    /// On the glommio host: memory for direct I/O that an executor sets aside and registers. All in use: it takes more
+    /// from the heap.
+    pub host_io_bytes: u64,
+    /// On the glommio host: how long a task queue, the shard's among them, keeps the CPU while others want it. Past it
+    /// the shard gives way; another queue does as it looks at `yield_if_needed`.
+    pub host_preempt_time: Duration,
 }
 
 impl Default for Limits {
@@ -155,6 +164,9 @@ impl Default for Limits {
             task_budget: 256,
             completion_budget: 4_096,
             busy_poll: Duration::ZERO,
+            host_ring_entries: 128,
+            host_io_bytes: 1 << 20,
+            host_preempt_time: Duration::from_millis(1),
         }
     }
 }
@@ -289,6 +301,16 @@ impl Limits {
         }
         if self.busy_poll > Duration::from_secs(1) {
             return err("busy_poll", &format!("{:?}", self.busy_poll), "at most 1s");
+        }
+        if !self.host_ring_entries.is_power_of_two() || !within(self.host_ring_entries.into(), 8, 4_096) {
+            return err("host_ring_entries", &self.host_ring_entries, "a power of two from 8 to 4096");
+        }
+        if !within(self.host_io_bytes, 65_536, 1 << 30) {
+            return err("host_io_bytes", &self.host_io_bytes, "65536 to 1073741824");
+        }
+        let times = Duration::from_micros(50)..=Duration::from_secs(1);
+        if !times.contains(&self.host_preempt_time) {
+            return err("host_preempt_time", &format!("{:?}", self.host_preempt_time), "50us to 1s");
         }
         Ok(())
     }

@@ -3,13 +3,15 @@
 //! Reading order: [`turn`] is the loop; [`shard`] what it owns and what code on it may ask; [`driver`] how
 //! connection tables hook into it; [`task`] futures; [`timer`] the wheel; [`io`] operations as futures, [`fs`] files among them;
 //! [`mod@blocking`] the way out for what must block; [`remote`] what other threads may touch; [`mod@mesh`] calls from
-//! shard to shard, [`sharded`] state that each has a part of; [`watch`] what a shard shows of its turns.
+//! shard to shard, [`sharded`] state that each has a part of; [`watch`] what a shard shows of its turns; [`host`] who
+//! gives it its thread.
 //!
 //! Not here: any protocol, any system call (the kernel comes in as a parameter).
 
 pub mod blocking;
 pub mod driver;
 pub mod fs;
+pub mod host;
 pub mod io;
 pub mod mesh;
 pub mod remote;
@@ -23,6 +25,7 @@ pub mod watch;
 
 pub use blocking::{BlockingError, BlockingPool, blocking};
 pub use driver::{Data, Driver, Event};
+pub use host::Host;
 pub use io::{IoDone, IoFuture};
 pub use mesh::{Call, CallError, Mesh, Message, Seat, mesh, seats};
 pub use remote::{Remote, ShardHandle};

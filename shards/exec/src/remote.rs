@@ -47,8 +47,17 @@ impl Remote {
     /// Rings only where the shard said that it sleeps. Called after a push (rule 1).
     pub(crate) fn ring(&self) {
         if self.door.must_ring() {
-            self.unpark.unpark();
+            self.end_sleep();
         }
+    }
+
+    /// By the host's own waker where this is the thread of the shard, outside of its turn: no system call.
+    fn end_sleep(&self) {
+        #[cfg(feature = "glommio")]
+        if crate::host::wake_here(self.unique) {
+            return;
+        }
+        self.unpark.unpark();
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -84,7 +93,7 @@ impl ShardHandle {
 
     /// Ends its sleep, which whoever calls this has found it in and taken the duty to end.
     pub(crate) fn ring(&self) {
-        self.0.unpark.unpark();
+        self.0.end_sleep();
     }
 
     /// What wakes its kernel; other shards hand it to theirs.

@@ -221,9 +221,14 @@ impl Shard {
         self.again.set(true);
     }
 
-    /// Makes the present turn the last one of [`Runtime::run`](crate::Runtime::run).
+    /// Makes the present turn the last one of [`Runtime::run`](crate::Runtime::run) and of [`Host::run`](crate::Host::run).
     pub fn stop(&self) {
         self.stopping.set(true);
+    }
+
+    /// Whether it was told to.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.get()
     }
 
     /// Tasks alive.

@@ -219,6 +219,33 @@ impl<K: Kernel<Bytes = Chain>> Runtime<K> {
         quiet
     }
 
+    /// For a host that gives the thread to others between two turns: what they take is not the turn's time.
+    pub fn rest(&mut self) {
+        let shard = Rc::clone(&self.shard);
+        self.end(&shard);
+    }
+
+    /// For a host, before a sleep that is to come: gives back memory that nobody needed, counts the sleep, and says
+    /// how long it may last, in nanoseconds.
+    pub(crate) fn before_sleep(&mut self) -> Option<u64> {
+        let shard = Rc::clone(&self.shard);
+        let now_ns = self.kernel.mono_ns();
+        self.trim(&shard, now_ns);
+        self.next_deadline().map(|at| at.saturating_sub(now_ns))
+    }
+
+    /// For a host: polls as an idle shard with `busy_poll` does, for at most `spin_ns`. False when a turn is to
+    /// follow, true when nothing came.
+    ///
+    /// # Errors
+    /// As [`Runtime::run`].
+    pub(crate) fn spin(&mut self, spin_ns: u64) -> std::io::Result<bool> {
+        let _current = Entered::enter(&self.shard);
+        let shard = Rc::clone(&self.shard);
+        let now_ns = self.kernel.mono_ns();
+        Ok(self.busy_poll(&shard, now_ns, spin_ns)? && !self.flush_drivers(&shard))
+    }
+
     /// Ends what [`Runtime::announce_sleep`] began.
     pub fn awake(&mut self) {
         self.shard.remote.door.awake();
@@ -375,6 +402,14 @@ impl<K: Kernel<Bytes = Chain>> Runtime<K> {
         Ok(())
     }
 
+    /// Gives back, now and then, pool memory that nobody needed.
+    fn trim(&mut self, shard: &Shard, now_ns: u64) {
+        if now_ns.saturating_sub(self.trimmed_ns) >= TRIM_NS {
+            self.trimmed_ns = now_ns;
+            shard.pools().trim(TRIM_SLOTS);
+        }
+    }
+
     fn park(&mut self, shard: &Rc<Shard>) -> std::io::Result<()> {
         if !shard.ops.borrow().is_empty() {
             return self.kernel.enter(Wait::No);
@@ -397,10 +432,7 @@ impl<K: Kernel<Bytes = Chain>> Runtime<K> {
             now = shard.now().mono_ns;
             next = self.next_deadline();
         }
-        if now.saturating_sub(self.trimmed_ns) >= TRIM_NS {
-            self.trimmed_ns = now;
-            shard.pools().trim(TRIM_SLOTS);
-        }
+        self.trim(shard, now);
         let wait = next.map(|at| at.saturating_sub(now));
         let result = if self.announce_sleep() {
             bump(&shard.stats.parks);

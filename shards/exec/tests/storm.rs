@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use cluster::Cluster;
 use corelane_base::{Limits, ShardId};
+use corelane_exec::host::{self, Host, Kind};
 use corelane_exec::{Call, Runtime, Seat, ShardHandle, seats};
 use corelane_pools::{PoolConfig, Pools};
 use corelane_sim::{Faults, seeds};
@@ -127,6 +128,22 @@ fn shard_thread(
     limits: Limits,
     shared: &Arc<Shared>,
 ) -> (Book, Vec<String>) {
+    let kind = match std::env::var("TEST_HOST").as_deref() {
+        Ok("glommio") => Kind::glommio(Some(cpu), &limits).expect("built with the feature glommio"),
+        _ => Kind::Native,
+    };
+    let shared = Arc::clone(shared);
+    host::run(&kind, move |host| on_host(at, cpu, seat, limits, shared, host)).unwrap()
+}
+
+async fn on_host(
+    at: usize,
+    cpu: usize,
+    seat: Seat,
+    limits: Limits,
+    shared: Arc<Shared>,
+    mut host: Host,
+) -> (Book, Vec<String>) {
     corelane_sys::cpu::pin_current_thread(cpu).unwrap();
     let thread = std::fs::read_link("/proc/thread-self").unwrap();
     shared.threads[at].set(thread.to_str().unwrap().to_owned()).unwrap();
@@ -145,7 +162,7 @@ fn shard_thread(
         let progress = Book::open(shard, SHARDS, at as u64);
         shared.progress[at].set(progress).unwrap();
         for task in 0..RING_TASKS {
-            let (stop, left) = (Arc::clone(shared), Arc::clone(shared));
+            let (stop, left) = (Arc::clone(&shared), Arc::clone(&shared));
             let own = (at * RING_TASKS + task) as u64;
             let mesh = shard.mesh();
             let task = shard.spawn(async move {
@@ -156,7 +173,7 @@ fn shard_thread(
         }
         assert!(shared.handles[at].set(shard.handle()).is_ok());
     });
-    runtime.run().unwrap();
+    host.run(&mut runtime).await.unwrap();
     let done = runtime.within(|shard| (Book::close(shard), at_rest(shard)));
     drop(runtime);
     done

@@ -4,7 +4,7 @@
 //! says what and why ([`Ring::lacking`]). Then [`Ring`] is a [`Kernel`] over [`Chain`](corelane_pools::Chain)s
 //! of bytes. Reading order: `ring` (what it is made of, entering, the end), `kernel` (operations and
 //! completions), `hand`, `peer` and `options` (the rare ones of connections that move or that connect), `flights` and `message` (what an
-//! operation owns), `buffers` and `wake`; `setup` and `enter` for the system calls.
+//! operation owns), `buffers`, `wake` and `signal`; `setup` and `enter` for the system calls.
 //!
 //! [`Kernel`]: corelane_base::Kernel
 //! [`Kernel::needs_enter`]: corelane_base::Kernel::needs_enter
@@ -51,6 +51,7 @@ mod options;
 mod peer;
 mod ring;
 mod setup;
+mod signal;
 mod wake;
 
 pub use error::SetupError;

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use corelane_base::{Completion, Kernel, KernelStats, ListenerId, Wait};
 use corelane_pools::Chain;
-use corelane_sys::{EventFd, MapOptions, RawAddr, Refusal};
+use corelane_sys::{MapOptions, RawAddr, Refusal};
 use io_uring::{IoUring, opcode, squeue, types};
 
 use crate::buffers::Buffers;
@@ -221,20 +221,6 @@ impl Ring {
 
     pub(crate) fn listener_raw(&self, id: ListenerId) -> Option<RawFd> {
         self.listeners.get(usize::from(id.0))?.as_ref().map(AsRawFd::as_raw_fd)
-    }
-
-    /// Notifies `event` when completions or work to run arrive, for a host that sleeps elsewhere than in
-    /// [`Kernel::enter`]; `None` ends that. Costs a system call, and a write inside the kernel each time:
-    /// set it before such a sleep only. Look at [`Kernel::needs_enter`] and [`Kernel::pop`] once more after
-    /// setting it and before sleeping.
-    ///
-    /// # Errors
-    /// `EBUSY` if one is set, `ENXIO` if none was.
-    pub fn set_event(&mut self, event: Option<&EventFd>) -> io::Result<()> {
-        match event {
-            Some(event) => self.io.submitter().register_eventfd(event.as_raw_fd()),
-            None => self.io.submitter().unregister_eventfd(),
-        }
     }
 
     /// Operations under way that own something or are repeated by the ring.

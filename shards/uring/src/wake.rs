@@ -1,5 +1,6 @@
 //! The handle of a ring: ends its sleep from elsewhere by an eventfd that the ring watches with a multishot poll,
-//! and names it to other rings.
+//! and names it to other rings. Where a host sleeps for the ring, it ends the host's sleep instead, by the eventfd
+//! that the host waits for (`signal`).
 //!
 //! The count of the eventfd is never read back. A multishot poll is edge-triggered: every write brings a
 //! completion, and the count, which starts at 0 and grows by 1, does not reach its maximum of 2^64 - 2. If the
@@ -13,6 +14,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::OnceLock;
 
 use corelane_base::Unpark;
 use corelane_sys::EventFd;
@@ -23,13 +25,14 @@ use io_uring::IoUring;
 pub(crate) struct Wake {
     event: EventFd,
     ring: Option<OwnedFd>,
+    signal: OnceLock<EventFd>,
 }
 
 impl Wake {
     /// # Errors
     /// `EMFILE`, `ENFILE`, `ENOMEM`.
     pub(crate) fn new() -> io::Result<Wake> {
-        EventFd::new().map(|event| Wake { event, ring: None })
+        EventFd::new().map(|event| Wake { event, ring: None, signal: OnceLock::new() })
     }
 
     /// Lets other rings write to `ring`.
@@ -58,11 +61,25 @@ impl Wake {
     pub(crate) fn fd(&self) -> RawFd {
         self.event.as_raw_fd()
     }
+
+    /// What a host waits for, if one does.
+    pub(crate) fn signal(&self) -> Option<&EventFd> {
+        self.signal.get()
+    }
+
+    /// From now on a host waits for what this gives: whoever ends the ring's sleep writes to it.
+    ///
+    /// # Errors
+    /// `EMFILE`, `ENFILE`, `ENOMEM`.
+    pub(crate) fn open_signal(&self) -> io::Result<&EventFd> {
+        let event = EventFd::new()?;
+        Ok(self.signal.get_or_init(|| event))
+    }
 }
 
 impl Unpark for Wake {
     fn unpark(&self) {
-        self.event.notify();
+        self.signal.get().unwrap_or(&self.event).notify();
     }
 
     fn ring(&self) -> Option<i32> {

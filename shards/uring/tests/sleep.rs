@@ -5,13 +5,13 @@ mod common;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{ACCEPT, Bed, OTHER, PATIENCE, RECV, SEND, masks, small, sock, token, without};
-use corelane_base::{AcceptMode, Kernel, Op, RecvMode, Token, Wait};
-use corelane_sys::EventFd;
+use corelane_base::{AcceptMode, Kernel, Op, RecvMode, Signal, Token, Wait};
 use corelane_uring::{Features, Ring};
 
 /// Sleeps until something ends it, taking what was left from before first.
@@ -150,29 +150,69 @@ fn an_idle_ring_with_the_taskrun_flag_needs_no_enter_until_something_comes() {
     assert!(!bed.ring.needs_enter());
 }
 
+/// Whether a descriptor becomes readable in time.
+fn is_readable(fd: i32, patience: Duration) -> bool {
+    // SAFETY: the test's ring keeps it open.
+    let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+    let ms = i32::try_from(patience.as_millis()).unwrap();
+    let mut polls = [libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 }];
+    // SAFETY: one pollfd.
+    unsafe { libc::poll(polls.as_mut_ptr(), 1, ms) == 1 }
+}
+
 #[test]
-fn a_host_that_sleeps_elsewhere_is_told_of_completions_by_its_eventfd() {
+fn a_host_that_sleeps_elsewhere_is_told_of_completions_by_the_signal() {
+    let moment = Duration::from_millis(2);
     for mask in masks() {
         let mut bed = Bed::new(&without(mask));
         let (end, mut peer) = bed.pair();
         bed.recv(end, token(RECV, 0), RecvMode::Multi);
+        let signal = bed.ring.signal_fd().unwrap();
+        assert_eq!(bed.ring.signal_fd().unwrap(), signal, "{mask}: one a ring");
         settle(&mut bed.ring);
-        let event = EventFd::new().unwrap();
-        bed.ring.set_event(Some(&event)).unwrap();
-        assert!(!event.wait(Some(Duration::from_millis(2))).unwrap(), "{mask}");
+        bed.ring.set_signal(true);
+        settle(&mut bed.ring);
+        bed.ring.drain_signal();
+        assert!(bed.ring.is_quiet() && !is_readable(signal, moment), "{mask}");
         peer.write_all(b"x").unwrap();
-        assert!(event.wait(Some(PATIENCE)).unwrap(), "{mask}");
+        assert!(is_readable(signal, PATIENCE), "{mask}");
         let got = bed.of(token(RECV, 0));
         assert_eq!(bed.bytes(&got), b"x");
         settle(&mut bed.ring);
-        event.drain();
+        bed.ring.drain_signal();
+        assert!(bed.ring.is_quiet() && !is_readable(signal, moment), "{mask}");
         bed.ring.unpark().unpark();
-        assert!(event.wait(Some(PATIENCE)).unwrap(), "{mask}");
+        assert!(is_readable(signal, PATIENCE), "{mask}: by another thread");
+        bed.ring.drain_signal();
+        bed.ring.set_signal(false);
+        peer.write_all(b"y").unwrap();
+        assert!(!is_readable(signal, moment), "{mask}: turned off");
+        let got = bed.of(token(RECV, 0));
+        assert_eq!(bed.bytes(&got), b"y");
+    }
+}
+
+#[test]
+fn a_ring_with_something_to_take_or_to_hand_over_is_not_quiet() {
+    for mask in masks() {
+        let mut bed = Bed::new(&without(mask));
+        let (end, mut peer) = bed.pair();
         settle(&mut bed.ring);
-        event.drain();
-        bed.ring.set_event(None).unwrap();
-        bed.ring.unpark().unpark();
-        assert!(!event.wait(Some(Duration::from_millis(2))).unwrap(), "{mask}");
+        assert!(bed.ring.is_quiet(), "{mask}");
+        bed.ring.push(Op::Recv { sock: end, token: token(RECV, 0), mode: RecvMode::Multi }).unwrap();
+        assert!(!bed.ring.is_quiet(), "{mask}: an operation is queued");
+        settle(&mut bed.ring);
+        peer.write_all(b"x").unwrap();
+        let mut rounds = 0;
+        while bed.ring.is_quiet() && rounds < 2_000 {
+            // Where the kernel cannot say that work waits, the enter that comes before a look runs it.
+            bed.ring.enter(Wait::No).unwrap();
+            thread::sleep(Duration::from_millis(1));
+            rounds += 1;
+        }
+        assert!(!bed.ring.is_quiet(), "{mask}: bytes came");
+        let got = bed.of(token(RECV, 0));
+        assert_eq!(bed.bytes(&got), b"x");
     }
 }
 

@@ -13,6 +13,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use corelane_base::{Limits, ShardId};
+use corelane_exec::host::{self, Host, Kind};
 use corelane_exec::{Runtime, Shard, ShardHandle};
 use corelane_net::http1::Draining;
 use corelane_net::{Answer, Balance, Http1, Http1Config, Incoming, Response, Service};
@@ -142,7 +143,7 @@ impl Node {
         let name = format!("shard-{shard}");
         let thread = std::thread::Builder::new()
             .name(name)
-            .spawn(move || run(shard, &plan, listener.into(), &ready))
+            .spawn(move || run(shard, plan, listener.into(), ready))
             .unwrap();
         let handle = up.recv_timeout(PATIENCE).unwrap();
         Node { addr, handle, thread }
@@ -203,7 +204,15 @@ impl Node {
     }
 }
 
-fn run(shard: usize, plan: &Plan, listener: OwnedFd, ready: &Sender<ShardHandle>) {
+fn run(shard: usize, plan: Plan, listener: OwnedFd, ready: Sender<ShardHandle>) {
+    let kind = match std::env::var("TEST_HOST").as_deref() {
+        Ok("glommio") => Kind::glommio(None, &plan.limits).expect("built with the feature glommio"),
+        _ => Kind::Native,
+    };
+    host::run(&kind, move |host| on_host(shard, plan, listener, ready, host)).unwrap();
+}
+
+async fn on_host(shard: usize, plan: Plan, listener: OwnedFd, ready: Sender<ShardHandle>, mut host: Host) {
     let limits = &plan.limits;
     let descriptors = limits.connections_max + limits.descriptors_headroom;
     let mut ring = Ring::new(&RingConfig {
@@ -232,7 +241,7 @@ fn run(shard: usize, plan: &Plan, listener: OwnedFd, ready: &Sender<ShardHandle>
     HTTP.set(Some(Rc::clone(&http)));
     ready.send(runtime.shard().handle()).unwrap();
     loop {
-        runtime.turn(true).unwrap();
+        host.turn(&mut runtime).await.unwrap();
         if ENDING.get() {
             for id in http.take_closed_listeners() {
                 runtime.kernel().remove_listener(id);
