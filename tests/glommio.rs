@@ -474,7 +474,7 @@ fn a_shard_sleeps_and_wakes_by_timers_of_both_sides() {
             let n = number(&request);
             for at in 0..60 {
                 let time = Duration::from_micros((at * 397 + n * 211) % 2_500);
-                if (at + n) % 2 == 0 {
+                if (at + n).is_multiple_of(2) {
                     sleep(time).await;
                 } else {
                     glommio_sleep(time).await;
