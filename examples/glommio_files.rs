@@ -1,7 +1,7 @@
 //! Shards inside glommio: files by direct I/O, and a job that wants all of the CPU and keeps out of the way.
 //!
 //! `cargo run --release --features glommio --example glommio_files -- DIRECTORY`, then
-//! `curl http://127.0.0.1:8083/files/NAME`, `/job`, and `/plaintext` for load. `docs/GLOMMIO.md` has figures.
+//! `curl http://127.0.0.1:8083/files/NAME`, `/job`, and `/plaintext` for load. `docs/GLOMMIO.md` has more.
 //!
 //! A file is read by glommio's `DmaFile`, past the page cache, two pieces of 64 KiB at a time while earlier ones are
 //! sent. Meanwhile each shard goes through DIRECTORY as a scrubber would, and adds up checksums for ever. It does so
@@ -9,8 +9,8 @@
 //!
 //! # Rules
 //! 1. What is served is a regular file right below DIRECTORY whose name begins with no dot. A link is none.
-//! 2. A file is open as long as its answer takes, then closed. For a small file that is half of the cost (`docs/`);
-//!    a cache of open files would have to ask for each request whether the name still means the same file.
+//! 2. A file is open as long as its answer takes, then closed: there is no cache that could serve what a name no longer
+//!    means (`docs/GLOMMIO.md` has what that costs).
 //! 3. An answer that cannot be complete is cut: the length was promised, and nothing is made up.
 //! 4. No task of glommio's is started for a request: the shard's own do the waiting.
 //!
