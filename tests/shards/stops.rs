@@ -141,7 +141,8 @@ fn a_shard_whose_thread_is_stopped_asleep_is_named_and_the_others_serve() {
         assert_eq!(client.get("/plaintext").status, 200);
     }
     ear.hears_nothing();
-    // Nobody asks for anything: it sleeps.
+    // Nobody asks for anything: it sleeps, once the turn of the last answer is over.
+    thread::sleep(Duration::from_millis(50));
     let Some(frozen) = Frozen::shard(node.id(), 1) else { return };
     let since = Instant::now();
     let load = Load::of(all, "/plaintext");
