@@ -77,7 +77,8 @@ fn a_redirect_is_an_answer_and_not_followed() {
 #[test]
 fn garbage_is_an_error_and_its_connection_is_replaced() {
     let json = twenty(Reply::Bytes("SSH-2.0-OpenSSH_9.2\r\n"), "garbage");
-    assert!(json.count("counts.connects") >= 19, "{:?}", json.at("counts"));
+    // Of twenty, those in the window.
+    assert!(json.count("counts.connects") >= 10, "{:?}", json.at("counts"));
     twenty(Reply::Bytes("HTTP/1.1 200 OK\r\ncontent-length: many\r\n\r\n"), "garbage");
 }
 
@@ -120,7 +121,7 @@ fn chunked_and_interim_answers_are_good_ones() {
 #[test]
 fn an_answer_up_to_the_end_of_the_stream_is_a_good_one() {
     let json = twenty(Reply::Last("HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nHello, World!"), "");
-    assert!(json.count("counts.connects") >= 19, "{:?}", json.at("counts"));
+    assert!(json.count("counts.connects") >= 10, "{:?}", json.at("counts"));
     twenty(Reply::Last("HTTP/1.0 200 OK\r\n\r\nHello, World!"), "");
 }
 
