@@ -256,19 +256,21 @@ fn many_shards_need_descriptors_of_their_own() {
     let mut host = host(root.path());
     let limits = Limits { connections_max: 100, descriptors_headroom: 64, ..Limits::default() };
     let listen = [Listen::Tcp(ANY.parse().unwrap())];
-    let mut least = |shards: u16| {
+    let mut least_on = |on, shards: u16| {
         let wish = Wish { shards: Some(shards), pin: false, ..Wish::default() };
         (1..10_000_u64)
             .find(|&nofile| {
                 host.nofile = nofile;
-                Demand { listen: &listen, wish, ..demand(&limits) }.check(&host).is_ok()
+                Demand { listen: &listen, wish, on, ..demand(&limits) }.check(&host).is_ok()
             })
             .unwrap()
     };
-    let [one, eight, nine, thousand] = [1, 8, 9, 1000].map(&mut least);
+    let [one, eight, nine, thousand] = [1, 8, 9, 1000].map(|shards| least_on(ShardHost::Native, shards));
     assert_eq!((one, eight), (228, 228), "a table, and a few");
     assert_eq!(nine, 228 + 4);
     assert_eq!(thousand, 228 + 4 * 1000 - 32, "ring, the number others write to, event and listener of each");
+    let executors = least_on(ShardHost::Glommio, 1000) - thousand;
+    assert_eq!(executors, 5 * 1000, "three rings of each executor, its event, and our signal");
 }
 
 #[test]
