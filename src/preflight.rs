@@ -258,8 +258,8 @@ fn plain_descriptors(shards: usize, listens: usize, on: ShardHost) -> u64 {
 }
 
 /// Lowers limits that were left at their defaults to what `host` allows, for `shards` shards that listen at
-/// `listens` places, with rings and threads of these kinds. Says what it did, one line each; nothing if all fits. `is_default` is asked for the name of
-/// a limit.
+/// `listens` places, with rings without some features, on a host of this kind. Says what it did, one line each;
+/// nothing if all fits. `is_default` is asked for the name of a limit.
 ///
 /// What it cannot make fit stays, and [`Demand::check`] or the kernel refuses it.
 pub fn fit(
