@@ -34,7 +34,7 @@ use corelane::glommio::io::{DmaFile, ReadResult};
 use corelane::glommio::{self, GlommioError, Latency, Shares, TaskQueueHandle};
 use corelane::{
     App, BodySender, HookError, Json, Method, OwnedRequest, Reject, Response, Server, ShardHost, Sharded,
-    body_channel, spawn,
+    body_channel, spawn, yield_to_shard,
 };
 use serde::Serialize;
 
@@ -328,7 +328,7 @@ impl Job {
                 sum = (sum ^ u64::from(*byte)).wrapping_mul(FNV_PRIME);
             }
             self.bytes.set(self.bytes.get() + slice.len() as u64);
-            glommio::executor().yield_if_needed().await;
+            yield_to_shard().await;
         }
         sum
     }

@@ -445,6 +445,8 @@ mod watch;
 pub use boot::{Running, Server, ShardInfo, Stopper};
 pub use config::{Accept, Listen, Numa, Secret, ShardHost};
 pub use corelane_base::{Full, LimitError, Limits, ShardId};
+#[cfg(feature = "glommio")]
+pub use corelane_exec::host::yield_to_shard;
 pub use corelane_exec::{
     BlockingError, Call, CallError, Elapsed, Mesh, Message, Shard, ShardHandle, Sharded, Sleep, Task,
     TaskError, blocking, fs, mesh, sleep, spawn, timeout,

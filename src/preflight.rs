@@ -8,9 +8,10 @@
 //!    host allows ([`fit`]), and that is said.
 //! 2. Nothing here waits: no name is resolved, no other process asked.
 //!
-//! Not here: starting (`boot`), bounds of values ([`Limits::check`]).
+//! Not here: starting (`boot`), bounds of values ([`Limits::check`]), locked memory (`locked`).
 
 mod error;
+mod locked;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -21,16 +22,13 @@ use corelane_sys::limits::{Resource, Rlimit};
 use corelane_sys::socket::{self, ListenOptions};
 use corelane_uring::{Features, Lacking, Ring, RingConfig, SetupError};
 
-use crate::config::Listen;
+use crate::config::{Listen, ShardHost};
 use crate::placement::{self, Placement, Wish};
 pub use error::{CpuRefusal, StartError};
+pub use locked::{HOST_MEMLOCK_MIN, RELEASE_CHARGED, ring_bytes};
 
 /// The oldest kernel whose rings have all that a shard builds on.
 pub const RELEASE_MIN: (u32, u32) = (6, 1);
-
-/// The first kernel that charges rings to the limit of locked memory again, after 5.12 had stopped it:
-/// their memory became regions. Tried on 6.18 only.
-const RELEASE_CHARGED: (u32, u32) = (6, 14);
 
 /// Plain descriptors of a node: half for standard streams, log, signals and the admin interface, half for the
 /// first shards.
@@ -39,11 +37,11 @@ const PLAIN_DESCRIPTORS: u64 = 64;
 /// Plain descriptors of a shard besides its listeners: the ring, the number that others write to it by, and its event.
 const SHARD_DESCRIPTORS: u64 = 3;
 
+/// Those of its executor on the glommio host: three rings, the event that wakes it, and the signal of our ring.
+const EXECUTOR_DESCRIPTORS: u64 = 5;
+
 /// Headroom that is kept when it is lowered to make room for a `connections_max` that was set.
 const HEADROOM_MIN: u32 = 64;
-
-/// Queues and buffers below which a ring is not worth having: one turn of a few connections.
-const RING_MIN: u16 = 64;
 
 /// Bit of `CAP_SYS_ADMIN` in a capability mask (`linux/capability.h`).
 const CAP_SYS_ADMIN: u32 = 21;
@@ -59,6 +57,8 @@ pub struct Host {
     pub nofile: u64,
     /// The limit of locked memory, bytes; none where it does not apply (`CAP_IPC_LOCK`) or is infinite.
     pub memlock: Option<u64>,
+    /// The limit of locked memory, bytes, whether or not it applies: glommio asks for no more than this.
+    pub memlock_set: u64,
     /// The CPUs this process may use, rising.
     pub allowed: Vec<usize>,
 }
@@ -82,8 +82,9 @@ impl Host {
         let named = kernel::sysctl(root, "kernel.osrelease").ok();
         let release = named.and_then(|text| release_of(&text)).unwrap_or_else(kernel::release);
         let exempt = corelane_sys::limits::has_cap_ipc_lock(root).unwrap_or(false);
-        let memlock = (!exempt && memlock.soft != u64::MAX).then_some(memlock.soft);
-        Host { root: root.to_owned(), release, nofile: nofile.soft, memlock, allowed }
+        let memlock_set = memlock.soft;
+        let memlock = (!exempt && memlock_set != u64::MAX).then_some(memlock_set);
+        Host { root: root.to_owned(), release, nofile: nofile.soft, memlock, memlock_set, allowed }
     }
 
     /// Whether the kernel lets this process make rings, as far as it says so.
@@ -146,6 +147,8 @@ pub struct Demand<'a> {
     pub huge_pages: bool,
     /// Ring features that are left off.
     pub without: Features,
+    /// What gives shards their threads.
+    pub on: ShardHost,
 }
 
 impl Demand<'_> {
@@ -159,10 +162,12 @@ impl Demand<'_> {
         self.limits.check().map_err(StartError::Limits)?;
         host.check_kernel()?;
         let mut placement = placement::place(&self.wish, host, self.limits)?;
-        let wanted = descriptors_wanted(self.limits, placement.shards.len(), self.listen.len(), self.without);
+        let shards = placement.shards.len();
+        let wanted = descriptors_wanted(self.limits, shards, self.listen.len(), self.without, self.on);
         if host.nofile < wanted {
             return Err(StartError::Nofile { wanted, limit: host.nofile });
         }
+        locked::check(self.limits, shards, self.on, host)?;
         for place in self.listen {
             // A second node of the same user would join our reuseport group and take half the connections
             // without a word: find out first.
@@ -180,7 +185,8 @@ impl Demand<'_> {
         Ok(placement)
     }
 
-    /// Makes the rings of `shards` shards side by side, as a start would, and drops them.
+    /// Makes the rings of `shards` shards side by side, as a start would, and drops them. What executors of the
+    /// glommio host need besides was found out by [`Demand::check`].
     ///
     /// The kernel gives their locked memory back a moment later: not for use right before a start.
     ///
@@ -232,34 +238,28 @@ pub(crate) fn ring_config(limits: &Limits, without: Features) -> RingConfig {
 ///
 /// Each ring's table is bounded by it alone, so shards do not add up. Without tables connections are plain
 /// descriptors of the process, and they do.
-fn descriptors_wanted(limits: &Limits, shards: usize, listens: usize, without: Features) -> u64 {
+fn descriptors_wanted(
+    limits: &Limits,
+    shards: usize,
+    listens: usize,
+    without: Features,
+    on: ShardHost,
+) -> u64 {
     let table = u64::from(limits.connections_max) + u64::from(limits.descriptors_headroom);
     let tables = if without.contains(Features::DIRECT) { shards as u64 } else { 1 };
-    table.saturating_mul(tables) + plain_descriptors(shards, listens)
+    table.saturating_mul(tables) + plain_descriptors(shards, listens, on)
 }
 
 /// Descriptors besides connections: those of each shard come on top once they are more than a few.
-fn plain_descriptors(shards: usize, listens: usize) -> u64 {
-    let of_shards = shards as u64 * (SHARD_DESCRIPTORS + listens as u64);
+fn plain_descriptors(shards: usize, listens: usize, on: ShardHost) -> u64 {
+    let of_host = if on == ShardHost::Glommio { EXECUTOR_DESCRIPTORS } else { 0 };
+    let of_shards = shards as u64 * (SHARD_DESCRIPTORS + of_host + listens as u64);
     PLAIN_DESCRIPTORS + of_shards.saturating_sub(PLAIN_DESCRIPTORS / 2)
 }
 
-/// Bytes of locked memory that one ring is charged: pages of its submission queue, of its completion queue with
-/// the index array of the former, and of its buffer ring.
-pub fn ring_bytes(limits: &Limits) -> u64 {
-    /// `struct io_rings` before the entries, with its padding.
-    const RINGS_HEAD: u64 = 320;
-    let page = corelane_sys::page_len() as u64;
-    let submission = u64::from(limits.submission_entries);
-    let completion = u64::from(limits.completion_entries).next_power_of_two();
-    let parts =
-        [submission * 64, RINGS_HEAD + completion * 16 + submission * 4, u64::from(limits.recv_buffers) * 16];
-    parts.iter().map(|bytes| bytes.next_multiple_of(page)).sum()
-}
-
 /// Lowers limits that were left at their defaults to what `host` allows, for `shards` shards that listen at
-/// `listens` places. Says what it did, one line each; nothing if all fits. `is_default` is asked for the name of
-/// a limit.
+/// `listens` places, with rings without some features, on a host of this kind. Says what it did, one line each;
+/// nothing if all fits. `is_default` is asked for the name of a limit.
 ///
 /// What it cannot make fit stays, and [`Demand::check`] or the kernel refuses it.
 pub fn fit(
@@ -267,26 +267,26 @@ pub fn fit(
     is_default: &dyn Fn(&str) -> bool,
     shards: usize,
     listens: usize,
-    without: Features,
+    (without, on): (Features, ShardHost),
     host: &Host,
 ) -> Vec<String> {
-    let descriptors = fit_descriptors(limits, is_default, (shards, listens), without, host);
-    descriptors.into_iter().chain(fit_rings(limits, is_default, shards, host)).collect()
+    let descriptors = fit_descriptors(limits, is_default, (shards, listens), (without, on), host);
+    descriptors.into_iter().chain(locked::fit(limits, is_default, shards, on, host)).collect()
 }
 
 fn fit_descriptors(
     limits: &mut Limits,
     is_default: &dyn Fn(&str) -> bool,
     (shards, listens): (usize, usize),
-    without: Features,
+    (without, on): (Features, ShardHost),
     host: &Host,
 ) -> Option<String> {
-    let wanted = descriptors_wanted(limits, shards, listens, without);
+    let wanted = descriptors_wanted(limits, shards, listens, without, on);
     if wanted <= host.nofile {
         return None;
     }
     let tables = if without.contains(Features::DIRECT) { shards.max(1) as u64 } else { 1 };
-    let plain = plain_descriptors(shards, listens);
+    let plain = plain_descriptors(shards, listens, on);
     let room = u32::try_from(host.nofile.saturating_sub(plain) / tables).unwrap_or(u32::MAX);
     let (connections, headroom) = match (is_default("connections_max"), is_default("descriptors_headroom")) {
         (true, true) => {
@@ -315,41 +315,6 @@ fn fit_descriptors(
     Some(format!(
         "the limit of open files is {limit}, so {}; `ulimit -n {wanted}` before the start allows all",
         said.join(" and ")
-    ))
-}
-
-fn fit_rings(
-    limits: &mut Limits,
-    is_default: &dyn Fn(&str) -> bool,
-    shards: usize,
-    host: &Host,
-) -> Option<String> {
-    let limit = host.memlock.filter(|_| host.release >= RELEASE_CHARGED)?;
-    // Twice: a hot restart has the rings of both processes at once, and even after a cold one the kernel takes
-    // a moment to give back those of the first.
-    let needed = |limits: &Limits| ring_bytes(limits) * shards.max(1) as u64;
-    let wanted = needed(limits);
-    let names = ["submission_entries", "completion_entries", "recv_buffers"];
-    if 2 * wanted <= limit || !names.iter().all(|name| is_default(name)) {
-        return None;
-    }
-    let mut small = limits.clone();
-    while 2 * needed(&small) > limit && small.submission_entries > u32::from(RING_MIN) {
-        small.submission_entries /= 2;
-        small.completion_entries /= 2;
-        small.recv_buffers = (small.recv_buffers / 2).max(RING_MIN);
-    }
-    if needed(&small) > limit {
-        return None;
-    }
-    *limits = small;
-    Some(format!(
-        "the limit of locked memory is {limit} bytes, so submission_entries is {}, completion_entries {} and \
-         recv_buffers {}; `ulimit -l {}` before the start allows all, a hot restart included",
-        limits.submission_entries,
-        limits.completion_entries,
-        limits.recv_buffers,
-        (2 * wanted).div_ceil(1024)
     ))
 }
 

@@ -126,8 +126,15 @@ fn blocking_jobs_leave_the_shard_free_and_are_bounded() {
         assert_eq!(blocking(|| 5).await, Ok(5), "the thread outlives the panic");
 
         let (let_go, held) = bounded::<()>(1);
-        let first = spawn(blocking(move || held.recv().is_ok())).unwrap();
-        sleep(ms(50)).await; // the one thread has taken it
+        let (takes, taken) = bounded::<()>(1);
+        let first = spawn(blocking(move || {
+            takes.send(()).unwrap();
+            held.recv().is_ok()
+        }));
+        let first = first.unwrap();
+        while taken.is_empty() {
+            sleep(ms(1)).await; // until the one thread has it
+        }
         let second = spawn(blocking(|| 2)).unwrap();
         sleep(ms(1)).await;
         let third = blocking(|| 3).await;

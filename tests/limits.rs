@@ -111,7 +111,7 @@ fn is_calm_when_full(node: &Process, fits: usize) {
     let answered = waiting.into_iter().filter_map(|mut client| client.next(false).ok()).count();
     let took = start.elapsed();
     eprintln!("{waited} had to wait, and were served within {took:?}");
-    assert!(took < Duration::from_secs(2), "recovery took {took:?}");
+    assert!(took < Duration::from_secs(8), "recovery took {took:?}");
     assert_eq!(answered, 40, "none of those that waited was lost");
     until("all are let go", || sockets(node.addr) == 0);
     let mut client = Client::connect(node.addr);
@@ -205,7 +205,8 @@ fn partial_heads_are_bounded_and_the_oldest_goes_first() {
     }
     // 64 KiB hold 32 of these.
     until("the others are closed", || sockets(node.addr) <= 32);
-    assert!(sockets(node.addr) >= 30, "no more than needed");
+    // The kernel's list may leave some out while others elsewhere come and go.
+    until("no more than needed", || sockets(node.addr) >= 30);
     // The kernel delivers what came together in about the order it came, so the line is not sharp.
     let served = |clients: &mut [Client]| {
         let mut count = 0;

@@ -31,7 +31,7 @@ struct Slow(bool);
 impl Drop for Slow {
     fn drop(&mut self) {
         if self.0 {
-            std::thread::sleep(Duration::from_millis(900));
+            std::thread::sleep(Duration::from_millis(2_500));
         }
     }
 }
@@ -41,8 +41,8 @@ fn a_shard_that_has_ended_is_not_said_to_stand_still_while_another_one_ends() {
     let log = Log::default();
     let writer = log.clone();
     tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).init();
-    // Longer than this machine may keep a shard from its CPU.
-    let limits = corelane::Limits { stall_time: Duration::from_millis(100), ..limits() };
+    // Twice this is longer than a busy host keeps a shard from its CPU, and far shorter than the other one takes.
+    let limits = corelane::Limits { stall_time: Duration::from_millis(500), ..limits() };
     let node = server().shards(2).limits(limits).start(|shard| App::new(Slow(shard.id.0 == 1))).unwrap();
     node.drain().unwrap();
     let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();

@@ -426,6 +426,7 @@ fn huge_pages_that_the_kernel_will_not_give_are_pointed_out() {
             wish: Wish::default(),
             huge_pages,
             without: corelane::RingFeatures::NONE,
+            on: corelane::ShardHost::Native,
         };
         demand.check(&machine.host()).unwrap().notes
     };

@@ -17,8 +17,8 @@ use std::time::Duration;
 
 use corelane::config::Listen;
 use corelane::placement::Wish;
-use corelane::preflight::{self, Demand, Host};
-use corelane::{Limits, RingFeatures, StartError};
+use corelane::preflight::{self, Demand, HOST_MEMLOCK_MIN, Host};
+use corelane::{Limits, RingFeatures, ShardHost, StartError};
 use corelane_sys::limits::Rlimit;
 use program::{Ended, Node, has, is_root, put, run, run_with, through};
 
@@ -36,7 +36,12 @@ fn host(root: &Path) -> Host {
 
 fn demand(limits: &Limits) -> Demand<'_> {
     let (wish, without) = (Wish::default(), RingFeatures::NONE);
-    Demand { listen: &[], admin: None, limits, wish, huge_pages: false, without }
+    Demand { listen: &[], admin: None, limits, wish, huge_pages: false, without, on: ShardHost::Native }
+}
+
+/// Whether the program runs its shards in glommio (`scripts/test --host`).
+fn is_on_glommio() -> bool {
+    std::env::var("TEST_HOST").is_ok_and(|host| host == "glommio")
 }
 
 fn says(outcome: Result<(), StartError>) -> String {
@@ -251,19 +256,21 @@ fn many_shards_need_descriptors_of_their_own() {
     let mut host = host(root.path());
     let limits = Limits { connections_max: 100, descriptors_headroom: 64, ..Limits::default() };
     let listen = [Listen::Tcp(ANY.parse().unwrap())];
-    let mut least = |shards: u16| {
+    let mut least_on = |on, shards: u16| {
         let wish = Wish { shards: Some(shards), pin: false, ..Wish::default() };
         (1..10_000_u64)
             .find(|&nofile| {
                 host.nofile = nofile;
-                Demand { listen: &listen, wish, ..demand(&limits) }.check(&host).is_ok()
+                Demand { listen: &listen, wish, on, ..demand(&limits) }.check(&host).is_ok()
             })
             .unwrap()
     };
-    let [one, eight, nine, thousand] = [1, 8, 9, 1000].map(&mut least);
+    let [one, eight, nine, thousand] = [1, 8, 9, 1000].map(|shards| least_on(ShardHost::Native, shards));
     assert_eq!((one, eight), (228, 228), "a table, and a few");
     assert_eq!(nine, 228 + 4);
     assert_eq!(thousand, 228 + 4 * 1000 - 32, "ring, the number others write to, event and listener of each");
+    let executors = least_on(ShardHost::Glommio, 1000) - thousand;
+    assert_eq!(executors, 5 * 1000, "three rings of each executor, its event, and our signal");
 }
 
 #[test]
@@ -346,8 +353,8 @@ fn descriptors_are_fitted_to_the_very_last_one() {
     let root = tempfile::tempdir().unwrap();
     let mut host = host(root.path());
     let fitted = |host: &Host, set: &[&str], limits: &Limits, shards: usize, without: RingFeatures| {
-        let mut limits = limits.clone();
-        let notes = preflight::fit(&mut limits, &|name| !set.contains(&name), shards, 1, without, host);
+        let (mut limits, kinds) = (limits.clone(), (without, ShardHost::Native));
+        let notes = preflight::fit(&mut limits, &|name| !set.contains(&name), shards, 1, kinds, host);
         (limits.connections_max, limits.descriptors_headroom, notes.len())
     };
     let defaults = Limits::default();
@@ -383,8 +390,8 @@ fn rings_are_fitted_to_locked_memory_only_where_it_is_charged() {
     let root = tempfile::tempdir().unwrap();
     let mut host = host(root.path());
     let fitted = |host: &Host, set: &[&str], shards: usize| {
-        let mut limits = Limits::default();
-        preflight::fit(&mut limits, &|name| !set.contains(&name), shards, 1, RingFeatures::NONE, host);
+        let (mut limits, kinds) = (Limits::default(), (RingFeatures::NONE, ShardHost::Native));
+        preflight::fit(&mut limits, &|name| !set.contains(&name), shards, 1, kinds, host);
         limits.check().unwrap();
         (
             limits.submission_entries,
@@ -418,15 +425,16 @@ fn little_locked_memory_makes_smaller_rings_and_says_so() {
         return;
     }
     let (_dir, binary) = public_binary();
-    let arguments = ["--listen", ANY, "--no-pin"];
-    let mut node = Node::spawn(&mut unprivileged(&binary, &["--memlock=65536"], &arguments));
+    let arguments = ["--listen", ANY, "--no-pin", "--shards", "1"];
+    // glommio needs more than that, and has a refusal of its own.
+    let limit = if is_on_glommio() { HOST_MEMLOCK_MIN } else { 64 << 10 };
+    let mut node = Node::spawn(&mut unprivileged(&binary, &[&format!("--memlock={limit}")], &arguments));
     assert!(node.get("/health").starts_with("HTTP/1.1 200"));
     if Host::this().unwrap().release >= (6, 14) {
         let said = node.said();
-        assert!(
-            said.contains("note: the limit of locked memory is 65536 bytes, so submission_entries is"),
-            "{said}"
-        );
+        let note = format!("note: the limit of locked memory is {limit} bytes, so submission_entries is");
+        assert!(said.contains(&note), "{said}");
+        assert_eq!(said.contains("; host_io_bytes is 65536;"), is_on_glommio(), "{said}");
     }
     assert_eq!(node.stop().0, Some(0));
 }
@@ -437,14 +445,21 @@ fn too_little_locked_memory_is_refused_with_the_bytes_it_takes() {
         return;
     }
     let (_dir, binary) = public_binary();
-    for (limit, set) in [("--memlock=65536", Some("submission_entries=1024")), ("--memlock=8192", None)] {
+    let defaults = Limits::default();
+    let large = Limits { completion_entries: 65_536, ..Limits::default() };
+    let mut cases = vec![("--memlock=1000000", Some("completion_entries=65536"), large)];
+    if !is_on_glommio() {
+        cases.push(("--memlock=65536", Some("submission_entries=1024"), defaults.clone()));
+        cases.push(("--memlock=8192", None, defaults));
+    }
+    for (limit, set, limits) in cases {
         let mut command = unprivileged(&binary, &[limit], &["--listen", ANY]);
         if let Some(set) = set {
             command.args(["--limit", set]);
         }
         let ended = run(&mut command);
         let says = ended.refusal();
-        let bytes = preflight::ring_bytes(&Limits::default());
+        let bytes = preflight::ring_bytes(&limits);
         assert!(says.contains(&format!("one ring needs {bytes} bytes of locked memory (twice")), "{says}");
         assert!(says.contains(&format!("`ulimit -l {}`", (2 * bytes).div_ceil(1024))), "{says}");
     }
@@ -459,11 +474,118 @@ fn the_bytes_of_a_ring_are_what_the_kernel_charges_for_it() {
     let bytes = preflight::ring_bytes(&Limits::default());
     // One that was set keeps them all from being lowered. Two pages: a kernel may do without the index array.
     let check = |limit: u64| {
-        let arguments = ["--check", "--listen", ANY, "--shards", "1", "--limit", "recv_buffers=1024"];
+        let ring = ["--shards", "1", "--limit", "recv_buffers=1024", "--host", "native"];
+        let arguments: Vec<&str> = ["--check", "--listen", ANY].into_iter().chain(ring).collect();
         run(&mut unprivileged(&binary, &[&format!("--memlock={limit}")], &arguments)).code
     };
     assert_eq!(check(bytes), Some(0));
     assert_eq!(check(bytes - 2 * 4096), Some(2));
+}
+
+#[test]
+fn glommio_wants_locked_memory_even_of_those_who_are_exempt() {
+    let root = tempfile::tempdir().unwrap();
+    let limits = Limits::default();
+    let check = |memlock: u64, cap: &str, on| {
+        put(root.path(), "proc/self/status", &format!("CapEff:\t{cap}\n"));
+        put(root.path(), "proc/sys/kernel/osrelease", "6.18.1-generic\n");
+        let host = Host::below(root.path(), same(100_000), same(memlock), vec![0, 1]);
+        says(Demand { on, ..demand(&limits) }.check(&host).map(drop))
+    };
+    let (nothing, root_like) = ("0000000000000000", "0000000000004000");
+    let glommio = ShardHost::Glommio;
+    assert_eq!(
+        check(HOST_MEMLOCK_MIN - 1, root_like, glommio),
+        "the limit of locked memory is 524287 bytes, and the glommio host needs 524288, also as root; raise it with \
+         `ulimit -l 512` (in a unit: LimitMEMLOCK=524288), or use --host native"
+    );
+    assert_eq!(check(HOST_MEMLOCK_MIN, root_like, glommio), "nothing");
+    assert_eq!(check(0, root_like, ShardHost::Native), "nothing");
+    assert_eq!(check(u64::MAX, nothing, glommio), "nothing");
+    // Two shards: their rings, three rings of each executor, and memory that is registered with each of the three.
+    let pinned = 2 * 3 * limits.host_io_bytes;
+    let all = pinned + 2 * (preflight::ring_bytes(&limits) + 3 * (2 * 4096 + 2 * 4096));
+    assert_eq!(check(all, nothing, glommio), "nothing");
+    assert_eq!(
+        check(all - 1, nothing, glommio),
+        format!(
+            "the limit of locked memory is {} bytes, and the glommio host needs {all}, {pinned} of them for direct I/O \
+             (three times host_io_bytes for each shard); raise it with `ulimit -l {}` (in a unit: LimitMEMLOCK={all}), \
+             lower host_io_bytes, or use --host native",
+            all - 1,
+            all.div_ceil(1024)
+        )
+    );
+}
+
+#[test]
+fn direct_io_of_glommio_is_fitted_to_what_rings_leave() {
+    let root = tempfile::tempdir().unwrap();
+    let mut host = host(root.path());
+    let fitted = |host: &Host, set: &[&str]| {
+        let (mut limits, kinds) = (Limits::default(), (RingFeatures::NONE, ShardHost::Glommio));
+        let notes = preflight::fit(&mut limits, &|name| !set.contains(&name), 2, 1, kinds, host);
+        (limits.host_io_bytes, limits.submission_entries, notes.len())
+    };
+    let rings = preflight::ring_bytes(&Limits::default()) + 3 * (2 * 4096 + 2 * 4096);
+    let all = 2 * 2 * (rings + 3 * (1 << 20));
+    host.memlock = Some(all);
+    assert_eq!(fitted(&host, &[]), (1 << 20, 1_024, 0), "on the bound");
+    host.memlock = Some(all - 4);
+    assert_eq!(fitted(&host, &[]), ((1 << 20) - 4096, 1_024, 1), "a page less of each");
+    assert_eq!(fitted(&host, &["host_io_bytes"]), (1 << 20, 1_024, 0), "what was set stays");
+    host.memlock = Some(2 * 2 * rings);
+    assert_eq!(fitted(&host, &[]), (64 << 10, 1_024, 1), "glommio's least");
+    host.memlock = Some(2 * 2 * rings - 4);
+    assert_eq!(fitted(&host, &[]), (64 << 10, 512, 1), "rings as well");
+    host.release = (6, 13);
+    let (io, entries, _) = fitted(&host, &[]);
+    assert!(io > 64 << 10 && entries == 1_024, "rings are not charged, memory is: {io}");
+}
+
+#[test]
+fn a_build_without_glommio_refuses_its_host_with_what_to_type() {
+    for also in [None, Some("--check")] {
+        let arguments: Vec<&str> = ["--listen", ANY, "--host", "glommio"].into_iter().chain(also).collect();
+        if cfg!(feature = "glommio") {
+            if also.is_some() {
+                let ended = run_with(&arguments);
+                assert_eq!(ended.code, Some(0), "{ended:?}");
+            }
+            continue;
+        }
+        let ended = run_with(&arguments);
+        assert_eq!(ended.refusal(), StartError::NoGlommio.to_string());
+        assert!(ended.refusal().contains("`cargo build --release --features glommio`"), "{ended:?}");
+    }
+}
+
+#[cfg(feature = "glommio")]
+#[test]
+fn a_low_limit_of_locked_memory_is_refused_on_glommio_before_an_executor_is_made() {
+    if !has("prlimit") || !has("setpriv") {
+        return;
+    }
+    let (_dir, binary) = public_binary();
+    for also in [None, Some("--check")] {
+        let arguments: Vec<&str> = ["--listen", ANY, "--host", "glommio"].into_iter().chain(also).collect();
+        let ended = run(&mut unprivileged(&binary, &["--memlock=65536"], &arguments));
+        let says = ended.refusal();
+        assert!(
+            says.starts_with("the limit of locked memory is 65536 bytes, and the glommio host needs "),
+            "{says}"
+        );
+        assert!(says.ends_with("or use --host native"), "{says}");
+        // As root, who may lock what it likes.
+        if is_root() {
+            let ended = run(through("prlimit", &["--memlock=65536"]).arg(&binary).args(&arguments));
+            assert!(ended.refusal().contains("needs 524288, also as root; "), "{ended:?}");
+        }
+        let set = ["--limit", "host_io_bytes=1GiB", "--shards", "1"];
+        let mut command = unprivileged(&binary, &["--memlock=1000000"], &arguments);
+        let ended = run(command.args(set));
+        assert!(ended.refusal().contains(" 3221225472 of them for direct I/O "), "{ended:?}");
+    }
 }
 
 #[test]

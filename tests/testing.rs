@@ -213,6 +213,7 @@ fn blocking_jobs_run_on_real_threads_while_the_clock_stands() {
 
 #[test]
 fn other_threads_are_waited_for_where_the_test_says_so() {
+    static MAY_END: AtomicBool = AtomicBool::new(true);
     async fn foreign(_: OwnedRequest<()>) -> &'static str {
         let done = Arc::new(AtomicBool::new(false));
         let mut begun = false;
@@ -224,6 +225,9 @@ fn other_threads_are_waited_for_where_the_test_says_so() {
                 let (done, waker) = (Arc::clone(&done), cx.waker().clone());
                 std::thread::spawn(move || {
                     std::thread::sleep(Duration::from_millis(30));
+                    while !MAY_END.load(Ordering::Acquire) {
+                        std::thread::sleep(Duration::from_millis(1));
+                    }
                     done.store(true, Ordering::Release);
                     waker.wake();
                 });
@@ -235,8 +239,11 @@ fn other_threads_are_waited_for_where_the_test_says_so() {
     let app = |_| App::new(()).get_async("/", foreign);
     let patient = TestServer::builder().wait_for_threads(Duration::from_secs(30)).start(app);
     assert_eq!((patient.get("/").text(), patient.now()), ("done elsewhere", Duration::ZERO));
+    // However long the clock takes to get there: the thread is held until it has.
+    MAY_END.store(false, Ordering::Release);
     let hasty = TestServer::new(app);
     assert_eq!(hasty.get("/").status(), 503, "the clock jumps to handler_time");
+    MAY_END.store(true, Ordering::Release);
 }
 
 #[test]

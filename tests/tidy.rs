@@ -108,6 +108,20 @@ fn every_dependency_points_to_a_lower_floor() {
 }
 
 #[test]
+fn only_a_build_that_asks_for_glommio_has_it() {
+    let packages = packages();
+    nothing_in(&rules::is_optional("glommio-ng", &packages));
+    // What cargo builds it downloads, and no more: offline, this fails where something else were needed.
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
+    let edges = "normal,build,dev";
+    let tree = ["tree", "--workspace", "--locked", "--offline", "-e", edges, "--prefix", "none"];
+    let built = output_of(&cargo, &tree);
+    assert!(built.contains("corelane-exec v"), "the workspace is in its own tree: {built}");
+    let found: Vec<_> = built.lines().filter(|line| line.contains("glommio")).map(str::to_owned).collect();
+    nothing_in(&found);
+}
+
+#[test]
 fn every_other_crate_forbids_unsafe_code() {
     let may = |path: &str| path.starts_with("bench/") || MAY_BE_UNSAFE.iter().any(|m| path.starts_with(m));
     let is_product = |kind: &String| kind == "lib" || kind == "bin";

@@ -234,18 +234,76 @@ fn a_send_cut_short_is_continued_without_another_request() {
     });
 }
 
-/// Bytes in the server's send queue for `stream`, as `/proc/net/tcp` counts them.
+/// Bytes in the server's send queue for `stream`: asked for by its addresses where the kernel answers such questions
+/// (sock_diag(7)), else looked for in `/proc/net/tcp`, which is long beside tests of many short connections.
 fn unacknowledged(server: &Server, stream: &TcpStream) -> usize {
     let client = stream.local_addr().unwrap().port();
-    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
-    let port = |field: &str| u16::from_str_radix(field.split(':').nth(1).unwrap(), 16).unwrap();
-    for line in table.lines().skip(1) {
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        if port(fields[1]) == server.port && port(fields[2]) == client {
-            return usize::from_str_radix(fields[4].split(':').next().unwrap(), 16).unwrap();
+    queued(server.port, client).unwrap_or_else(|| listed(server.port, client))
+}
+
+/// Bytes of a message's head, of the question behind it, and where the answer has the queue (sock_diag(7)).
+const HEAD_LEN: usize = 16;
+const QUESTION_LEN: usize = 56;
+const QUEUED_AT: usize = HEAD_LEN + 4 + 48 + 8;
+
+/// What the kernel has queued on the socket of loopback with port `here` that is connected to port `there`.
+fn queued(here: u16, there: u16) -> Option<usize> {
+    const BY_FAMILY: u16 = 20;
+    let diag = Some(rustix::net::netlink::SOCK_DIAG);
+    let socket = rustix::net::socket(AddressFamily::NETLINK, SocketType::DGRAM, diag).ok()?;
+    let mut ask = u32::try_from(HEAD_LEN + QUESTION_LEN).unwrap().to_ne_bytes().to_vec();
+    ask.extend([BY_FAMILY.to_ne_bytes(), 1_u16.to_ne_bytes()].concat()); // a request
+    ask.extend([0; 8]); // no number, to the kernel
+    ask.extend([2, 6, 0, 0]); // AF_INET, IPPROTO_TCP, nothing more about it
+    ask.extend([0xff; 4]); // in any state
+    ask.extend([here.to_be_bytes(), there.to_be_bytes()].concat());
+    for _ in 0..2 {
+        ask.extend([127, 0, 0, 1]);
+        ask.extend([0; 12]);
+    }
+    ask.extend([0; 4]); // by any interface
+    ask.extend([0xff; 8]); // without a cookie
+    rustix::net::send(&socket, &ask, rustix::net::SendFlags::empty()).ok()?;
+    let mut answer = [0; 512];
+    let flags = rustix::net::RecvFlags::empty();
+    let (len, _) = rustix::net::recv(&socket, &mut answer[..], flags).ok()?;
+    let is_answer = u16::from_ne_bytes([answer[4], answer[5]]) == BY_FAMILY;
+    let bytes = answer[..len].get(QUEUED_AT..QUEUED_AT + 4).filter(|_| is_answer)?;
+    usize::try_from(u32::from_ne_bytes(bytes.try_into().ok()?)).ok()
+}
+
+/// The same as `/proc/net/tcp` has it. While connections of others come and go the kernel may leave one out.
+fn listed(here: u16, there: u16) -> usize {
+    let ports = format!(" 0100007F:{here:04X} 0100007F:{there:04X} ");
+    for _ in 0..100 {
+        let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+        if let Some(line) = table.lines().find(|line| line.contains(&ports)) {
+            let queues = line.split_whitespace().nth(4).unwrap();
+            return usize::from_str_radix(queues.split(':').next().unwrap(), 16).unwrap();
         }
     }
-    panic!("no connection from port {client} in /proc/net/tcp");
+    panic!("no connection from port {there} in /proc/net/tcp");
+}
+
+#[test]
+fn the_queue_of_a_socket_is_what_the_kernel_lists() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let here = listener.local_addr().unwrap().port();
+    let client = TcpStream::connect(("127.0.0.1", here)).unwrap();
+    let there = client.local_addr().unwrap().port();
+    let mut server = listener.accept().unwrap().0;
+    assert_eq!(listed(here, there), 0);
+    assert!(matches!(queued(here, there), Some(0) | None));
+    // More than the client's buffer takes.
+    server.set_nonblocking(true).unwrap();
+    while server.write(&[b'x'; 1 << 16]).is_ok() {}
+    // What is on its way meanwhile changes it; then it rests, as nobody reads.
+    let same = (0..500).any(|_| {
+        thread::sleep(Duration::from_millis(10));
+        let waiting = listed(here, there);
+        waiting > 0 && queued(here, there).is_none_or(|bytes| bytes == waiting)
+    });
+    assert!(same, "{:?} of {}", queued(here, there), listed(here, there));
 }
 
 #[test]

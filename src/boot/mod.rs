@@ -342,7 +342,8 @@ impl Server {
         if !self.limits_given {
             let shards = placement::place(&self.wish(), &host, &self.limits)?.shards.len();
             let listens = self.listen.len();
-            notes = preflight::fit(&mut self.limits, &|_| true, shards, listens, self.without, &host);
+            let kinds = (self.without, self.host);
+            notes = preflight::fit(&mut self.limits, &|_| true, shards, listens, kinds, &host);
         }
         let placement = self.demand().check(&host)?;
         notes.extend(placement.notes.iter().cloned());
@@ -422,6 +423,7 @@ impl Server {
             wish: self.wish(),
             huge_pages: self.huge_pages,
             without: self.without,
+            on: self.host,
         }
     }
 }

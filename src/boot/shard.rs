@@ -128,7 +128,9 @@ fn on_host(plan: Plan, serving: Rc<Cell<bool>>) -> Result<(), StartError> {
             .map_err(|error| StartError::System { step: "pin a shard to its CPU", error })?;
     }
     let kind = host_kind(&plan)?;
-    host::run(&kind, |host| shard_main(plan, serving, host))
+    // Before an executor is made: where io_uring is not to be had, this says why and what to do.
+    let ring = make_ring(&plan)?;
+    host::run(&kind, |host| shard_main(plan, ring, serving, host))
         .map_err(|error| StartError::System { step: "make the executor of a shard", error })?
 }
 
@@ -140,10 +142,29 @@ fn host_kind(plan: &Plan) -> Result<Kind, StartError> {
     }
 }
 
-async fn shard_main(plan: Plan, serving: Rc<Cell<bool>>, mut host: Host) -> Result<(), StartError> {
-    let Plan { info, node, facts, server, listeners, balance, app, blocking, seat, events } = plan;
+impl Plan {
+    /// The memory node that its memory is to come from, if one is asked for.
+    fn memory_node(&self) -> Option<usize> {
+        self.node.filter(|_| self.server.numa == Numa::Auto)
+    }
+}
+
+fn make_ring(plan: &Plan) -> Result<Ring, StartError> {
+    let Server { limits, without, huge_pages, .. } = &plan.server;
+    let memory = MapOptions { node: plan.memory_node(), huge_pages: *huge_pages, ..MapOptions::default() };
+    Ring::with_memory(&preflight::ring_config(limits, *without), &memory)
+        .map_err(|error| StartError::ring(error, limits))
+}
+
+async fn shard_main(
+    plan: Plan,
+    mut ring: Ring,
+    serving: Rc<Cell<bool>>,
+    mut host: Host,
+) -> Result<(), StartError> {
+    let node = plan.memory_node();
+    let Plan { info, node: _, facts, server, listeners, balance, app, blocking, seat, events } = plan;
     let limits = &server.limits;
-    let node = node.filter(|_| server.numa == Numa::Auto);
     let pools = Pools::new(&PoolConfig {
         small_count: limits.pool_small,
         medium_count: limits.pool_medium,
@@ -156,9 +177,6 @@ async fn shard_main(plan: Plan, serving: Rc<Cell<bool>>, mut host: Host) -> Resu
         ..PoolConfig::default()
     })
     .map_err(|error| StartError::System { step: "map the memory pools", error })?;
-    let memory = MapOptions { node, huge_pages: server.huge_pages, ..MapOptions::default() };
-    let mut ring = Ring::with_memory(&preflight::ring_config(limits, server.without), &memory)
-        .map_err(|error| StartError::ring(error, limits))?;
     let of_pools = pools.refusals().iter().map(|refusal| format!("memory pools: {refusal}"));
     let of_ring = ring.refusals().iter().map(|refusal| format!("receive buffers: {refusal}"));
     let notes = of_pools.chain(of_ring).collect();

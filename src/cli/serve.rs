@@ -40,7 +40,8 @@ fn fitted(config: &Config) -> Result<Fitted, CannotRun> {
     let shards = placement::place(&wish_of(&settings), &host, &settings.limits)?.shards.len();
     let is_default = |field: &str| config.is_default_limit(field);
     let listens = settings.listen.len();
-    let notes = preflight::fit(&mut settings.limits, &is_default, shards, listens, without, &host);
+    let kinds = (without, settings.host);
+    let notes = preflight::fit(&mut settings.limits, &is_default, shards, listens, kinds, &host);
     Ok(Fitted { settings, without, host, notes })
 }
 
@@ -103,6 +104,7 @@ pub(crate) fn check(config: &Config) -> Result<Exit, CannotRun> {
         wish: wish_of(&settings),
         huge_pages: settings.huge_pages,
         without,
+        on: settings.host,
     };
     let placement = demand.check(&host)?;
     let cpus = placement.cpus();

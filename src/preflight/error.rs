@@ -88,6 +88,16 @@ pub enum StartError {
     },
     /// The glommio host was asked for, and this build does not have it.
     NoGlommio,
+    /// Too little memory may be locked for executors of the glommio host.
+    HostMemlock {
+        /// Bytes of the limit that it takes.
+        wanted: u64,
+        /// The limit, bytes.
+        limit: u64,
+        /// Bytes that executors pin: three times `host_io_bytes` for each shard. None where the limit is below what
+        /// glommio asks for before it pins anything.
+        pinned: Option<u64>,
+    },
     /// Anything else the system refused.
     System {
         /// What was being done.
@@ -124,6 +134,20 @@ impl fmt::Display for StartError {
                 "this build has no glommio host; use --host native, or make one that has it with \
                  `cargo build --release --features glommio`",
             ),
+            StartError::HostMemlock { wanted, limit, pinned } => {
+                write!(f, "the limit of locked memory is {limit} bytes, and the glommio host ")?;
+                match pinned {
+                    None => write!(f, "needs {wanted}, also as root")?,
+                    Some(pinned) => write!(
+                        f,
+                        "needs {wanted}, {pinned} of them for direct I/O (three times host_io_bytes for each shard)"
+                    )?,
+                }
+                let kib = wanted.div_ceil(1024);
+                write!(f, "; raise it with `ulimit -l {kib}` (in a unit: LimitMEMLOCK={wanted}), ")?;
+                f.write_str(if pinned.is_some() { "lower host_io_bytes, " } else { "" })?;
+                f.write_str("or use --host native")
+            }
             StartError::Kernel { release: (major, minor) } => {
                 write!(f, "this kernel is Linux {major}.{minor}; run Linux 6.1 or newer")
             }

@@ -162,6 +162,7 @@ impl Machine {
             wish,
             huge_pages: false,
             without: RingFeatures::NONE,
+            on: corelane::ShardHost::Native,
         };
         assert_eq!(demand.check(&host).unwrap(), placement);
         Ok(placement)

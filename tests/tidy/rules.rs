@@ -68,6 +68,24 @@ pub(crate) fn opens_with_docs(path: &str, text: &str) -> Vec<String> {
     if text.starts_with("//!") { vec![] } else { vec![format!("{path}:1: the first line is no `//!`")] }
 }
 
+/// Whoever depends on `name` does so by a feature that is off by default, and somebody does.
+pub(crate) fn is_optional(name: &str, packages: &[Package]) -> Vec<String> {
+    let mut found = vec![];
+    let mut users = 0;
+    for package in packages {
+        for dependency in package.dependencies.iter().filter(|dependency| dependency.name == name) {
+            users += 1;
+            if !dependency.optional {
+                found.push(format!("{}:1: {name} is not optional", package.manifest_path));
+            }
+        }
+    }
+    if users == 0 {
+        found.push(format!("Cargo.toml:1: no crate depends on {name}"));
+    }
+    found
+}
+
 /// Every crate states its floor and depends on lower ones only. Dev-dependencies may point anywhere; the
 /// simulator is one, or a feature.
 pub(crate) fn floors_descend(packages: &[Package]) -> Vec<String> {

@@ -53,6 +53,17 @@ fn a_crate_without_a_floor_is_found() {
 }
 
 #[test]
+fn a_dependency_that_should_be_optional_and_is_not_is_found() {
+    let with = |optional| package("user", Some(6), &[("guest", None, optional)]);
+    assert!(is_optional("guest", &[package("other", Some(1), &[]), with(true)]).is_empty());
+    assert_eq!(
+        is_optional("guest", &[with(true), with(false)]),
+        ["user/Cargo.toml:1: guest is not optional"]
+    );
+    assert_eq!(is_optional("guest", &[package("other", Some(1), &[])]).len(), 1, "nobody has it");
+}
+
+#[test]
 fn the_simulator_outside_tests_and_features_is_found() {
     let sim = package("corelane-sim", Some(3), &[]);
     let with = |kind, optional| package("user", Some(6), &[("corelane-sim", kind, optional)]);

@@ -224,12 +224,13 @@ fn target_folder() -> Result<PathBuf, String> {
 /// The example is built apart: cargo turns on what tests need for everything that is built beside it.
 fn build(options: &Options, target: &Path, stop: &Stop) -> Result<(), String> {
     let root = subjects::folder().join("..");
-    let cargo = |arguments: &[&str]| {
+    let cargo_into = |target: &Path, arguments: &[&str]| {
         let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         command.args(["build", "--release", "--locked"]).args(arguments);
         command.arg("--target-dir").arg(target).current_dir(&root);
         command
     };
+    let cargo = |arguments: &[&str]| cargo_into(target, arguments);
     eprintln!("building corelane and loadgen (--no-build leaves it out)");
     let programs = ["-p", "corelane", "-p", "loadgen", "--bin", "corelane", "--bin", "loadgen"];
     for arguments in [&programs[..], &["-p", "corelane", "--example", "downloads"]] {
@@ -237,6 +238,14 @@ fn build(options: &Options, target: &Path, stop: &Stop) -> Result<(), String> {
         if !status.success() {
             return Err(format!("cargo build: {status}"));
         }
+    }
+    let glommio = ["-p", "corelane", "--bin", "corelane", "--features", "glommio"];
+    // Built apart, so that the default build is measured as it is.
+    eprintln!("building corelane with the glommio host");
+    let status = wait(cargo_into(&target.join("glommio"), &glommio), "cargo build", stop)?;
+    if !status.success() {
+        // One that does not build here is a row that says so.
+        eprintln!("cargo build --features glommio: {status}");
     }
     if options.build {
         eprintln!("building the peers");

@@ -24,7 +24,7 @@ pub(super) enum Program {
     Corelane,
     /// Corelane that polls instead of sleeping; only at one connection.
     CorelaneBusy,
-    /// Corelane on the glommio host, once it has one.
+    /// Corelane on the glommio host, which is a build of its own.
     CorelaneGlommio,
     /// Corelane with two shards on the one CPU; only in `shards`.
     CorelaneTwo,
@@ -74,6 +74,16 @@ pub(super) struct Places {
 }
 
 impl Places {
+    /// Corelane with the feature `glommio`: beside the others as `corelane-glommio`, or in the target directory that
+    /// it is built in.
+    fn glommio(&self) -> PathBuf {
+        let beside = self.programs.join("corelane-glommio");
+        if beside.is_file() {
+            return beside;
+        }
+        self.programs.parent().unwrap_or(&self.programs).join("glommio/release/corelane")
+    }
+
     /// `extra` before the target directories of `bench/peers` and of `CARGO_TARGET_DIR`.
     pub(super) fn new(programs: PathBuf, extra: &[PathBuf]) -> Self {
         let usual = [
@@ -132,17 +142,11 @@ pub(super) fn chosen(names: &[String], places: &Places) -> Result<Vec<Server>, S
         return Err(format!("--subjects {name}: there is none; there are all, {}", known.join(", ")));
     }
     let wanted = Program::ALL.iter().filter(|(name, _)| all || names.iter().any(|wanted| wanted == name));
-    let found = wanted.map(|&(name, program)| find(name, program, places));
-    // The host of its own appears with the first Corelane that has one.
-    Ok(found.filter(|server| !all || !is_future(server)).collect())
+    Ok(wanted.map(|&(name, program)| find(name, program, places)).collect())
 }
 
 fn is_known(name: &str) -> bool {
     Program::ALL.iter().any(|(known, _)| *known == name)
-}
-
-fn is_future(server: &Server) -> bool {
-    server.program == Program::CorelaneGlommio && server.subject.absent.is_some()
 }
 
 fn find(name: &str, program: Program, places: &Places) -> Server {
@@ -189,16 +193,18 @@ fn look(program: Program, places: &Places) -> Result<(PathBuf, String), (String,
                 Program::CorelaneGlommio => "one shard on the glommio host",
                 _ => "one shard, everything on",
             };
-            let path = places.programs.join("corelane");
+            let (path, more) = match program {
+                Program::CorelaneGlommio => {
+                    (places.glommio(), " --features glommio --target-dir target/glommio")
+                }
+                _ => (places.programs.join("corelane"), ""),
+            };
             if !path.is_file() {
-                let absent = format!("no {}: cargo build --release -p corelane", path.display());
+                let absent = format!("no {}: cargo build --release -p corelane{more}", path.display());
                 return Err((format!("corelane, {how}"), absent));
             }
             let version = first_line(&path, "--version").unwrap_or_else(|| "corelane".to_owned());
             let what = format!("{version}, {how}");
-            if program == Program::CorelaneGlommio && !says(&path, "--help", "--host") {
-                return Err((what, "this Corelane has no option --host".to_owned()));
-            }
             Ok((path, what))
         }
         Program::Peer(binary, krate) => {
@@ -240,11 +246,6 @@ fn first_line(path: &Path, argument: &str) -> Option<String> {
     let output = Command::new(path).arg(argument).stdin(Stdio::null()).output().ok()?;
     let text = [output.stdout, output.stderr].concat();
     String::from_utf8_lossy(&text).lines().next().map(str::to_owned)
-}
-
-fn says(path: &Path, argument: &str, word: &str) -> bool {
-    let output = Command::new(path).arg(argument).stdin(Stdio::null()).output();
-    output.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains(word))
 }
 
 /// The version of a crate in the lock file of `bench/peers`.

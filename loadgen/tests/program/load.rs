@@ -39,9 +39,9 @@ fn a_rate_is_kept_whatever_the_answers() {
     assert_eq!(server.requests(), 2_200, "the warm-up is sent and not counted");
     let (offered, achieved) = (json.number("offered_rate"), json.number("rate"));
     assert!((offered - 2_000.0).abs() < 1.0, "{offered}");
-    // A host that was busy says so, and answers came when they could.
+    // A host that was busy says so, and answers came when they could. The last ones may come after the window.
     if json.text("verdict.level") == "VALID" {
-        assert!((achieved - offered).abs() <= 0.02 * offered, "{achieved} of {offered}");
+        assert!((achieved - offered).abs() <= 0.1 * offered, "{achieved} of {offered}");
     }
 }
 
@@ -111,15 +111,14 @@ fn thinking_connections_ask_no_more_often_than_they_think() {
     let json = good(&server.url(""), &["-c", "8", "--think", "50ms", "-d", "400ms", "--warmup", "0s"]);
     // At the start, and at most every 50 ms from then on.
     assert!(json.count("requests") <= 8 * 9, "{}", json.count("requests"));
-    let json = good(&server.url(""), &["-c", "8", "--think", "exp:10ms", "-d", "400ms", "--warmup", "0s"]);
+    let json = good(&server.url(""), &["-c", "8", "--think", "exp:10ms", "-d", "1s", "--warmup", "0s"]);
     assert!(json.count("requests") > 8, "{}", json.count("requests"));
 }
 
 #[test]
 fn connections_are_changed_after_so_many_requests() {
     let server = Server::good();
-    let words =
-        ["-c", "4", "--requests-per-connection", "5", "-d", "300ms", "--warmup", "0s", "--think", "1ms"];
+    let words = ["-c", "4", "--requests-per-connection", "5", "-d", "1s", "--warmup", "0s", "--think", "1ms"];
     let json = good(&server.url(""), &words);
     let connections: u64 = server.peers().values().sum();
     let requests = server.requests();

@@ -92,7 +92,7 @@ fn a_terminal_has_colour_unless_no_color_says_otherwise() {
     assert!(!out.contains('\x1b'), "{out:?}");
     // With progress, a line is drawn over and again, and gone at the end.
     let out =
-        on_a_terminal(&[("NO_COLOR", "1")], &words.replace(" --quiet", " -d 600ms").replace("-d 200ms", ""))
+        on_a_terminal(&[("NO_COLOR", "1")], &words.replace(" --quiet", " -d 1500ms").replace("-d 200ms", ""))
             .unwrap();
     assert!(out.contains("p99") && out.contains('\r'), "{out:?}");
 }

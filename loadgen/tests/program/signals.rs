@@ -59,9 +59,8 @@ fn an_interrupt_before_the_window_says_that_nothing_was_measured() {
 fn an_interrupt_between_runs_keeps_those_that_were_measured() {
     let server = Server::good();
     let url = server.url("");
-    let words = [
-        &url, "-d", "200ms", "--warmup", "600ms", "-c", "2", "--rate", "200", "--repeat", "9", "--json", "-",
-    ];
+    let words =
+        [&url, "-d", "200ms", "--warmup", "2s", "-c", "2", "--rate", "200", "--repeat", "9", "--json", "-"];
     let child = Child::start(&mut loadgen(&words));
     child.says("[2/9] warming up");
     child.signal("INT");

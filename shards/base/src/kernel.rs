@@ -36,6 +36,11 @@ pub trait Unpark: Send + Sync + fmt::Debug {
     /// Makes the present or next sleep end at once.
     fn unpark(&self);
 
+    /// Whether the kernel's signal ([`Signal`]) stands and was not drained. At most one system call.
+    fn is_signalled(&self) -> bool {
+        false
+    }
+
     /// The descriptor of the kernel's ring, where other rings may write to it ([`Op::Hand`]). While this handle
     /// lives it names that ring or, once the ring is gone, none.
     fn ring(&self) -> Option<i32> {

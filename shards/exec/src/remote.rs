@@ -65,6 +65,26 @@ impl Remote {
     }
 }
 
+#[cfg(all(test, feature = "glommio"))]
+pub(crate) fn tests_remote(
+    id: ShardId,
+    limits: &corelane_base::Limits,
+    unpark: Arc<dyn Unpark>,
+) -> Arc<Remote> {
+    let Some(seat) = crate::mesh::seats(1, limits).pop() else { unreachable!("one was asked for") };
+    let door = Arc::clone(seat.door());
+    let pulse = CachePadded::new(Pulse::new());
+    Arc::new(Remote {
+        id,
+        unique: 0,
+        wakes: ArrayQueue::new(1),
+        messages: ArrayQueue::new(1),
+        door,
+        unpark,
+        pulse,
+    })
+}
+
 impl fmt::Debug for Remote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Remote({:?})", self.id)

@@ -44,6 +44,8 @@ stats! {
     mailbox_taken,
     /// Turns that ended with work left because a budget ran out.
     budgets_spent,
+    /// On a host that slept over this shard: times it was woken for that.
+    host_nudges,
     /// Times the submission queue was full and the kernel was entered early.
     submission_full,
 }

@@ -227,6 +227,7 @@ impl<K: Kernel<Bytes = Chain>> Runtime<K> {
 
     /// For a host, before a sleep that is to come: gives back memory that nobody needed, counts the sleep, and says
     /// how long it may last, in nanoseconds.
+    #[cfg(feature = "glommio")]
     pub(crate) fn before_sleep(&mut self) -> Option<u64> {
         let shard = Rc::clone(&self.shard);
         let now_ns = self.kernel.mono_ns();
@@ -239,6 +240,7 @@ impl<K: Kernel<Bytes = Chain>> Runtime<K> {
     ///
     /// # Errors
     /// As [`Runtime::run`].
+    #[cfg(feature = "glommio")]
     pub(crate) fn spin(&mut self, spin_ns: u64) -> std::io::Result<bool> {
         let _current = Entered::enter(&self.shard);
         let shard = Rc::clone(&self.shard);

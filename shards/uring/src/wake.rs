@@ -15,6 +15,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use corelane_base::Unpark;
 use corelane_sys::EventFd;
@@ -80,6 +81,10 @@ impl Wake {
 impl Unpark for Wake {
     fn unpark(&self) {
         self.signal.get().unwrap_or(&self.event).notify();
+    }
+
+    fn is_signalled(&self) -> bool {
+        self.signal.get().is_some_and(|event| event.wait(Some(Duration::ZERO)).unwrap_or(false))
     }
 
     fn ring(&self) -> Option<i32> {

@@ -97,7 +97,8 @@ fn a_read_that_waits_forever_does_not_outlive_its_ring() {
         assert_eq!(bed.ring.flights(), 1);
         let start = Instant::now();
         drop(bed);
-        assert!(start.elapsed() < Duration::from_secs(1), "{mask}: {:?}", start.elapsed());
+        // A ring waits for two seconds for what does not end.
+        assert!(start.elapsed() < Duration::from_millis(1_900), "{mask}: {:?}", start.elapsed());
     }
 }
 

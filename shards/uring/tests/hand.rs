@@ -78,7 +78,8 @@ fn echoing(config: RingConfig, count: u32) -> (Arc<dyn Unpark>, Receiver<()>, Jo
         assert_eq!(bed.ring.flights(), 0);
         let start = Instant::now();
         drop(bed);
-        assert!(start.elapsed() < Duration::from_secs(1), "it waited for what is not there");
+        // A ring waits for two seconds for what does not end.
+        assert!(start.elapsed() < Duration::from_millis(1_900), "it waited for what is not there");
         done.send(()).unwrap();
     });
     (handle.recv_timeout(PATIENCE).unwrap(), ended, thread)

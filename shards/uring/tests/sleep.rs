@@ -287,7 +287,8 @@ fn a_dropped_ring_gives_its_memory_back_and_its_peers_see_the_end() {
         assert!(pools.stats().lent() > 0);
         let start = Instant::now();
         drop(ring);
-        assert!(start.elapsed() < Duration::from_secs(1), "{mask}: {:?}", start.elapsed());
+        // It waits for two seconds for what does not end, and then leaks it.
+        assert!(start.elapsed() < Duration::from_millis(1_900), "{mask}: {:?}", start.elapsed());
         assert_eq!(pools.stats().lent(), 0, "{mask}: leaked");
         if !mask.contains(Features::DIRECT) {
             // The kernel takes a ring apart on the thread that made it, which may interrupt a call.

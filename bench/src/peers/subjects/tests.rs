@@ -96,11 +96,20 @@ fn without_the_example_for_downloads_corelane_says_so() {
 }
 
 #[test]
-fn a_host_that_does_not_exist_yet_is_left_out_of_all() {
-    let all = chosen(&["all".to_owned()], &nowhere()).unwrap();
-    assert_eq!(all.len(), Program::ALL.len() - 1);
+fn all_are_known_by_name_and_the_glommio_host_is_a_build_of_its_own() {
+    let host = one("corelane-glommio");
+    let absent = host.subject.absent.as_deref().unwrap_or_default();
+    assert!(absent.contains("cargo build --release -p corelane --features glommio --target-dir"), "{absent}");
+    assert!(
+        chosen(&["all".to_owned()], &nowhere())
+            .unwrap()
+            .iter()
+            .any(|one| one.subject.name == host.subject.name)
+    );
     let error = chosen(&["nginy".to_owned()], &nowhere()).unwrap_err();
     assert!(error.contains("nginy") && error.contains("nginx"), "{error}");
+    let words = host.command(&load("plaintext-64"), &start()).unwrap();
+    assert!(words.windows(2).any(|pair| pair == ["--host", "glommio"]), "{words:?}");
 }
 
 #[test]

@@ -1,27 +1,26 @@
 //! The glommio host: a shard as one task of an executor.
 //!
 //! The task turns the shard until nothing is left, gives way when glommio asks for it, and sleeps by a poll of the
-//! kernel's signal, which is on only meanwhile. It has a task queue of its own that is told to matter: its poll goes to
-//! glommio's ring for what is urgent, so that bytes which arrive end the turn of any other queue that looks at
-//! `yield_if_needed`.
+//! kernel's signal, which is on only meanwhile. A sleep costs about as much CPU as a request (nine enters of glommio's
+//! rings and a membarrier), so an idle shard first looks out for [`SPIN_NS`].
 //!
 //! # Rules
 //! 1. Every sleep is announced as on the native host (`remote`), after the signal was turned on, and only with a quiet
-//!    kernel: what comes later makes the descriptor readable, or finds `PARKED`, or rings.
+//!    kernel: what comes later makes the descriptor readable, or finds `HERE`, or rings.
 //! 2. A poll that was not the one to end a sleep stays for the next: the descriptor is drained only when the poll is
 //!    spent, so a poll never stands on what an earlier one was told.
-//! 3. glommio can go to sleep over tasks that are ready, when the time of a queue is over as it begins (`run_task_queues`
-//!    says the same then as when there is none). A timer that never stops ends such a sleep after [`GUARD_TIME`].
+//! 3. What makes the task ready is known to the guard (`guard`), which wakes the executor should glommio sleep over it.
 //! 4. glommio's tasks run outside of turns: to the shard they are foreign code on its thread. What they wake goes through
 //!    its mailbox, and ends its sleep by the task's waker instead of a system call.
 //!
 //! Not here: task queues, files and timers of the application, which has all of glommio for that.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -29,39 +28,93 @@ use corelane_base::{Kernel, Limits, Signal, Wait};
 use corelane_pools::Chain;
 use glommio::io::{PollState, PollableFd};
 use glommio::timer::Timer;
-use glommio::{GlommioError, Latency, LocalExecutorBuilder, Placement, PoolPlacement, Shares, Task};
+use glommio::{GlommioError, Latency, LocalExecutorBuilder, Placement, PoolPlacement, Shares};
 
 use super::Host;
+use super::guard::{Ward, now_us};
+use crate::remote::Remote;
 use crate::stats::bump;
 use crate::turn::{Runtime, Turn};
 
 /// Shares of the shard's task queue; those of a queue made with 100 get a tenth of its time.
 pub const SHARES: usize = 1000;
 
-/// How long glommio can sleep over ready tasks, at most (rule 3).
-///
-/// A hundred wakes a second cost an idle shard about 0.3 % of its CPU.
-pub const GUARD_TIME: Duration = Duration::from_millis(10);
+/// How long an idle shard looks out before it sleeps: about what a sleep costs.
+const SPIN_NS: u64 = 30_000;
 
 /// How long a busy poll goes on before it looks whether glommio wants the CPU.
-const SPIN_NS: u64 = 20_000;
+const SLICE_NS: u64 = 10_000;
 
-thread_local! {
-    /// The shard of this thread that sleeps, and what ends that.
-    static PARKED: RefCell<Option<(u64, Waker)>> = const { RefCell::new(None) };
+/// How long a shard that is busy keeps the CPU. A round of glommio's loop takes 20 to 25 us, so this is 0.5 %.
+const TURN_TIME: Duration = Duration::from_millis(5);
+
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum State {
+    /// It runs, or is about to.
+    Turning,
+    /// It has something to do and let others run.
+    GaveWay,
+    Asleep,
 }
 
-/// Ends the sleep of the shard with this process-wide number, if it is one of this thread and sleeps on this host.
-pub(crate) fn wake_here(unique: u64) -> bool {
-    let here = |parked: &Option<(u64, Waker)>| match parked {
-        Some((shard, waker)) if *shard == unique => {
-            waker.wake_by_ref();
-            true
+/// The shard of this thread, as code outside of its task sees it.
+struct Here {
+    remote: Arc<Remote>,
+    waker: Waker,
+    state: Cell<State>,
+    ward: Arc<Ward>,
+}
+
+impl Here {
+    fn wake(&self) {
+        self.ward.owes(true);
+        self.waker.wake_by_ref();
+    }
+
+    /// Whether the shard has something to do and is not at it.
+    fn wants_to_run(&self) -> bool {
+        match self.state.get() {
+            State::Turning => false,
+            State::GaveWay => true,
+            State::Asleep => {
+                // A completion of glommio's rings would wake it too, but only once the executor comes round to them.
+                let wants = self.remote.unpark.is_signalled();
+                if wants {
+                    self.wake();
+                }
+                wants
+            }
         }
-        _ => false,
-    };
+    }
+}
+
+thread_local! {
+    static HERE: RefCell<Option<Here>> = const { RefCell::new(None) };
+}
+
+fn here<R>(f: impl FnOnce(&Here) -> R) -> Option<R> {
     // A thread that ends has no shard any more.
-    PARKED.try_with(|parked| here(&parked.borrow())).unwrap_or(false)
+    HERE.try_with(|here| here.borrow().as_ref().map(f)).ok().flatten()
+}
+
+/// Ends the sleep of the shard with this process-wide number, if it is one of this thread.
+pub(crate) fn wake_here(unique: u64) -> bool {
+    here(|here| (here.remote.unique == unique).then(|| here.wake()).is_some()).unwrap_or(false)
+}
+
+/// Lets the shard of this executor run if it has something to do, and other task queues if their time has come. For
+/// loops of work that takes long, in a task queue of their own: call it every 10 to 50 us of work.
+///
+/// glommio's `yield_if_needed` alone does not see that bytes came for the shard, and goes on for `host_preempt_time`.
+/// Costs a poll(2), about 0.3 us, while the shard sleeps; else some nanoseconds. Outside of an executor with a shard it
+/// is glommio's `yield_if_needed`.
+pub async fn yield_to_shard() {
+    let executor = glommio::executor();
+    if here(Here::wants_to_run).unwrap_or(false) {
+        executor.yield_task_queue_now().await;
+    } else {
+        executor.yield_if_needed().await;
+    }
 }
 
 /// How an executor is made.
@@ -84,26 +137,6 @@ impl Executor {
     }
 }
 
-/// A shard's place in its executor.
-pub struct Guest {
-    /// Its kernel's signal, once it has slept.
-    signal: Option<PollableFd<i32>>,
-    /// The poll of it that stands.
-    poll: PollState,
-    timer: Timer,
-    /// When the timer goes off, monotonic nanoseconds of the kernel. An earlier deadline sets it anew; a later one does
-    /// not, and costs one turn for nothing instead.
-    timer_ns: Option<u64>,
-    /// Rule 3. Cancelled as it is dropped.
-    _guard: Task<()>,
-}
-
-impl fmt::Debug for Guest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Guest(timer_ns: {:?})", self.timer_ns)
-    }
-}
-
 /// As [`super::run`].
 pub(super) fn run<F, Fut>(executor: &Executor, main: F) -> io::Result<Fut::Output>
 where
@@ -115,16 +148,16 @@ where
         .name("corelane")
         .ring_depth(executor.ring_entries)
         .io_memory(executor.io_bytes)
+        // While the shard sleeps; its own queue says how long it may keep the CPU from others.
         .preempt_timer(executor.preempt_time)
         // Blocking calls of the application go where the kernel has room for them.
         .blocking_thread_pool_placement(PoolPlacement::Unbound(1))
         .make()
         .map_err(io_error)?;
-    let preempt_time = executor.preempt_time;
     let done = made.run(async move {
-        let (shares, latency) = (Shares::Static(SHARES), Latency::Matters(preempt_time));
+        let (shares, latency) = (Shares::Static(SHARES), Latency::Matters(TURN_TIME));
         let queue = glommio::executor().create_task_queue(shares, latency, "shard");
-        let shard = async move { main(Host::Glommio(Guest::new())).await };
+        let shard = async move { main(Host::Glommio(Guest::new().await)).await };
         Ok::<_, GlommioError<()>>(glommio::spawn_local_into(shard, queue)?.await)
     });
     done.map_err(io_error)
@@ -137,29 +170,55 @@ fn io_error(error: GlommioError<()>) -> io::Error {
     }
 }
 
+/// A shard's place in its executor.
+pub struct Guest {
+    waker: Waker,
+    /// Its kernel's signal, and what the guard knows, once it has turned.
+    seat: Option<(PollableFd<i32>, Arc<Ward>)>,
+    /// The poll that stands.
+    poll: PollState,
+    timer: Timer,
+    /// When the timer goes off, as [`now_us`] counts. An earlier deadline sets it anew; a later one does not, and costs
+    /// one turn for nothing instead.
+    timer_us: u64,
+    nudges: u64,
+}
+
+impl fmt::Debug for Guest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Guest(timer_us: {})", self.timer_us)
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let _ = HERE.try_with(|here| drop(here.take()));
+    }
+}
+
 impl Guest {
-    fn new() -> Guest {
-        let guard = async {
-            loop {
-                glommio::timer::sleep(GUARD_TIME).await;
-            }
-        };
+    async fn new() -> Guest {
         Guest {
-            signal: None,
+            waker: poll_fn(|cx| Poll::Ready(cx.waker().clone())).await,
+            seat: None,
             poll: PollState::new(),
             timer: Timer::new(Duration::ZERO),
-            timer_ns: None,
-            _guard: glommio::spawn_local(guard),
+            timer_us: 0,
+            nudges: 0,
         }
     }
 
+    #[inline]
     pub(super) async fn turn<K>(&mut self, runtime: &mut Runtime<K>) -> io::Result<()>
     where
         K: Kernel<Bytes = Chain> + Signal,
     {
         match runtime.turn(false)? {
-            Turn::Busy => give_way(runtime).await,
+            Turn::Busy => self.give_way(runtime).await,
             Turn::Idle => {
+                if self.seat.is_none() {
+                    self.sit(runtime)?;
+                }
                 if self.spin(runtime).await? {
                     self.sleep(runtime).await?;
                 }
@@ -168,19 +227,59 @@ impl Guest {
         Ok(())
     }
 
-    /// Polls for `busy_poll`, giving way meanwhile. True if nothing came.
-    async fn spin<K>(&self, runtime: &mut Runtime<K>) -> io::Result<bool>
+    /// Before the first sleep.
+    #[cold]
+    fn sit<K>(&mut self, runtime: &mut Runtime<K>) -> io::Result<()>
     where
         K: Kernel<Bytes = Chain> + Signal,
     {
-        let mut left = u64::try_from(runtime.shard().limits().busy_poll.as_nanos()).unwrap_or(u64::MAX);
+        let signal = PollableFd::new(runtime.kernel().signal_fd()?).map_err(io_error)?;
+        let remote = Arc::clone(&runtime.shard().remote);
+        let ward = Ward::new(Arc::clone(&remote), self.waker.clone())?;
+        let here = Here {
+            remote,
+            waker: self.waker.clone(),
+            state: Cell::new(State::Turning),
+            ward: Arc::clone(&ward),
+        };
+        HERE.set(Some(here));
+        self.seat = Some((signal, ward));
+        Ok(())
+    }
+
+    /// Lets other tasks run if glommio wants that.
+    #[inline]
+    async fn give_way<K: Kernel<Bytes = Chain>>(&mut self, runtime: &mut Runtime<K>) {
+        if glommio::executor().need_preempt() {
+            runtime.rest();
+            self.is(State::GaveWay);
+            glommio::executor().yield_if_needed().await;
+            self.is(State::Turning);
+            self.count(runtime);
+        }
+    }
+
+    fn is(&self, state: State) {
+        here(|here| {
+            here.state.set(state);
+            here.ward.owes(state == State::GaveWay);
+        });
+    }
+
+    /// Polls for `busy_poll`, and for [`SPIN_NS`] at least, giving way meanwhile. True if nothing came.
+    async fn spin<K>(&mut self, runtime: &mut Runtime<K>) -> io::Result<bool>
+    where
+        K: Kernel<Bytes = Chain> + Signal,
+    {
+        let busy_poll = u64::try_from(runtime.shard().limits().busy_poll.as_nanos()).unwrap_or(u64::MAX);
+        let mut left = busy_poll.max(SPIN_NS);
         while left > 0 {
-            let slice = left.min(SPIN_NS);
+            let slice = left.min(SLICE_NS);
             if !runtime.spin(slice)? {
                 return Ok(false);
             }
             left -= slice;
-            give_way(runtime).await;
+            self.give_way(runtime).await;
         }
         Ok(true)
     }
@@ -189,28 +288,20 @@ impl Guest {
     where
         K: Kernel<Bytes = Chain> + Signal,
     {
-        if self.signal.is_none() {
-            let fd = runtime.kernel().signal_fd()?;
-            self.signal = Some(PollableFd::new(fd).map_err(io_error)?);
-        }
         let wait_ns = runtime.before_sleep();
         runtime.kernel().set_signal(true);
         if runtime.kernel().needs_enter() {
             runtime.kernel().enter(Wait::No)?;
         }
-        let unique = runtime.shard().remote.unique;
         let mut is_asleep = false;
         let woken = poll_fn(|cx| {
             if is_asleep {
-                // By the poll, the timer or `PARKED`: a turn finds out.
-                return Poll::Ready(self.poll(runtime.kernel(), cx));
+                // By the poll, the timer, `HERE` or the guard: a turn finds out.
+                return Poll::Ready(self.poll(runtime.kernel(), cx).map(|_| ()));
             }
-            PARKED.set(Some((unique, cx.waker().clone())));
-            if !runtime.announce_sleep() {
-                return Poll::Ready(Ok(true));
-            }
-            if !runtime.kernel().is_quiet() || self.set_timer(runtime.kernel(), wait_ns, cx) {
-                return Poll::Ready(Ok(true));
+            self.is(State::Asleep);
+            if !runtime.announce_sleep() || !runtime.kernel().is_quiet() || self.set_timer(wait_ns, cx) {
+                return Poll::Ready(Ok(()));
             }
             match self.poll(runtime.kernel(), cx) {
                 Ok(false) => {
@@ -218,19 +309,20 @@ impl Guest {
                     bump(&runtime.shard().stats.parks);
                     Poll::Pending
                 }
-                other => Poll::Ready(other),
+                other => Poll::Ready(other.map(|_| ())),
             }
         })
         .await;
-        PARKED.set(None);
+        self.is(State::Turning);
         runtime.awake();
         runtime.kernel().set_signal(false);
-        woken.map(|_| ())
+        self.count(runtime);
+        woken
     }
 
     /// Whether the signal came; if not, it will wake the task.
     fn poll<K: Signal>(&mut self, kernel: &mut K, cx: &mut Context<'_>) -> io::Result<bool> {
-        let Some(signal) = &self.signal else { unreachable!("made before the first sleep") };
+        let Some((signal, _)) = &self.seat else { unreachable!("taken before the first sleep") };
         match signal.poll_readable(cx, &mut self.poll) {
             Poll::Pending => Ok(false),
             Poll::Ready(result) => {
@@ -241,24 +333,34 @@ impl Guest {
     }
 
     /// Has the task woken in time. True if the time is over already.
-    fn set_timer<K: Kernel>(&mut self, kernel: &mut K, wait_ns: Option<u64>, cx: &mut Context<'_>) -> bool {
-        let Some(wait_ns) = wait_ns else { return false };
-        let now_ns = kernel.mono_ns();
-        let due_ns = now_ns.saturating_add(wait_ns);
-        if self.timer_ns.is_some_and(|at| (now_ns..=due_ns).contains(&at)) {
+    fn set_timer(&mut self, wait_ns: Option<u64>, cx: &mut Context<'_>) -> bool {
+        let Some((_, ward)) = &self.seat else { unreachable!("taken before the first sleep") };
+        let Some(wait_ns) = wait_ns else {
+            ward.runs_by(u64::MAX);
+            return false;
+        };
+        let now_us = now_us();
+        let due_us = now_us.saturating_add(wait_ns.div_ceil(1_000));
+        // One that goes off within these microseconds may have gone off already.
+        let stands = (now_us + 3..=due_us).contains(&self.timer_us);
+        if stands {
+            ward.runs_by(self.timer_us);
             return false;
         }
         self.timer.reset(Duration::from_nanos(wait_ns));
-        self.timer_ns = Some(due_ns);
+        self.timer_us = due_us;
+        ward.runs_by(due_us);
         // Once for each time it is set: a second poll would set a second one beside it.
         Pin::new(&mut self.timer).poll(cx).is_ready()
     }
-}
 
-/// Lets other tasks run if glommio wants that.
-async fn give_way<K: Kernel<Bytes = Chain>>(runtime: &mut Runtime<K>) {
-    if glommio::executor().need_preempt() {
-        runtime.rest();
-        glommio::executor().yield_if_needed().await;
+    fn count<K: Kernel<Bytes = Chain>>(&mut self, runtime: &mut Runtime<K>) {
+        let Some((_, ward)) = &self.seat else { return };
+        let nudges = ward.nudges();
+        if nudges != self.nudges {
+            let stat = &runtime.shard().stats.host_nudges;
+            stat.set(stat.get() + nudges - self.nudges);
+            self.nudges = nudges;
+        }
     }
 }

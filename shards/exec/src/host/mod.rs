@@ -13,6 +13,8 @@
 
 #[cfg(feature = "glommio")]
 mod glommio;
+#[cfg(feature = "glommio")]
+mod guard;
 
 use std::io;
 use std::pin::pin;
@@ -26,7 +28,7 @@ use crate::turn::Runtime;
 #[cfg(feature = "glommio")]
 pub(crate) use glommio::wake_here;
 #[cfg(feature = "glommio")]
-pub use glommio::{Executor, GUARD_TIME, SHARES};
+pub use glommio::{Executor, SHARES, yield_to_shard};
 
 /// What a shard's thread is to be.
 #[derive(Clone, Debug)]
