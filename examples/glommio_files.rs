@@ -3,14 +3,15 @@
 //! `cargo run --release --features glommio --example glommio_files -- DIRECTORY`, then
 //! `curl http://127.0.0.1:8083/files/NAME`, `/job`, and `/plaintext` for load. `docs/GLOMMIO.md` has more.
 //!
-//! A file is read by glommio's `DmaFile`, past the page cache, two pieces of 64 KiB at a time while earlier ones are
-//! sent. Meanwhile each shard goes through DIRECTORY as a scrubber would, and adds up checksums for ever. It does so
-//! in a task queue with a tenth of the shard's shares, and looks every few microseconds whether others want the CPU.
+//! A file is read by glommio's `DmaFile`, past the page cache, two pieces of 64 KiB at a time while earlier
+//! ones are sent. Meanwhile each shard goes through DIRECTORY as a scrubber would, and adds up checksums for
+//! ever. It does so in a task queue with a tenth of the shard's shares, and looks every few microseconds
+//! whether others want the CPU.
 //!
 //! # Rules
 //! 1. What is served is a regular file right below DIRECTORY whose name begins with no dot. A link is none.
-//! 2. A file is open as long as its answer takes, then closed: there is no cache that could serve what a name no longer
-//!    means (`docs/GLOMMIO.md` has what that costs).
+//! 2. A file is open as long as its answer takes, then closed: there is no cache that could serve what a name
+//!    no longer means (`docs/GLOMMIO.md` has what that costs).
 //! 3. An answer that cannot be complete is cut: the length was promised, and nothing is made up.
 //! 4. No task of glommio's is started for a request: the shard's own do the waiting.
 //!
@@ -62,7 +63,7 @@ static MEMORY: [u8; 1 << 20] = [b'm'; 1 << 20];
     name = "glommio_files",
     after_help = "\
 Routes: /files/NAME, /plaintext, /job (what the job did so far, as JSON).
-The file system must know O_DIRECT, as ext4, xfs and btrfs do; on tmpfs, files are read from memory as they are.
+The file system must know O_DIRECT, as ext4, xfs and btrfs do. On tmpfs, files are read from memory.
 
 Exit: 0 drained by SIGTERM or SIGINT, 2 could not run."
 )]
@@ -105,7 +106,7 @@ async fn open(path: PathBuf) -> io::Result<(DmaFile, u64)> {
         Ok((found, length))
     };
     let (found, length) = glommio::executor().spawn_blocking(look).await?;
-    // glommio goes by the path once more when the file is open, and panics if it is gone by then. This one stays.
+    // glommio goes by the path again when the file is open, and panics if it is gone by then. This one stays.
     let path = format!("/proc/self/fd/{}", found.as_raw_fd());
     let file = DmaFile::open(path).await.map_err(io_error)?;
     Ok((file, length))

@@ -1,9 +1,10 @@
-//! A shard inside a glommio executor: what handlers, tasks of glommio's and their shard may expect of each other.
+//! A shard inside a glommio executor: what handlers, tasks of glommio's and their shard may expect of each
+//! other.
 //!
 //! # Rules
 //! 1. Nodes are of the glommio host, whatever `TEST_HOST` says.
-//! 2. Here a wake that is lost costs a quarter of a second at most, as the control thread asks idle shards then; that
-//!    none is lost is tested without one (`alone`).
+//! 2. Here a wake that is lost costs a quarter of a second at most, as the control thread asks idle shards
+//!    then; that none is lost is tested without one (`alone`).
 //!
 //! Not here: what both hosts do alike (`scripts/test --host glommio` runs every other test on this one).
 
@@ -57,7 +58,7 @@ fn detach(task: impl Future<Output = ()> + 'static) {
     glommio::spawn_local(task).detach();
 }
 
-/// One that wants all of the CPU in a queue with a tenth of the shard's shares, and counts what it gets of it.
+/// One that wants all of the CPU, in a queue with a tenth of the shard's shares. Counts its turns.
 fn detach_busy(count: impl Fn() + 'static) {
     let queue = glommio::executor().create_task_queue(Shares::Static(100), Latency::NotImportant, "busy");
     let busy = async move {

@@ -1,7 +1,8 @@
 //! Wakes of shards that nothing but the wake ends the sleep of.
 //!
-//! The control thread of a server looks after its shards and asks an idle one something four times a second: a wake
-//! that was lost would show as nothing but a late answer. These shards have no control thread. They sleep for ever.
+//! The control thread of a server looks after its shards and asks an idle one something four times a second:
+//! a wake that was lost would show as nothing but a late answer. These shards have no control thread. They
+//! sleep for ever.
 
 use std::cell::Cell;
 use std::future::poll_fn;
