@@ -75,7 +75,7 @@ fn parse_in_two_reads(bencher: Bencher<'_, '_>) {
     let (mut parser, limits) = (Parser::new(), Limits::default());
     bencher.counter(ItemsCount::new(1_usize)).bench_warm(|| {
         let mut half = black_box(&GET.as_bytes()[..25]);
-        assert!(matches!(parser.poll(&limits, &mut half), Step::NeedMore { wants: 39 }));
+        assert!(matches!(parser.poll(&limits, &mut half), Step::NeedMore { wants } if wants == GET.len()));
         assert_eq!(read_all(&mut parser, &limits, black_box(GET.as_bytes())), (1, 16));
     });
 }
