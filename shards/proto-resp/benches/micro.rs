@@ -107,8 +107,11 @@ fn parse_large_in_pieces(bencher: Bencher<'_, '_>) {
     });
 }
 
+/// Kinds of replies.
+const REPLIES: [&str; 7] = ["ok", "null", "integer", "bulk_32", "bulk_4096", "double", "whole_double"];
+
 /// 16 replies of a kind, behind each other.
-#[divan::bench(args = ["ok", "null", "integer", "bulk_32", "bulk_4096", "double", "whole_double"], sample_size = 64)]
+#[divan::bench(args = REPLIES, sample_size = 64)]
 fn write_pipelined(bencher: Bencher<'_, '_>, kind: &str) {
     let value = [b'v'; 4096];
     let mut out = Vec::with_capacity(1 << 17);

@@ -1,8 +1,8 @@
 //! Check: what must hold for every input, shared by the property tests and the fuzz target.
 //!
-//! [`drive`] feeds bytes to a [`Parser`] as a careful server would and writes down what came out; [`check`] compares
-//! several ways of feeding the same bytes with each other and with a slow, plain reader of whole commands. Not part
-//! of the API; allocates and panics freely.
+//! [`drive`] feeds bytes to a [`Parser`] as a careful server would and writes down what came out; [`check`]
+//! compares several ways of feeding the same bytes with each other and with a slow, plain reader of whole
+//! commands. Not part of the API; allocates and panics freely.
 
 use crate::{Command, Limits, OpenArgument, Parser, ProtocolError, Step, Version, Writer, format_double};
 
@@ -298,8 +298,8 @@ fn plainly(input: &[u8], setup: &Setup) -> Trace {
     Trace { commands, end: End::Between }
 }
 
-/// Feeds `data` whole, byte by byte, cut by a pattern, and with arguments received apart: all must agree with each
-/// other and with the plain reader. Then writes the commands as replies and reads them again.
+/// Feeds `data` whole, byte by byte, cut by a pattern, and with arguments received apart: all must agree with
+/// each other and with the plain reader. Then writes the commands as replies and reads them again.
 ///
 /// The first byte chooses the limits, the second the pattern; the rest is what the peer sends.
 ///

@@ -33,8 +33,8 @@ impl Span {
 
 /// One command: its name and what follows, at least one argument in all.
 ///
-/// Lives until the next poll. It copies nothing: arguments are slices of the input or, for an inline command with
-/// quotes, of what the parser made of it.
+/// Lives until the next poll. It copies nothing: arguments are slices of the input or, for an inline command
+/// with quotes, of what the parser made of it.
 #[derive(Clone, Copy, Debug)]
 pub struct Command<'p> {
     pub(crate) bytes: &'p [u8],

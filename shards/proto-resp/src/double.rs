@@ -1,5 +1,5 @@
-//! Double: numbers with a fraction as Redis 7.0 writes them, which is `%.17g` of printf(3): 17 significant digits
-//! without trailing zeros, an exponent where it is below -4 or above 16.
+//! Double: numbers with a fraction as Redis 7.0 writes them, which is `%.17g` of printf(3): 17 significant
+//! digits without trailing zeros, an exponent where it is below -4 or above 16.
 //!
 //! 17 digits tell every double from its neighbours, so that a client reads back the same one.
 //!
@@ -62,7 +62,8 @@ impl Write for DoubleText {
     }
 }
 
-/// Formats `value` as `%.17g` does: `3`, `3.1000000000000001`, `1e+17`, `-0`, `inf`, `-inf`, `nan` (for each of them).
+/// Formats `value` as `%.17g` does: `3`, `3.1000000000000001`, `1e+17`, `-0`, `inf`, `-inf`, `nan` (for each
+/// of them).
 pub fn format_double(value: f64) -> DoubleText {
     let mut text = DoubleText::EMPTY;
     if value.is_nan() {

@@ -9,10 +9,11 @@ use core::fmt;
 /// `Display` gives what Redis says after `-ERR `, so that clients that look for its words find them.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum ProtocolError {
-    /// The number of arguments is not a decimal number, or above `arguments_max`, or CR without LF follows it.
+    /// The number of arguments is not a decimal number, or above `arguments_max`, or CR without LF follows
+    /// it.
     InvalidMultibulkLength,
-    /// The length of an argument is not a decimal number, or negative, or above `bulk_bytes_max`, or no CRLF stands
-    /// behind it or behind the bytes it announced.
+    /// The length of an argument is not a decimal number, or negative, or above `bulk_bytes_max`, or no CRLF
+    /// stands behind it or behind the bytes it announced.
     InvalidBulkLength,
     /// This byte where the length of an argument must begin.
     ExpectedDollar(u8),

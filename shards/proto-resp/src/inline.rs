@@ -1,9 +1,10 @@
 //! Inline: a line of words, with quotes, as somebody types it into telnet. The rules are those of Redis:
 //!
 //! - Words are separated by blanks: space, tab, CR, LF, and before a word also vertical tab and form feed.
-//! - `"..."` may hold blanks and the escapes `\xHH`, `\n`, `\r`, `\t`, `\b`, `\a`; before any other byte a backslash
-//!   is dropped. `'...'` may hold blanks and the one escape `\'`.
-//! - A quote may open within a word. The closing one ends the word: a blank or the end of the line must follow.
+//! - `"..."` may hold blanks and the escapes `\xHH`, `\n`, `\r`, `\t`, `\b`, `\a`; before any other byte a
+//!   backslash is dropped. `'...'` may hold blanks and the one escape `\'`.
+//! - A quote may open within a word. The closing one ends the word: a blank or the end of the line must
+//!   follow.
 //!
 //! A NUL is a byte like others. (Redis takes it for the end of what it has received, and waits.)
 //!
@@ -14,8 +15,8 @@ use memchr::memchr2;
 use crate::ProtocolError;
 use crate::command::Span;
 
-/// Splits `line` into `spans`. True if they are of `scratch`, where words with quotes cannot stay as they came;
-/// else they are of `line`. Both are empty before.
+/// Splits `line` into `spans`. True if they are of `scratch`, where words with quotes cannot stay as they
+/// came; else they are of `line`. Both are empty before.
 ///
 /// # Errors
 /// [`ProtocolError::UnbalancedQuotes`].

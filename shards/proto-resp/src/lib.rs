@@ -1,13 +1,16 @@
-//! Corelane floor 1: the server side of RESP2 and RESP3, the protocol of Redis clients, as a machine without I/O.
+//! Corelane floor 1: the server side of RESP2 and RESP3, the protocol of Redis clients, as a machine without
+//! I/O.
 //!
-//! Bytes come in as slices, commands go out as slices of the same bytes, and replies are written into a [`Sink`].
+//! Bytes come in as slices, commands go out as slices of the same bytes, and replies are written into a
+//! [`Sink`].
 //!
 //! # Calling order
-//! 1. [`Parser::poll`] with all unread bytes of the connection until it gives [`Step::Command`]. It advances the
-//!    slice past the command: the rest is for the next poll.
+//! 1. [`Parser::poll`] with all unread bytes of the connection until it gives [`Step::Command`]. It advances
+//!    the slice past the command: the rest is for the next poll.
 //! 2. Run the command, write its reply by a [`Writer`], poll again. A pipeline is nothing but that.
-//! 3. [`Step::NeedMore`] asks for more bytes: present the unread ones again, with the new ones behind them. Until
-//!    there are `wants` of them, polling costs one comparison and finds nothing. The bytes may have moved.
+//! 3. [`Step::NeedMore`] asks for more bytes: present the unread ones again, with the new ones behind them.
+//!    Until there are `wants` of them, polling costs one comparison and finds nothing. The bytes may have
+//!    moved.
 //! 4. [`Step::Refused`] means that this is no RESP: write [`Writer::protocol_error`], flush, and close.
 //!
 //! ```
@@ -35,16 +38,16 @@
 //! 1. A protocol error ends the connection: no byte after it is ever read as a command.
 //! 2. A length that is not followed by what it announced is refused, even where Redis skips over it unread.
 //! 3. Everything a peer can make grow has a maximum in [`Limits`].
-//! 4. How bytes were split into reads changes neither the commands nor the errors, and all reads together cost no
-//!    more than one: no byte is looked at twice.
-//! 5. Nothing is allocated for a command once a connection has seen one as large; what a very large one left is
-//!    given back when the connection has nothing more to read.
+//! 4. How bytes were split into reads changes neither the commands nor the errors, and all reads together
+//!    cost no more than one: no byte is looked at twice.
+//! 5. Nothing is allocated for a command once a connection has seen one as large; what a very large one left
+//!    is given back when the connection has nothing more to read.
 //!
-//! Requests have no nesting: a command is one array of strings, and anything else in it is a protocol error. Only
-//! replies nest, and there the application counts.
+//! Requests have no nesting: a command is one array of strings, and anything else in it is a protocol error.
+//! Only replies nest, and there the application counts.
 //!
-//! Not here: sockets, deadlines, which commands exist and who may send them, matching of key patterns, reading
-//! replies (a client's work).
+//! Not here: sockets, deadlines, which commands exist and who may send them, matching of key patterns,
+//! reading replies (a client's work).
 #![forbid(unsafe_code)]
 
 #[doc(hidden)]

@@ -13,11 +13,12 @@ pub struct Limits {
     pub arguments_max: u32,
     /// Bytes of one argument. Beyond: "invalid bulk length". Default: `proto-max-bulk-len` of Redis, 512 MiB.
     pub bulk_bytes_max: u32,
-    /// Bytes of an inline command or of the line of a length, with its first byte and without its end. Beyond: "too
-    /// big inline request", "too big mbulk count string" or "too big bulk count string". Default: 64 KiB, as Redis.
+    /// Bytes of an inline command or of the line of a length, with its first byte and without its end.
+    /// Beyond: "too big inline request", "too big mbulk count string" or "too big bulk count string".
+    /// Default: 64 KiB, as Redis.
     pub line_bytes_max: u32,
-    /// Bytes of one whole command with all its lengths. Beyond, as soon as a length announces it: "command too
-    /// long". Default: `client-query-buffer-limit` of Redis, 1 GiB. Redis closes without a word there.
+    /// Bytes of one whole command with all its lengths. Beyond, as soon as a length announces it: "command
+    /// too long". Default: `client-query-buffer-limit` of Redis, 1 GiB. Redis closes without a word there.
     pub command_bytes_max: u32,
     /// Arguments of one command of a guest ([`crate::Parser::set_guest`]). Beyond: "unauthenticated multibulk
     /// length". Default: 10, as Redis from 6.2.6 on.

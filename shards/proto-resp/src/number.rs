@@ -4,8 +4,8 @@
 
 /// Reads `digits CR LF` at the start of `bytes`: the number and the bytes it took with its end.
 ///
-/// The short way, for what clients send: at most 9 digits without a sign or a leading zero, and all there. `None`
-/// says nothing about the rest; the long way ([`integer`]) judges it.
+/// The short way, for what clients send: at most 9 digits without a sign or a leading zero, and all there.
+/// `None` says nothing about the rest; the long way ([`integer`]) judges it.
 #[inline]
 pub(crate) fn short(bytes: &[u8]) -> Option<(u32, usize)> {
     let first = bytes.first()?.wrapping_sub(b'0');
@@ -26,8 +26,8 @@ pub(crate) fn short(bytes: &[u8]) -> Option<(u32, usize)> {
     None
 }
 
-/// The whole of `text` as a number of 64 bits: digits without leading zeros, perhaps behind a minus. No plus, no
-/// blanks, no `-0`; that is what Redis takes.
+/// The whole of `text` as a number of 64 bits: digits without leading zeros, perhaps behind a minus. No plus,
+/// no blanks, no `-0`; that is what Redis takes.
 pub(crate) fn integer(text: &[u8]) -> Option<i64> {
     let digits = text.strip_prefix(b"-").unwrap_or(text);
     let canonical = match digits {

@@ -2,9 +2,10 @@
 //!
 //! # Rules
 //! 1. All positions count from the first unread byte. A command is consumed whole or not at all.
-//! 2. A line is read when its CR and the byte behind it are there, as Redis does: what is wrong in it is said then,
-//!    not at the first byte that could tell.
-//! 3. What was found stays found: `at` is where the next line or argument starts, and up to `seen` no end of line is.
+//! 2. A line is read when its CR and the byte behind it are there, as Redis does: what is wrong in it is said
+//!    then, not at the first byte that could tell.
+//! 3. What was found stays found: `at` is where the next line or argument starts, and up to `seen` no end of
+//!    line is.
 //!
 //! Not here: splitting a line of words (`inline`), digits (`number`).
 
@@ -29,8 +30,8 @@ pub enum Step<'p> {
     NeedMore {
         /// Unread bytes at which polling again can find something; more than there are now.
         ///
-        /// For an argument whose length is known this is its end, so room for all of it can be made at once. It is at
-        /// most `command_bytes_max` and a line: check it against what the connection may hold.
+        /// For an argument whose length is known this is its end, so room for all of it can be made at once.
+        /// It is at most `command_bytes_max` and a line: check it against what the connection may hold.
         wants: usize,
     },
     /// No RESP, or beyond a limit. Every further poll says the same.
@@ -50,8 +51,8 @@ pub struct OpenArgument {
 
 /// Reads the commands of one connection.
 ///
-/// Holds no input: unread bytes stay with the caller, who presents them again with more behind them. They may move
-/// in memory between polls, but must be the same.
+/// Holds no input: unread bytes stay with the caller, who presents them again with more behind them. They may
+/// move in memory between polls, but must be the same.
 ///
 /// About 100 bytes, and 8 for each argument of the largest command lately; see [`Limits::arguments_max`].
 #[derive(Debug, Default)]
@@ -108,22 +109,24 @@ impl Parser {
         }
     }
 
-    /// Whether the peer has yet to authenticate: its arrays are held to the limits for guests. False at first.
+    /// Whether the peer has yet to authenticate: its arrays are held to the limits for guests. False at
+    /// first.
     ///
     /// Holds from the next length that is read. So poll for the command behind an AUTH when AUTH has run.
     pub fn set_guest(&mut self, is_guest: bool) {
         self.is_guest = is_guest;
     }
 
-    /// Whether no command is under way. With no unread bytes left, this is where a connection may rest or end.
+    /// Whether no command is under way. With no unread bytes left, this is where a connection may rest or
+    /// end.
     pub fn is_between(&self) -> bool {
         !self.is_within
     }
 
     /// Finds the next command in the unread bytes, and advances `input` past it.
     ///
-    /// Costs in proportion to the bytes that are new. Allocates only if the command has more arguments than the
-    /// ones before.
+    /// Costs in proportion to the bytes that are new. Allocates only if the command has more arguments than
+    /// the ones before.
     #[inline]
     pub fn poll<'p, 'i: 'p>(&'p mut self, limits: &Limits, input: &mut &'i [u8]) -> Step<'p> {
         let (bytes, is_inline) = match self.next(limits, input) {
@@ -150,10 +153,10 @@ impl Parser {
 
     /// Takes the open argument out of the unread bytes: the caller has received it to where it shall stay.
     ///
-    /// Before, the caller moved the unread bytes from [`OpenArgument::start`] on to that place and received until it
-    /// had `len` bytes and two more, which are `end`. Behind, the unread bytes go on at `start` with what follows
-    /// `end`, and are polled again, even if there are none. In its [`Command`] the argument is empty; the caller
-    /// knows it by its index. Its length still counts for `command_bytes_max`.
+    /// Before, the caller moved the unread bytes from [`OpenArgument::start`] on to that place and received
+    /// until it had `len` bytes and two more, which are `end`. Behind, the unread bytes go on at `start` with
+    /// what follows `end`, and are polled again, even if there are none. In its [`Command`] the argument is
+    /// empty; the caller knows it by its index. Its length still counts for `command_bytes_max`.
     ///
     /// # Panics
     /// Without an open argument.

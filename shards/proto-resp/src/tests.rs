@@ -59,6 +59,25 @@ fn a_long_line_byte_by_byte_is_searched_once() {
 }
 
 #[test]
+fn a_line_whose_last_byte_comes_late_is_not_searched_again() {
+    let wire = format!("*{}\r\n", "1".repeat(65_000));
+    let (_, work) = trickle(wire.as_bytes(), wire.len() - 1);
+    assert!(work <= wire.len(), "{work} steps for {} bytes", wire.len());
+}
+
+#[test]
+fn fewer_bytes_than_before_find_nothing_and_lose_nothing() {
+    let (mut parser, limits) = (Parser::new(), Limits::default());
+    let wire = b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n";
+    let mut unread = &wire[..15];
+    assert!(matches!(parser.poll(&limits, &mut unread), Step::NeedMore { wants: 16 }));
+    let mut unread = &wire[..5];
+    assert!(matches!(parser.poll(&limits, &mut unread), Step::NeedMore { wants: 16 }));
+    let mut unread = &wire[..];
+    assert!(matches!(parser.poll(&limits, &mut unread), Step::Command(command) if command.len() == 2));
+}
+
+#[test]
 fn a_large_argument_is_announced_with_its_end_before_its_first_byte() {
     let mut parser = Parser::new();
     let wire = b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$500000000\r\n";

@@ -1,8 +1,8 @@
 //! Writer: replies, in RESP3 or in what RESP2 has instead.
 //!
 //! # Rules
-//! 1. No text of the application can end a line early: CR and LF within errors and other one-line replies become
-//!    blanks. Strings with a length go out as they are.
+//! 1. No text of the application can end a line early: CR and LF within errors and other one-line replies
+//!    become blanks. Strings with a length go out as they are.
 //! 2. A header promises what follows; the caller keeps the promise. Nothing here counts elements.
 //!
 //! | RESP3 | in RESP2 |
@@ -217,8 +217,8 @@ impl<'s, S: Sink> Writer<'s, S> {
         self.aggregate(b'>', count);
     }
 
-    /// The header of `pairs` further facts about the reply that follows. False in RESP2, which has none of these: then
-    /// nothing was written, and the pairs must not be either.
+    /// The header of `pairs` further facts about the reply that follows. False in RESP2, which has none of
+    /// these: then nothing was written, and the pairs must not be either.
     #[must_use]
     pub fn attribute(&mut self, pairs: usize) -> bool {
         if self.version == Version::Resp3 {

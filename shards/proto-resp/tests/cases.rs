@@ -1,5 +1,5 @@
-//! Requests: what is a command, what is none, and in which words it is refused. Each input is fed whole, bytewise
-//! and cut once at every byte.
+//! Requests: what is a command, what is none, and in which words it is refused. Each input is fed whole,
+//! bytewise and cut once at every byte.
 #![allow(clippy::unwrap_used)]
 
 use corelane_proto_resp::check::{End, Setup, Trace, drive};
