@@ -336,6 +336,11 @@ impl Server {
         if !self.host.is_built() {
             return Err(StartError::NoGlommio);
         }
+        if self.host == ShardHost::Glommio {
+            // On this thread, which no shard is pinned to.
+            let step = "start the guard of glommio's executors";
+            corelane_exec::host::prepare().map_err(|error| StartError::System { step, error })?;
+        }
         let host = Host::this()?;
         host.check_kernel()?;
         let mut notes = Vec::new();

@@ -123,13 +123,19 @@ pub(super) fn shard_thread(plan: Plan) {
 }
 
 fn on_host(plan: Plan, serving: Rc<Cell<bool>>) -> Result<(), StartError> {
+    let of_cpus = |error| StartError::System { step: "pin a shard to its CPU", error };
+    let allowed = corelane_sys::cpu::allowed_cpus().map_err(of_cpus)?;
     if let Some(cpu) = plan.info.cpu {
-        corelane_sys::cpu::pin_current_thread(cpu)
-            .map_err(|error| StartError::System { step: "pin a shard to its CPU", error })?;
+        corelane_sys::cpu::pin_current_thread(cpu).map_err(of_cpus)?;
     }
     let kind = host_kind(&plan)?;
     // Before an executor is made: where io_uring is not to be had, this says why and what to do.
     let ring = make_ring(&plan)?;
+    if plan.server.host == ShardHost::Glommio && plan.info.cpu.is_some() {
+        // The executor pins this thread itself, after it has started its own for what blocks: that one is to run
+        // where there is room.
+        corelane_sys::cpu::keep_current_thread_on(&allowed).map_err(of_cpus)?;
+    }
     host::run(&kind, |host| shard_main(plan, ring, serving, host))
         .map_err(|error| StartError::System { step: "make the executor of a shard", error })?
 }
@@ -291,7 +297,8 @@ pub(super) fn end_here(shard: &Shard) {
 
 #[inline]
 async fn turn(host: &mut Host, runtime: &mut Runtime<Ring>) -> Result<(), StartError> {
-    host.turn(runtime).await.map_err(|error| StartError::System { step: "enter the ring", error })
+    let step = if host.is_native() { "enter the ring" } else { "turn a shard inside glommio" };
+    host.turn(runtime).await.map_err(|error| StartError::System { step, error })
 }
 
 async fn turn_until(host: &mut Host, runtime: &mut Runtime<Ring>, stage: Stage) -> Result<(), StartError> {

@@ -140,7 +140,7 @@ pub trait Kernel {
 /// the descriptor readable, so nothing is slept over.
 pub trait Signal: Kernel {
     /// A descriptor that becomes readable when completions or work to run arrive while the signal is on, and stays so
-    /// until drained. Made at the first call; the kernel closes it as it is dropped.
+    /// until drained. Made at the first call, and open as long as the kernel and its [`Kernel::unpark`] are.
     ///
     /// # Errors
     /// `EMFILE`, `ENFILE`, `ENOMEM`.
@@ -150,8 +150,8 @@ pub trait Signal: Kernel {
     /// the system.
     fn set_signal(&mut self, on: bool);
 
-    /// Takes back what was told. One system call.
-    fn drain_signal(&mut self);
+    /// Takes back what was told, and says whether anything was. One system call.
+    fn drain_signal(&mut self) -> bool;
 
     /// Whether there is nothing to take, and nothing that only an enter would bring.
     fn is_quiet(&mut self) -> bool;

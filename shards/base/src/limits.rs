@@ -114,8 +114,8 @@ pub struct Limits {
     /// On the glommio host: memory for direct I/O that an executor sets aside and registers. All in use: it takes more
     /// from the heap.
     pub host_io_bytes: u64,
-    /// On the glommio host: how long a task queue, the shard's among them, keeps the CPU while others want it. Past it
-    /// the shard gives way; another queue does as it looks at `yield_if_needed`.
+    /// On the glommio host: how long a task queue of the application keeps the CPU while the shard sleeps. Past it the
+    /// queue gives way as it looks at `yield_if_needed`. The shard itself gives way after 5 ms.
     pub host_preempt_time: Duration,
 }
 

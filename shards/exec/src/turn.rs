@@ -225,8 +225,8 @@ impl<K: Kernel<Bytes = Chain>> Runtime<K> {
         self.end(&shard);
     }
 
-    /// For a host, before a sleep that is to come: gives back memory that nobody needed, counts the sleep, and says
-    /// how long it may last, in nanoseconds.
+    /// For a host, before a sleep that is to come: gives back memory that nobody needed, and says how long the sleep
+    /// may last, in nanoseconds.
     #[cfg(feature = "glommio")]
     pub(crate) fn before_sleep(&mut self) -> Option<u64> {
         let shard = Rc::clone(&self.shard);
@@ -235,8 +235,8 @@ impl<K: Kernel<Bytes = Chain>> Runtime<K> {
         self.next_deadline().map(|at| at.saturating_sub(now_ns))
     }
 
-    /// For a host: polls as an idle shard with `busy_poll` does, for at most `spin_ns`. False when a turn is to
-    /// follow, true when nothing came.
+    /// For a host: polls as an idle shard with `busy_poll` does, for `spin_ns` and not longer, whatever other shards
+    /// send. False when a turn is to follow.
     ///
     /// # Errors
     /// As [`Runtime::run`].
@@ -244,8 +244,10 @@ impl<K: Kernel<Bytes = Chain>> Runtime<K> {
     pub(crate) fn spin(&mut self, spin_ns: u64) -> std::io::Result<bool> {
         let _current = Entered::enter(&self.shard);
         let shard = Rc::clone(&self.shard);
-        let now_ns = self.kernel.mono_ns();
-        Ok(self.busy_poll(&shard, now_ns, spin_ns)? && !self.flush_drivers(&shard))
+        // Others may have had the thread since it was read.
+        let now = self.kernel.clock();
+        shard.now.set(now);
+        Ok(self.busy_poll(&shard, now.mono_ns, spin_ns, spin_ns)? && !self.flush_drivers(&shard))
     }
 
     /// Ends what [`Runtime::announce_sleep`] began.
@@ -423,7 +425,7 @@ impl<K: Kernel<Bytes = Chain>> Runtime<K> {
             if self.kernel.needs_enter() {
                 self.kernel.enter(Wait::No)?;
             }
-            if !self.busy_poll(shard, now, spin)? {
+            if !self.busy_poll(shard, now, spin, u64::MAX)? {
                 return Ok(());
             }
             // The kernel takes in a wake as it is polled. One for what a driver shares with other threads stands in
@@ -450,7 +452,14 @@ impl<K: Kernel<Bytes = Chain>> Runtime<K> {
 impl<K: Kernel<Bytes = Chain>> Runtime<K> {
     /// Polls for `spin_ns`, or to the next timer. Requests of other shards, and what their responses wake, are
     /// served from here without a whole turn around each. False when a turn is to follow, true for a sleep.
-    fn busy_poll(&mut self, shard: &Rc<Shard>, from_ns: u64, spin_ns: u64) -> std::io::Result<bool> {
+    /// Ends after `max_ns` however much other shards send.
+    fn busy_poll(
+        &mut self,
+        shard: &Rc<Shard>,
+        from_ns: u64,
+        spin_ns: u64,
+        max_ns: u64,
+    ) -> std::io::Result<bool> {
         let (mut read_ns, mut idle_ns) = (from_ns, from_ns);
         let mut exchanges = 0_u32;
         // For who is asked by another shard; only an enter changes them.
@@ -494,7 +503,8 @@ impl<K: Kernel<Bytes = Chain>> Runtime<K> {
             read_ns = now.mono_ns;
             shard.now.set(now);
             let timer = self.next_deadline().is_some_and(|at| at <= read_ns);
-            if timer || read_ns.saturating_sub(idle_ns) >= spin_ns {
+            let is_over = read_ns.saturating_sub(from_ns) >= max_ns;
+            if timer || is_over || read_ns.saturating_sub(idle_ns) >= spin_ns {
                 shard.remote.pulse.sleep(read_ns);
                 return Ok(!timer);
             }

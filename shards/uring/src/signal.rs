@@ -11,6 +11,7 @@ use std::os::fd::AsRawFd;
 use std::sync::atomic::{Ordering, fence};
 
 use corelane_base::{Kernel, Signal};
+use corelane_sys::EventFd;
 
 use crate::features::Features;
 use crate::ring::Ring;
@@ -20,10 +21,10 @@ impl Signal for Ring {
         if let Some(event) = self.wake.signal() {
             return Ok(event.as_raw_fd());
         }
-        let fd = self.wake.open_signal()?.as_raw_fd();
+        let event = EventFd::new()?;
         self.io.completion().disable_eventfd();
-        self.io.submitter().register_eventfd(fd)?;
-        Ok(fd)
+        self.io.submitter().register_eventfd(event.as_raw_fd())?;
+        Ok(self.wake.set_signal(event).as_raw_fd())
     }
 
     #[inline]
@@ -39,10 +40,8 @@ impl Signal for Ring {
         }
     }
 
-    fn drain_signal(&mut self) {
-        if let Some(event) = self.wake.signal() {
-            event.drain();
-        }
+    fn drain_signal(&mut self) -> bool {
+        self.wake.signal().is_some_and(|event| event.drain() > 0)
     }
 
     #[inline]

@@ -68,13 +68,9 @@ impl Wake {
         self.signal.get()
     }
 
-    /// From now on a host waits for what this gives: whoever ends the ring's sleep writes to it.
-    ///
-    /// # Errors
-    /// `EMFILE`, `ENFILE`, `ENOMEM`.
-    pub(crate) fn open_signal(&self) -> io::Result<&EventFd> {
-        let event = EventFd::new()?;
-        Ok(self.signal.get_or_init(|| event))
+    /// From now on a host waits for this: whoever ends the ring's sleep writes to it.
+    pub(crate) fn set_signal(&self, event: EventFd) -> &EventFd {
+        self.signal.get_or_init(|| event)
     }
 }
 

@@ -7,8 +7,8 @@
 //! # Rules
 //! 1. Every sleep is announced as on the native host (`remote`), after the signal was turned on, and only with a quiet
 //!    kernel: what comes later makes the descriptor readable, or finds `HERE`, or rings.
-//! 2. A poll that was not the one to end a sleep stays for the next: the descriptor is drained only when the poll is
-//!    spent, so a poll never stands on what an earlier one was told.
+//! 2. A poll that was not the one to end a sleep stays for the next. One that is spent though the descriptor was drained
+//!    before costs a turn for nothing: a turn follows every drain, so nothing is slept over.
 //! 3. What makes the task ready is known to the guard (`guard`), which wakes the executor should glommio sleep over it.
 //! 4. glommio's tasks run outside of turns: to the shard they are foreign code on its thread. What they wake goes through
 //!    its mailbox, and ends its sleep by the task's waker instead of a system call.
@@ -20,6 +20,7 @@ use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -28,7 +29,9 @@ use corelane_base::{Kernel, Limits, Signal, Wait};
 use corelane_pools::Chain;
 use glommio::io::{PollState, PollableFd};
 use glommio::timer::Timer;
-use glommio::{GlommioError, Latency, LocalExecutorBuilder, Placement, PoolPlacement, Shares};
+use glommio::{
+    GlommioError, Latency, LocalExecutor, LocalExecutorBuilder, Placement, PoolPlacement, Shares, Task,
+};
 
 use super::Host;
 use super::guard::{Ward, now_us};
@@ -44,6 +47,9 @@ const SPIN_NS: u64 = 30_000;
 
 /// How long a busy poll goes on before it looks whether glommio wants the CPU.
 const SLICE_NS: u64 = 10_000;
+
+/// Sleeps after which a poll that stands is taken back and made anew.
+const POLL_AGE: u32 = 64;
 
 /// How long a shard that is busy keeps the CPU. A round of glommio's loop takes 20 to 25 us, so this is 0.5 %.
 const TURN_TIME: Duration = Duration::from_millis(5);
@@ -154,13 +160,30 @@ where
         .blocking_thread_pool_placement(PoolPlacement::Unbound(1))
         .make()
         .map_err(io_error)?;
+    // From before the first task runs until after the last: glommio can sleep over those two as well.
+    let (waker, never) = watched(&made);
+    let ward = Ward::new(waker)?;
+    let seat = Arc::clone(&ward);
     let done = made.run(async move {
         let (shares, latency) = (Shares::Static(SHARES), Latency::Matters(TURN_TIME));
         let queue = glommio::executor().create_task_queue(shares, latency, "shard");
-        let shard = async move { main(Host::Glommio(Guest::new().await)).await };
+        let shard = async move { main(Host::Glommio(Guest::new(seat).await)).await };
         Ok::<_, GlommioError<()>>(glommio::spawn_local_into(shard, queue)?.await)
     });
+    ward.end();
+    drop(never);
     done.map_err(io_error)
+}
+
+/// A task that is never done, and its waker: glommio polls a task once as it is spawned.
+fn watched(executor: &LocalExecutor) -> (Waker, Task<()>) {
+    let waker = Rc::new(Cell::new(None));
+    let given = Rc::clone(&waker);
+    let never = executor.spawn(poll_fn(move |cx| {
+        given.set(Some(cx.waker().clone()));
+        Poll::Pending
+    }));
+    (waker.take().unwrap_or_else(|| Waker::noop().clone()), never)
 }
 
 fn io_error(error: GlommioError<()>) -> io::Error {
@@ -173,10 +196,13 @@ fn io_error(error: GlommioError<()>) -> io::Error {
 /// A shard's place in its executor.
 pub struct Guest {
     waker: Waker,
-    /// Its kernel's signal, and what the guard knows, once it has turned.
-    seat: Option<(PollableFd<i32>, Arc<Ward>)>,
+    ward: Arc<Ward>,
+    /// Its kernel's signal, once it is about to sleep.
+    signal: Option<PollableFd<i32>>,
     /// The poll that stands.
     poll: PollState,
+    /// Sleeps that it stood through: each leaves a waker with it.
+    stood: u32,
     timer: Timer,
     /// When the timer goes off, as [`now_us`] counts. An earlier deadline sets it anew; a later one does not, and costs
     /// one turn for nothing instead.
@@ -193,15 +219,18 @@ impl fmt::Debug for Guest {
 impl Drop for Guest {
     fn drop(&mut self) {
         let _ = HERE.try_with(|here| drop(here.take()));
+        self.ward.is_over();
     }
 }
 
 impl Guest {
-    async fn new() -> Guest {
+    async fn new(ward: Arc<Ward>) -> Guest {
         Guest {
             waker: poll_fn(|cx| Poll::Ready(cx.waker().clone())).await,
-            seat: None,
+            ward,
+            signal: None,
             poll: PollState::new(),
+            stood: 0,
             timer: Timer::new(Duration::ZERO),
             timer_us: 0,
             nudges: 0,
@@ -216,7 +245,7 @@ impl Guest {
         match runtime.turn(false)? {
             Turn::Busy => self.give_way(runtime).await,
             Turn::Idle => {
-                if self.seat.is_none() {
+                if self.signal.is_none() {
                     self.sit(runtime)?;
                 }
                 if self.spin(runtime).await? {
@@ -235,15 +264,10 @@ impl Guest {
     {
         let signal = PollableFd::new(runtime.kernel().signal_fd()?).map_err(io_error)?;
         let remote = Arc::clone(&runtime.shard().remote);
-        let ward = Ward::new(Arc::clone(&remote), self.waker.clone())?;
-        let here = Here {
-            remote,
-            waker: self.waker.clone(),
-            state: Cell::new(State::Turning),
-            ward: Arc::clone(&ward),
-        };
-        HERE.set(Some(here));
-        self.seat = Some((signal, ward));
+        self.ward.sits(Arc::clone(&remote));
+        let (waker, ward) = (self.waker.clone(), Arc::clone(&self.ward));
+        HERE.set(Some(Here { remote, waker, state: Cell::new(State::Turning), ward }));
+        self.signal = Some(signal);
         Ok(())
     }
 
@@ -263,22 +287,32 @@ impl Guest {
         here(|here| {
             here.state.set(state);
             here.ward.owes(state == State::GaveWay);
+            here.ward.sleeps(state == State::Asleep);
         });
     }
 
     /// Polls for `busy_poll`, and for [`SPIN_NS`] at least, giving way meanwhile. True if nothing came.
+    ///
+    /// Not for [`SPIN_NS`] while tasks wait: what they asked glommio for goes to the kernel only as it comes round.
     async fn spin<K>(&mut self, runtime: &mut Runtime<K>) -> io::Result<bool>
     where
         K: Kernel<Bytes = Chain> + Signal,
     {
         let busy_poll = u64::try_from(runtime.shard().limits().busy_poll.as_nanos()).unwrap_or(u64::MAX);
-        let mut left = busy_poll.max(SPIN_NS);
+        let least = if runtime.shard().tasks_alive() == 0 { SPIN_NS } else { 0 };
+        let whole = busy_poll.max(least);
+        let (mut left, mut turns) = (whole, runtime.shard().stats.turns.get());
         while left > 0 {
             let slice = left.min(SLICE_NS);
             if !runtime.spin(slice)? {
                 return Ok(false);
             }
             left -= slice;
+            // Requests of other shards were served meanwhile: it was not idle.
+            let now = runtime.shard().stats.turns.get();
+            if std::mem::replace(&mut turns, now) != now {
+                left = whole;
+            }
             self.give_way(runtime).await;
         }
         Ok(true)
@@ -296,8 +330,11 @@ impl Guest {
         let mut is_asleep = false;
         let woken = poll_fn(|cx| {
             if is_asleep {
-                // By the poll, the timer, `HERE` or the guard: a turn finds out.
-                return Poll::Ready(self.poll(runtime.kernel(), cx).map(|_| ()));
+                // By the poll, the timer, `HERE` or a stray wake: a turn finds out. The poll is asked only where it is
+                // spent, as it keeps a waker each time.
+                let is_signalled = runtime.kernel().drain_signal();
+                let spent = if is_signalled { self.poll(runtime.kernel(), cx).map(|_| ()) } else { Ok(()) };
+                return Poll::Ready(spent);
             }
             self.is(State::Asleep);
             if !runtime.announce_sleep() || !runtime.kernel().is_quiet() || self.set_timer(wait_ns, cx) {
@@ -322,10 +359,18 @@ impl Guest {
 
     /// Whether the signal came; if not, it will wake the task.
     fn poll<K: Signal>(&mut self, kernel: &mut K, cx: &mut Context<'_>) -> io::Result<bool> {
-        let Some((signal, _)) = &self.seat else { unreachable!("taken before the first sleep") };
+        let Some(signal) = &self.signal else { unreachable!("made before the first sleep") };
+        if self.stood >= POLL_AGE {
+            self.poll = PollState::new();
+            self.stood = 0;
+        }
         match signal.poll_readable(cx, &mut self.poll) {
-            Poll::Pending => Ok(false),
+            Poll::Pending => {
+                self.stood += 1;
+                Ok(false)
+            }
             Poll::Ready(result) => {
+                self.stood = 0;
                 kernel.drain_signal();
                 result.map(|()| true).map_err(io_error)
             }
@@ -334,7 +379,7 @@ impl Guest {
 
     /// Has the task woken in time. True if the time is over already.
     fn set_timer(&mut self, wait_ns: Option<u64>, cx: &mut Context<'_>) -> bool {
-        let Some((_, ward)) = &self.seat else { unreachable!("taken before the first sleep") };
+        let ward = &self.ward;
         let Some(wait_ns) = wait_ns else {
             ward.runs_by(u64::MAX);
             return false;
@@ -355,8 +400,7 @@ impl Guest {
     }
 
     fn count<K: Kernel<Bytes = Chain>>(&mut self, runtime: &mut Runtime<K>) {
-        let Some((_, ward)) = &self.seat else { return };
-        let nudges = ward.nudges();
+        let nudges = self.ward.nudges();
         if nudges != self.nudges {
             let stat = &runtime.shard().stats.host_nudges;
             stat.set(stat.get() + nudges - self.nudges);

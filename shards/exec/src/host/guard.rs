@@ -6,16 +6,24 @@
 //! A waker called on another thread does, always: it writes to the executor's own eventfd.
 //!
 //! # Rules
-//! 1. A shard that is due and has not turned since the look before is woken at every look. It is due when it gave way,
-//!    when a task of glommio woke it, when its timer has passed, or when its kernel's signal stands.
-//! 2. Every executor is woken four times a second, whatever its shard is at: tasks of the application may be ready.
-//! 3. Looking costs a shard nothing. A wake too many costs it a turn.
+//! 1. An executor whose shard is due and has not turned since the look before is woken at every look. A shard is due
+//!    when it gave way, when a task of glommio woke it, and, asleep, when its timer has passed or its kernel's signal
+//!    stands. Before the first sleep and after the last turn there is no telling: the executor is woken at every look.
+//! 2. An executor whose shard does not turn is woken four times a second, whatever that is at: tasks of the application may
+//!    be ready. (Where a node's watch asks idle shards to turn, that does it.)
+//! 3. Looking costs a shard nothing.
+//! 4. The waker is called and dropped under a lock, and taken out by the executor's own thread before the executor ends:
+//!    glommio frees a task as its owner drops it, whoever else is about to.
 //!
 //! Not here: shards that turn and do not end it (the node's watch).
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+#[expect(
+    clippy::disallowed_types,
+    reason = "rule 4: a look each 10 ms against the start and the end of an executor"
+)]
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
@@ -35,38 +43,71 @@ const TIMER_LATE_US: u64 = 5_000;
 /// Executors of a process that can be told of between two looks; the node has at most 1024 shards.
 const WARDS: usize = 1_024;
 
-/// What a shard shows the guard.
+/// What an executor and its shard show the guard.
 pub(super) struct Ward {
-    remote: Arc<Remote>,
-    waker: Waker,
+    /// Of a task of the executor that is never done; none once the executor is about to end.
+    #[expect(clippy::disallowed_types, reason = "rule 4")]
+    waker: Mutex<Option<Waker>>,
+    /// Once there is one that sleeps.
+    shard: OnceLock<Arc<Remote>>,
+    /// The shard has turned for the last time.
+    is_over: AtomicBool,
+    is_asleep: AtomicBool,
     owes: AtomicBool,
     timer_us: AtomicU64,
     nudges: AtomicU64,
 }
 
 impl Ward {
-    /// Has the shard of `remote` watched from now on. `waker` is that of its task.
-    ///
-    /// # Errors
-    /// The thread could not be started (`EAGAIN`), or [`WARDS`] wait to be taken up.
-    pub(super) fn new(remote: Arc<Remote>, waker: Waker) -> io::Result<Arc<Ward>> {
-        let ward = Arc::new(Ward {
-            remote,
-            waker,
+    fn of(waker: Waker) -> Ward {
+        Ward {
+            #[expect(clippy::disallowed_types, reason = "rule 4")]
+            waker: Mutex::new(Some(waker)),
+            shard: OnceLock::new(),
+            is_over: AtomicBool::new(false),
+            is_asleep: AtomicBool::new(false),
             owes: AtomicBool::new(false),
             timer_us: AtomicU64::new(u64::MAX),
             nudges: AtomicU64::new(0),
-        });
+        }
+    }
+
+    /// Has an executor watched from now on. `waker` is that of one of its tasks which is never done.
+    ///
+    /// # Errors
+    /// The thread could not be started (`EAGAIN`), or [`WARDS`] wait to be taken up.
+    pub(super) fn new(waker: Waker) -> io::Result<Arc<Ward>> {
+        let ward = Arc::new(Ward::of(waker));
         guard()?
             .try_send(Arc::downgrade(&ward))
             .map_err(|_| io::Error::other("too many executors at once"))?;
         Ok(ward)
     }
 
-    /// The shard's task is ready and has not run, or has run.
+    /// The executor is about to end, and this is its thread (rule 4).
+    pub(super) fn end(&self) {
+        drop(self.waker.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
+    /// Its shard has turned, and is about to sleep for the first time.
+    pub(super) fn sits(&self, shard: Arc<Remote>) {
+        let _ = self.shard.set(shard);
+    }
+
+    /// Its shard has turned for the last time.
+    pub(super) fn is_over(&self) {
+        self.is_over.store(true, Ordering::Relaxed);
+    }
+
+    /// The shard's task is ready and has not run, or runs.
     #[inline]
     pub(super) fn owes(&self, owes: bool) {
         self.owes.store(owes, Ordering::Relaxed);
+    }
+
+    #[inline]
+    pub(super) fn sleeps(&self, is_asleep: bool) {
+        self.is_asleep.store(is_asleep, Ordering::Relaxed);
     }
 
     /// When the task is to run at the latest, as [`now_us`] counts.
@@ -80,10 +121,16 @@ impl Ward {
         self.nudges.load(Ordering::Relaxed)
     }
 
-    fn is_due(&self, now_us: u64) -> bool {
+    fn is_due(&self, shard: &Remote, now_us: u64) -> bool {
+        let is_late = || now_us > self.timer_us.load(Ordering::Relaxed).saturating_add(TIMER_LATE_US);
         self.owes.load(Ordering::Relaxed)
-            || now_us > self.timer_us.load(Ordering::Relaxed).saturating_add(TIMER_LATE_US)
-            || self.remote.unpark.is_signalled()
+            || (self.is_asleep.load(Ordering::Relaxed) && (is_late() || shard.unpark.is_signalled()))
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = &*self.waker.lock().unwrap_or_else(PoisonError::into_inner) {
+            waker.wake_by_ref();
+        }
     }
 }
 
@@ -98,16 +145,24 @@ impl Seen {
     /// Looks at it. False once it is gone.
     fn look(&mut self, now_us: u64) -> bool {
         let Some(ward) = self.ward.upgrade() else { return false };
-        let turn = ward.remote.pulse.read().turn;
-        let stands = std::mem::replace(&mut self.turn, turn) == turn;
+        let shard = ward.shard.get().filter(|_| !ward.is_over.load(Ordering::Relaxed));
+        let Some(shard) = shard else {
+            ward.wake();
+            return true;
+        };
+        let turn = shard.pulse.read().turn;
+        if std::mem::replace(&mut self.turn, turn) != turn {
+            self.looks = 0;
+            return true;
+        }
         self.looks += 1;
-        let is_due = stands && ward.is_due(now_us);
+        let is_due = ward.is_due(shard, now_us);
         if is_due {
             ward.nudges.fetch_add(1, Ordering::Relaxed);
         }
         if is_due || self.looks >= LOOKS {
             self.looks = 0;
-            ward.waker.wake_by_ref();
+            ward.wake();
         }
         true
     }
@@ -121,6 +176,14 @@ impl Seen {
 pub(super) fn now_us() -> u64 {
     static FIRST: OnceLock<Instant> = OnceLock::new();
     u64::try_from(FIRST.get_or_init(Instant::now).elapsed().as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Starts the thread, if it does not run yet.
+///
+/// # Errors
+/// `EAGAIN`: no further thread.
+pub(super) fn prepare() -> io::Result<()> {
+    guard().map(|_| ())
 }
 
 fn guard() -> io::Result<&'static Sender<Weak<Ward>>> {
@@ -187,14 +250,11 @@ mod tests {
     fn still() -> (Arc<Ward>, Arc<Count>, Arc<Bell>, Seen) {
         let (count, bell) = (Arc::new(Count::default()), Arc::new(Bell::default()));
         let remote = tests_remote(ShardId(0), &Limits::default(), Arc::clone(&bell) as Arc<dyn Unpark>);
-        let ward = Arc::new(Ward {
-            remote,
-            waker: Arc::clone(&count).into(),
-            owes: AtomicBool::new(false),
-            timer_us: AtomicU64::new(u64::MAX),
-            nudges: AtomicU64::new(0),
-        });
+        let ward = Arc::new(Ward::of(Arc::clone(&count).into()));
         let mut seen = Seen { ward: Arc::downgrade(&ward), turn: u64::MAX, looks: 0 };
+        assert!(seen.look(0));
+        assert_eq!(count.0.swap(0, Ordering::Relaxed), 1, "before the first sleep there is no telling");
+        ward.sits(remote);
         assert!(seen.look(0));
         (ward, count, bell, seen)
     }
@@ -210,6 +270,11 @@ mod tests {
         assert_eq!(count.0.load(Ordering::Relaxed), 2);
         ward.owes(false);
         ward.runs_by(10);
+        bell.0.store(true, Ordering::Relaxed);
+        seen.look(20 + TIMER_LATE_US);
+        assert_eq!(count.0.load(Ordering::Relaxed), 2, "it is awake, and will look itself");
+        bell.0.store(false, Ordering::Relaxed);
+        ward.sleeps(true);
         seen.look(10 + TIMER_LATE_US);
         assert_eq!(count.0.load(Ordering::Relaxed), 2, "late, as timers are");
         seen.look(11 + TIMER_LATE_US);
@@ -221,16 +286,33 @@ mod tests {
     }
 
     #[test]
-    fn one_that_turns_is_left_alone_but_for_a_wake_now_and_then() {
+    fn one_that_turns_is_left_alone_and_one_that_rests_is_woken_now_and_then() {
         let (ward, count, _bell, mut seen) = still();
+        let shard = Arc::clone(ward.shard.get().unwrap());
         ward.owes(true);
         for look in 0..u64::from(LOOKS) * 4 {
-            ward.remote.pulse.begin(look);
+            shard.pulse.begin(look);
             seen.look(look);
         }
-        let woken = count.0.load(Ordering::Relaxed);
-        assert_eq!((woken, ward.nudges()), (4, 0));
+        assert_eq!((count.0.load(Ordering::Relaxed), ward.nudges()), (0, 0));
+        ward.owes(false);
+        for look in 0..u64::from(LOOKS) * 4 {
+            seen.look(look);
+        }
+        assert_eq!((count.0.load(Ordering::Relaxed), ward.nudges()), (4, 0));
+    }
+
+    #[test]
+    fn an_executor_that_is_about_to_end_is_woken_until_its_waker_is_gone() {
+        let (ward, count, _bell, mut seen) = still();
+        ward.is_over();
+        seen.look(1);
+        seen.look(2);
+        assert_eq!(count.0.load(Ordering::Relaxed), 2);
+        ward.end();
+        seen.look(3);
+        assert_eq!((count.0.load(Ordering::Relaxed), Arc::strong_count(&count)), (2, 1));
         drop(ward);
-        assert!(!seen.look(1), "it is gone");
+        assert!(!seen.look(4), "it is gone");
     }
 }

@@ -99,7 +99,19 @@ impl Host {
     }
 }
 
-/// Runs `main` on this thread, on a host of this kind, to its end.
+/// Starts what all glommio hosts of the process share: a thread that runs where the calling one may. Without, the first
+/// host starts it, on its own CPU. Nothing where this build has no glommio.
+///
+/// # Errors
+/// `EAGAIN`: no further thread.
+pub fn prepare() -> io::Result<()> {
+    #[cfg(feature = "glommio")]
+    guard::prepare()?;
+    Ok(())
+}
+
+/// Runs `main` on this thread, on a host of this kind, to its end. A glommio host with a CPU leaves the thread pinned
+/// to it.
 ///
 /// # Errors
 /// The executor could not be made: `EMFILE`, `ENOMEM`, too little memory that may be locked.
