@@ -117,8 +117,8 @@ fn a_steady_stream_of_requests_allocates_nothing() {
             }
         }
     });
-    // A burst may come in two pieces.
-    assert!(pipelined <= 320 * 2 * a_sleep, "{pipelined} allocations of 5,120 pipelined requests");
+    // A burst may come, and go, in several pieces.
+    assert!(pipelined <= 320 * 4 * a_sleep, "{pipelined} allocations of 5,120 pipelined requests");
 
     // What is allowed to allocate does, and is counted: the zeros above are no blind spot.
     let echo = post("/echo", b"hello");
