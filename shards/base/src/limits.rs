@@ -326,6 +326,24 @@ mod tests {
     }
 
     #[test]
+    fn values_of_the_glommio_host_pass_on_their_bounds_and_not_past_them() {
+        let refused = |limits: Limits| limits.check().err().map(|error| error.field);
+        for (entries, named) in [(8, false), (4_096, false), (4, true), (8_192, true), (12, true)] {
+            let field = refused(Limits { host_ring_entries: entries, ..Limits::default() });
+            assert_eq!(field, named.then_some("host_ring_entries"), "{entries}");
+        }
+        for (bytes, named) in [(65_536, false), (1 << 30, false), (65_535, true), ((1 << 30) + 1, true)] {
+            let field = refused(Limits { host_io_bytes: bytes, ..Limits::default() });
+            assert_eq!(field, named.then_some("host_io_bytes"), "{bytes}");
+        }
+        for (us, named) in [(50, false), (1_000_000, false), (49, true), (1_000_001, true)] {
+            let time = Duration::from_micros(us);
+            let field = refused(Limits { host_preempt_time: time, ..Limits::default() });
+            assert_eq!(field, named.then_some("host_preempt_time"), "{time:?}");
+        }
+    }
+
+    #[test]
     fn a_value_on_its_bound_passes_and_one_past_it_is_named() {
         let on = Limits { headers_max: 128, ..Limits::default() };
         assert_eq!(on.check(), Ok(()));

@@ -161,18 +161,25 @@ where
         .make()
         .map_err(io_error)?;
     // From before the first task runs until after the last: glommio can sleep over those two as well.
-    let (waker, never) = watched(&made);
-    let ward = Ward::new(waker)?;
-    let seat = Arc::clone(&ward);
+    let (waker, _never) = watched(&made);
+    let watched = Watched(Ward::new(waker)?);
+    let seat = Arc::clone(&watched.0);
     let done = made.run(async move {
         let (shares, latency) = (Shares::Static(SHARES), Latency::Matters(TURN_TIME));
         let queue = glommio::executor().create_task_queue(shares, latency, "shard");
         let shard = async move { main(Host::Glommio(Guest::new(seat).await)).await };
         Ok::<_, GlommioError<()>>(glommio::spawn_local_into(shard, queue)?.await)
     });
-    ward.end();
-    drop(never);
     done.map_err(io_error)
+}
+
+/// Has the guard let go of an executor before that is dropped, also where its shard panicked.
+struct Watched(Arc<Ward>);
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.0.end();
+    }
 }
 
 /// A task that is never done, and its waker: glommio polls a task once as it is spawned.
@@ -183,7 +190,8 @@ fn watched(executor: &LocalExecutor) -> (Waker, Task<()>) {
         given.set(Some(cx.waker().clone()));
         Poll::Pending
     }));
-    (waker.take().unwrap_or_else(|| Waker::noop().clone()), never)
+    let Some(waker) = waker.take() else { unreachable!("it was not polled as it was spawned") };
+    (waker, never)
 }
 
 fn io_error(error: GlommioError<()>) -> io::Error {
