@@ -189,6 +189,8 @@ async fn shard_main(
     let (granted, lacking) = (ring.granted(), ring.lacking().to_vec());
     let ids: Vec<ListenerId> = listeners.into_iter().map(|fd| ring.add_listener(fd)).collect();
     let mut runtime = Runtime::on_mesh(info.id, limits.clone(), pools, ring, Some(blocking), seat);
+    host.settle(&mut runtime)
+        .map_err(|error| StartError::System { step: "make the signal of a shard's ring", error })?;
     observe::introduce(
         runtime.shard(),
         ShardFacts {

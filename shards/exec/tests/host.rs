@@ -1,4 +1,4 @@
-//! Executors of glommio, by the hundred: their start and their end.
+//! Executors of glommio: their start and their end, by the hundred, and what a shard in one takes of the process.
 //!
 //! Not here: what a shard does inside one (`tests/glommio.rs` of the workspace).
 #![cfg(feature = "glommio")]
@@ -6,8 +6,45 @@
 
 use std::time::{Duration, Instant};
 
-use corelane_base::Limits;
+use corelane_base::{Limits, ShardId};
+use corelane_exec::Runtime;
 use corelane_exec::host::{self, Kind};
+use corelane_pools::{PoolConfig, Pools};
+use corelane_uring::{Features, Ring, RingConfig};
+
+fn descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+#[test]
+fn a_shard_that_has_settled_sleeps_without_a_further_descriptor() {
+    let limits = Limits { host_io_bytes: 65_536, ..Limits::default() };
+    let kind = Kind::glommio(None, &limits).unwrap();
+    let (before, after, parks) = host::run(&kind, move |mut host| async move {
+        let config = RingConfig {
+            entries: 64,
+            completion_entries: 256,
+            recv_buffers: 8,
+            recv_buffer_bytes: 4_096,
+            descriptors: 64,
+            without: Features::NONE,
+        };
+        let pools = Pools::new(&PoolConfig::default()).unwrap();
+        let mut runtime = Runtime::new(ShardId(0), limits, pools, Ring::new(&config).unwrap(), None);
+        host.settle(&mut runtime).unwrap();
+        let before = descriptors();
+        let task = runtime.shard().spawn(async {
+            corelane_exec::sleep(Duration::from_millis(20)).await;
+            corelane_exec::current().stop();
+        });
+        task.unwrap().detach();
+        host.run(&mut runtime).await.unwrap();
+        (before, descriptors(), runtime.shard().stats.parks.get())
+    })
+    .unwrap();
+    assert!(parks > 0, "it slept");
+    assert_eq!(before, after);
+}
 
 /// With so short a time for each queue, an executor in about 150 sleeps over its first task, or over the end of its
 /// last: the guard is what wakes it.

@@ -205,7 +205,7 @@ fn io_error(error: GlommioError<()>) -> io::Error {
 pub struct Guest {
     waker: Waker,
     ward: Arc<Ward>,
-    /// Its kernel's signal, once it is about to sleep.
+    /// Its kernel's signal, once it has settled.
     signal: Option<PollableFd<i32>>,
     /// The poll that stands.
     poll: PollState,
@@ -253,9 +253,7 @@ impl Guest {
         match runtime.turn(false)? {
             Turn::Busy => self.give_way(runtime).await,
             Turn::Idle => {
-                if self.signal.is_none() {
-                    self.sit(runtime)?;
-                }
+                self.settle(runtime)?;
                 if self.spin(runtime).await? {
                     self.sleep(runtime).await?;
                 }
@@ -264,7 +262,15 @@ impl Guest {
         Ok(())
     }
 
-    /// Before the first sleep.
+    /// As [`Host::settle`].
+    #[inline]
+    pub(super) fn settle<K>(&mut self, runtime: &mut Runtime<K>) -> io::Result<()>
+    where
+        K: Kernel<Bytes = Chain> + Signal,
+    {
+        if self.signal.is_some() { Ok(()) } else { self.sit(runtime) }
+    }
+
     #[cold]
     fn sit<K>(&mut self, runtime: &mut Runtime<K>) -> io::Result<()>
     where

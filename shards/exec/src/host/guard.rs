@@ -8,7 +8,8 @@
 //! # Rules
 //! 1. An executor whose shard is due and has not turned since the look before is woken at every look. A shard is due
 //!    when it gave way, when a task of glommio woke it, and, asleep, when its timer has passed or its kernel's signal
-//!    stands. Before the first sleep and after the last turn there is no telling: the executor is woken at every look.
+//!    stands. Before the shard has settled and after its last turn there is no telling: the executor is woken at every
+//!    look.
 //! 2. An executor whose shard does not turn is woken four times a second, whatever that is at: tasks of the application may
 //!    be ready. (Where a node's watch asks idle shards to turn, that does it.)
 //! 3. Looking costs a shard nothing.
@@ -48,7 +49,7 @@ pub(super) struct Ward {
     /// Of a task of the executor that is never done; none once the executor is about to end.
     #[expect(clippy::disallowed_types, reason = "rule 4")]
     waker: Mutex<Option<Waker>>,
-    /// Once there is one that sleeps.
+    /// Once it has settled.
     shard: OnceLock<Arc<Remote>>,
     /// The shard has turned for the last time.
     is_over: AtomicBool,
@@ -89,7 +90,7 @@ impl Ward {
         drop(self.waker.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
-    /// Its shard has turned, and is about to sleep for the first time.
+    /// Its shard is there: from now on what it shows tells whether it is due.
     pub(super) fn sits(&self, shard: Arc<Remote>) {
         let _ = self.shard.set(shard);
     }
@@ -253,7 +254,7 @@ mod tests {
         let ward = Arc::new(Ward::of(Arc::clone(&count).into()));
         let mut seen = Seen { ward: Arc::downgrade(&ward), turn: u64::MAX, looks: 0 };
         assert!(seen.look(0));
-        assert_eq!(count.0.swap(0, Ordering::Relaxed), 1, "before the first sleep there is no telling");
+        assert_eq!(count.0.swap(0, Ordering::Relaxed), 1, "before the shard has settled there is no telling");
         ward.sits(remote);
         assert!(seen.look(0));
         (ward, count, bell, seen)

@@ -63,6 +63,25 @@ pub enum Host {
 }
 
 impl Host {
+    /// Takes what a sleep on this host needs, a descriptor of the process: no turn fails for it later. The first turn
+    /// that would sleep does it otherwise.
+    ///
+    /// # Errors
+    /// `EMFILE`, `ENFILE`, `ENOMEM`.
+    pub fn settle<K>(&mut self, runtime: &mut Runtime<K>) -> io::Result<()>
+    where
+        K: Kernel<Bytes = Chain> + Signal,
+    {
+        match self {
+            Host::Native => {
+                let _ = runtime; // it sleeps in its ring
+                Ok(())
+            }
+            #[cfg(feature = "glommio")]
+            Host::Glommio(guest) => guest.settle(runtime),
+        }
+    }
+
     /// One turn; sleeps at its end if nothing is left to do. Between two turns the host may run other tasks.
     ///
     /// # Errors
