@@ -437,6 +437,7 @@ pub mod node;
 pub mod observe;
 pub mod placement;
 pub mod preflight;
+pub mod services;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod watch;
