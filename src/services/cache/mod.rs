@@ -1,7 +1,8 @@
 //! The keyed store: a cache whose keys are spread over the shards, reached by Redis clients, by HTTP and by handlers.
 //!
 //! A key belongs to one shard, chosen by a hash of it or of its `{tag}`. Reading order: [`store`] the keys of one
-//! shard; [`value`] the kinds of values; [`command`] what can be done with them, one command at a time.
+//! shard; [`value`] the kinds of values; [`command`] what can be done with them, one command at a time; [`glob`] patterns
+//! of names.
 //!
 //! # Rules
 //! 1. A key is read and written by its own shard only, inside that shard's turn.
@@ -10,5 +11,6 @@
 //! Not here: the bytes of the protocol (`proto-resp`), sockets (`net`).
 
 pub mod command;
+pub mod glob;
 pub mod store;
 pub mod value;
