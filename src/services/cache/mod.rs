@@ -14,6 +14,7 @@
 mod batch;
 pub mod command;
 mod gather;
+pub mod glob;
 mod locks;
 mod parked;
 pub mod session;

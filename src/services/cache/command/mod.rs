@@ -5,7 +5,9 @@
 //!
 //! Not here: which shard runs it, MULTI, blocking, connections (`session`).
 
+pub mod parse;
 pub mod reply;
+pub mod scan;
 pub mod spec;
 
 use corelane_proto_resp::Command;

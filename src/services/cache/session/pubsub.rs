@@ -120,7 +120,7 @@ impl Channels {
     /// The channels of this shard that match, as PUBSUB CHANNELS lists them.
     pub(super) fn matching(&self, pattern: Option<&[u8]>) -> Vec<Box<[u8]>> {
         let all = self.channels.keys();
-        all.filter(|name| pattern.is_none_or(|pattern| glob::matches(pattern, name, false))).cloned().collect()
+        all.filter(|name| pattern.is_none_or(|pattern| glob::matches(pattern, name))).cloned().collect()
     }
 
     /// How many of this shard's connections want `channel`.
@@ -147,7 +147,7 @@ impl Resp {
             }
         }
         for (pattern, keys) in &channels.patterns {
-            if glob::matches(pattern, channel, false) {
+            if glob::matches(pattern, channel) {
                 let message = Message::new(Some(Rc::clone(pattern)), channel.clone(), payload.clone());
                 count += keys.len();
                 for key in keys {
