@@ -32,7 +32,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 
 use corelane_exec::{Shard, Sharded};
-use corelane_net::session::{ConnKey, Ending, Link, Next, Protocol, Refusal, Sessions};
+use corelane_net::session::{ConnKey, Ending, Facts, Link, Next, Protocol, Refusal, Sessions};
 use corelane_proto_resp::{Parser, Step, Version};
 
 use super::command::Reply;
