@@ -44,7 +44,9 @@ pub enum CacheError {
 impl fmt::Display for CacheError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            CacheError::Call(error) => write!(f, "TRYAGAIN The shard of the key was not heard: {error}; try again"),
+            CacheError::Call(error) => {
+                write!(f, "TRYAGAIN The shard of the key was not heard: {error}; try again")
+            }
             CacheError::Busy => f.write_str("TRYAGAIN A transaction holds the key; try again"),
             CacheError::Reply(text) => f.write_str(text),
         }

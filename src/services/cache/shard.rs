@@ -177,7 +177,8 @@ impl CacheShard {
             reply.error(error);
             return Executed::Done;
         }
-        let random = if spec.flags.has(Flags::FAST) && !spec.flags.has(Flags::WRITE) { 0 } else { self.random() };
+        let random =
+            if spec.flags.has(Flags::FAST) && !spec.flags.has(Flags::WRITE) { 0 } else { self.random() };
         let mut ctx = Ctx { store, reply, first, blocked: false, random };
         run(&mut ctx, command);
         if ctx.blocked { Executed::Blocked } else { Executed::Done }
@@ -254,7 +255,8 @@ impl CacheShard {
     fn keys_of_first(&self, batch: &Batch) -> Vec<Box<[u8]>> {
         let mut parser = Parser::new();
         let mut unread = batch.wire.as_slice();
-        let (Step::Command(command), Some((spec, _))) = (parser.poll(&INNER, &mut unread), batch.items.first())
+        let (Step::Command(command), Some((spec, _))) =
+            (parser.poll(&INNER, &mut unread), batch.items.first())
         else {
             return Vec::new();
         };
@@ -293,5 +295,4 @@ impl CacheShard {
         }
         calls[index] += 1;
     }
-
 }

@@ -119,7 +119,8 @@ impl Coordinator {
             let owner = by_shard.into_iter().next().map_or(self.here.here(), |(owner, _)| ShardId(owner));
             return self.run_on_one(owner, commands, watched, version).await;
         }
-        let held = Held { of: self.clone(), ticket: self.here.number(), shards: by_shard.keys().copied().collect() };
+        let held =
+            Held { of: self.clone(), ticket: self.here.number(), shards: by_shard.keys().copied().collect() };
         for (owner, keys) in by_shard {
             self.lock(ShardId(owner), held.ticket, keys).await?;
         }
@@ -243,7 +244,8 @@ impl Coordinator {
                 Ok(false)
             }
             Run::Split(_, how) if !is_one => {
-                let parts = with_command(&queued.wire, |command| gather::split(queued.spec, command, &self.here));
+                let parts =
+                    with_command(&queued.wire, |command| gather::split(queued.spec, command, &self.here));
                 self.run_parts(queued.spec, parts, how, version, ticket, reply).await?;
                 Ok(false)
             }
@@ -318,8 +320,13 @@ impl Coordinator {
         let before: Vec<u64> = keys.iter().map(|(key, _)| table.watch(self.here.key(key))).collect();
         let blocked = with_command(&queued.wire, |command| {
             let Run::Data(run) = queued.spec.run else { unreachable!("who calls looked") };
-            let mut context =
-                super::command::Ctx { store: &mut table, reply, first: None, blocked: false, random: self.here.random() };
+            let mut context = super::command::Ctx {
+                store: &mut table,
+                reply,
+                first: None,
+                blocked: false,
+                random: self.here.random(),
+            };
             run(&mut context, command);
             if context.blocked {
                 super::command::blocking::timed_out(command, reply);
@@ -410,7 +417,8 @@ struct Held {
 impl Held {
     /// Releases, and waits until that is done: what the client asks next finds its keys free.
     async fn release(mut self) {
-        let calls: Vec<_> = std::mem::take(&mut self.shards).into_iter().map(|owner| self.send(owner)).collect();
+        let calls: Vec<_> =
+            std::mem::take(&mut self.shards).into_iter().map(|owner| self.send(owner)).collect();
         for call in calls {
             let _ = call.await; // a shard that does not answer has nobody to hold a lock for
         }
@@ -438,7 +446,9 @@ impl Drop for Held {
         });
         match task {
             Ok(task) => task.detach(),
-            Err(full) => tracing::error!(%full, "locks of the cache may stay held: no task is free to release them"),
+            Err(full) => {
+                tracing::error!(%full, "locks of the cache may stay held: no task is free to release them")
+            }
         }
     }
 }

@@ -29,8 +29,8 @@ use super::{Everywhere, Post, Resp};
 use crate::services::cache::CacheError;
 use crate::services::cache::batch::copy;
 use crate::services::cache::command::{Reply, Spec, blocking};
-use crate::services::cache::parked::{Client as ParkedClient, PARKED_MAX, Then as ParkedThen};
 use crate::services::cache::locks;
+use crate::services::cache::parked::{Client as ParkedClient, PARKED_MAX, Then as ParkedThen};
 use crate::services::cache::shard::{CacheShard, Executed};
 use crate::services::cache::transaction::{Coordinator, Outcome, Queued, with_command};
 
@@ -185,7 +185,9 @@ enum Ran {
 }
 
 fn no_room() -> CacheError {
-    CacheError::Reply(format!("ERR clients wait for {PARKED_MAX} keys of that shard already; try again later"))
+    CacheError::Reply(format!(
+        "ERR clients wait for {PARKED_MAX} keys of that shard already; try again later"
+    ))
 }
 
 fn timed_out(wire: &[u8], version: Version) -> Reply {
@@ -263,7 +265,11 @@ async fn on_one(
 }
 
 /// Has itself told of values by the shards of all keys, and tries as a transaction.
-async fn on_several(of: Coordinator, wait: Wait, keys: Vec<(Box<[u8]>, ShardId)>) -> Result<Option<Reply>, CacheError> {
+async fn on_several(
+    of: Coordinator,
+    wait: Wait,
+    keys: Vec<(Box<[u8]>, ShardId)>,
+) -> Result<Option<Reply>, CacheError> {
     let Wait { spec, wire, version, time, number: _ } = wait;
     let (home, number) = (of.here.here(), of.here.number());
     let bells = of.shard.local(Bells::default);
@@ -284,7 +290,8 @@ async fn on_several(of: Coordinator, wait: Wait, keys: Vec<(Box<[u8]>, ShardId)>
         places.shards.push(ShardId(owner));
         calls.push(of.shard.mesh().with(ShardId(owner), move |shard| {
             let tell = move || {
-                let ring = corelane_exec::mesh().with(home, move |shard| shard.local(Bells::default).ring(number));
+                let ring =
+                    corelane_exec::mesh().with(home, move |shard| shard.local(Bells::default).ring(number));
                 if let Ok(task) = corelane_exec::spawn(async move { drop(ring.await) }) {
                     task.detach();
                 }

@@ -7,9 +7,9 @@ use std::rc::Rc;
 use corelane_exec::Shard;
 use corelane_proto_resp::{Command, Version};
 
+use super::Resp;
 use super::client::{Replies, State};
 use super::dispatch::Then;
-use super::Resp;
 use crate::services::cache::command::{self, Reply, Spec, parse};
 
 /// Bytes of the longest name of a client.
@@ -17,8 +17,7 @@ const NAME_LEN_MAX: usize = 1024;
 
 /// Whether a subscriber that speaks RESP2 may send this.
 pub(super) fn may_subscriber(state: &State, spec: &Spec) -> bool {
-    const MAY: &[&str] =
-        &["subscribe", "unsubscribe", "psubscribe", "punsubscribe", "ping", "quit", "reset"];
+    const MAY: &[&str] = &["subscribe", "unsubscribe", "psubscribe", "punsubscribe", "ping", "quit", "reset"];
     state.version == Version::Resp3 || MAY.contains(&spec.name)
 }
 
@@ -197,12 +196,18 @@ impl Resp {
             }
             ("list", _) => return self.client_list(shard, state, command, reply),
             ("kill", 3..) => return self.client_kill(state, command, reply),
-            ("no-evict" | "no-touch", 3) => match parse::is(&command[2], "on") || parse::is(&command[2], "off") {
-                true => reply.ok(), // clients are never evicted for memory, and every touch counts
-                false => reply.error("ERR syntax error"),
-            },
+            ("no-evict" | "no-touch", 3) => {
+                match parse::is(&command[2], "on") || parse::is(&command[2], "off") {
+                    true => reply.ok(), // clients are never evicted for memory, and every touch counts
+                    false => reply.error("ERR syntax error"),
+                }
+            }
             ("reply", 3) => return self.client_reply(state, &command[2], reply),
-            ("id" | "getname" | "setname" | "setinfo" | "info" | "kill" | "no-evict" | "no-touch" | "reply", _) => {
+            (
+                "id" | "getname" | "setname" | "setinfo" | "info" | "kill" | "no-evict" | "no-touch"
+                | "reply",
+                _,
+            ) => {
                 command::wrong_arity(reply, &format!("client|{sub}"));
             }
             _ => reply.error(format_args!(

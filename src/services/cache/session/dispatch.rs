@@ -150,7 +150,8 @@ impl Resp {
         }
         let mut places = Vec::new();
         spec.keys.find(command, &mut places);
-        let mut owners = places.iter().filter_map(|&at| command.get(at)).map(|key| self.here.owner(self.here.key(key)));
+        let mut owners =
+            places.iter().filter_map(|&at| command.get(at)).map(|key| self.here.owner(self.here.key(key)));
         let Some(first) = owners.next() else { return Some(self.here.here()) };
         owners.all(|owner| owner == first).then_some(first)
     }

@@ -147,7 +147,11 @@ impl Resp {
     }
 
     /// Has `work` done as a task, and its reply written when it is.
-    fn later(&self, state: &mut State, work: impl Future<Output = Result<Reply, super::CacheError>> + 'static) -> Next {
+    fn later(
+        &self,
+        state: &mut State,
+        work: impl Future<Output = Result<Reply, super::CacheError>> + 'static,
+    ) -> Next {
         let number = self.next_wait(state);
         let version = state.version;
         self.task(state.key, number, version, async move {
@@ -161,7 +165,13 @@ impl Resp {
     }
 
     /// Has `work` done as a task that ends with a post, also if it panics or finds no place.
-    fn task(&self, key: ConnKey, number: u64, version: Version, work: impl Future<Output = Post> + 'static) -> Next {
+    fn task(
+        &self,
+        key: ConnKey,
+        number: u64,
+        version: Version,
+        work: impl Future<Output = Post> + 'static,
+    ) -> Next {
         let promise = Promise { sessions: self.sessions.borrow().clone(), key, number, version, kept: false };
         let task = self.shard.spawn(async move {
             let mut promise = promise;
@@ -208,7 +218,9 @@ impl Drop for Promise {
         }
         if let Some(sessions) = self.sessions.upgrade() {
             let mut reply = Reply::new(self.version);
-            reply.error("ERR the command was not finished: tasks_max, or an error of the server that its log has");
+            reply.error(
+                "ERR the command was not finished: tasks_max, or an error of the server that its log has",
+            );
             sessions.post(self.key, Post::Reply { number: self.number, reply });
         }
     }

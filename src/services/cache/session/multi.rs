@@ -113,7 +113,10 @@ impl Resp {
                 // It has to ask other shards, and a transaction cannot hold its keys meanwhile.
                 state.awaits = 0;
                 one = Reply::new(version);
-                one.error(format_args!("ERR '{}' cannot be part of a transaction on several shards", queued.spec.name));
+                one.error(format_args!(
+                    "ERR '{}' cannot be part of a transaction on several shards",
+                    queued.spec.name
+                ));
             }
             replies.push(Some(one));
         }
@@ -257,7 +260,8 @@ fn whole_reply(bytes: &[u8], of: &Reply, at: usize) -> usize {
 impl crate::services::cache::transaction::Coordinator {
     /// Ends watches, wherever they are.
     pub(in crate::services::cache) fn unwatch(&self, watched: Vec<Watched>) {
-        let mut elsewhere: std::collections::BTreeMap<u16, Vec<Box<[u8]>>> = std::collections::BTreeMap::new();
+        let mut elsewhere: std::collections::BTreeMap<u16, Vec<Box<[u8]>>> =
+            std::collections::BTreeMap::new();
         for one in watched {
             if one.owner == self.here.here() {
                 self.here.store.borrow_mut().unwatch(self.here.key(&one.key));

@@ -10,9 +10,9 @@ use corelane_net::session::Next;
 use corelane_proto_resp::{Command, Version};
 use std::rc::Rc;
 
+use super::Resp;
 use super::client::State;
 use super::dispatch::Then;
-use super::Resp;
 use crate::services::cache::CacheError;
 use crate::services::cache::batch::{Batch, Done, copy};
 use crate::services::cache::command::{Gather, Reply, Spec};

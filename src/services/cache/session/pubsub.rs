@@ -159,13 +159,23 @@ impl Resp {
     }
 
     /// Writes a message to a subscriber, unless it is too slow.
-    pub(super) fn deliver(&self, shard: &Rc<Shard>, state: &mut State, link: &mut Link<'_>, message: &Message) -> Next {
+    pub(super) fn deliver(
+        &self,
+        shard: &Rc<Shard>,
+        state: &mut State,
+        link: &mut Link<'_>,
+        message: &Message,
+    ) -> Next {
         if !state.is_subscriber() {
             return Next::Same; // it has left meanwhile
         }
         let unsent = link.unsent();
         if unsent > SOFT && self.is_too_slow(state.key, unsent, shard.now().mono_ns / 1_000_000) {
-            tracing::info!(client = state.id, unsent, "a subscriber does not take its messages: it is dropped");
+            tracing::info!(
+                client = state.id,
+                unsent,
+                "a subscriber does not take its messages: it is dropped"
+            );
             return Next::Abort;
         }
         link.push(message.bytes(state.version));
@@ -183,7 +193,13 @@ impl Resp {
     }
 
     /// SUBSCRIBE and PSUBSCRIBE.
-    pub(super) fn subscribe(&self, state: &mut State, command: &Command<'_>, patterns: bool, reply: &mut Reply) -> Then {
+    pub(super) fn subscribe(
+        &self,
+        state: &mut State,
+        command: &Command<'_>,
+        patterns: bool,
+        reply: &mut Reply,
+    ) -> Then {
         let mut channels = self.channels.borrow_mut();
         for name in command.iter().skip(1) {
             if state.channels + state.patterns >= SUBSCRIPTIONS_MAX {
@@ -193,7 +209,8 @@ impl Resp {
             let Channels { channels: by_name, patterns: by_pattern, of } = &mut *channels;
             let of = of.entry(state.key).or_default();
             if patterns {
-                let name: Rc<[u8]> = by_pattern.get_key_value(name).map_or_else(|| name.into(), |(key, _)| Rc::clone(key));
+                let name: Rc<[u8]> =
+                    by_pattern.get_key_value(name).map_or_else(|| name.into(), |(key, _)| Rc::clone(key));
                 if of.patterns.insert(Rc::clone(&name)) {
                     by_pattern.entry(name).or_default().push(state.key);
                     state.patterns += 1;

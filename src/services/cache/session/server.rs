@@ -57,7 +57,8 @@ impl Resp {
             "randomkey" => self.random_key(state),
             "info" => self.info(shard, state, command),
             "time" => {
-                let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+                let now =
+                    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
                 reply.array(2);
                 reply.bulk(now.as_secs().to_string().as_bytes());
                 reply.bulk(now.subsec_micros().to_string().as_bytes());
@@ -69,7 +70,9 @@ impl Resp {
             }
             "auth" => self.auth(state, command, reply),
             name => {
-                reply.error(format_args!("ERR '{name}' is not offered by this build; docs/CACHE.md lists what is"));
+                reply.error(format_args!(
+                    "ERR '{name}' is not offered by this build; docs/CACHE.md lists what is"
+                ));
                 Then::Next
             }
         }
@@ -155,7 +158,9 @@ impl Resp {
     /// SCAN: shard by shard. The shard stands in the high bits of the cursor.
     fn scan(&self, state: &mut State, command: &Command<'_>, reply: &mut Reply) -> Then {
         let Some(cursor) = scan::cursor_or_reply(reply, &command[1]) else { return Then::Next };
-        let Some(options) = scan::options_or_reply(reply, command, 2, Scanned::Keys) else { return Then::Next };
+        let Some(options) = scan::options_or_reply(reply, command, 2, Scanned::Keys) else {
+            return Then::Next;
+        };
         drop(options);
         let (of, inner) = (cursor >> CURSOR_BITS, cursor & ((1 << CURSOR_BITS) - 1));
         let shards = self.here.shards();
@@ -264,7 +269,9 @@ impl Resp {
             sessions.each(|_, client, facts| {
                 let state = &client.state;
                 let kind: &[u8] = if state.is_subscriber() { b"pubsub" } else { b"normal" };
-                if (ids.is_empty() || ids.contains(&state.id)) && wanted.as_deref().is_none_or(|wanted| wanted == kind) {
+                if (ids.is_empty() || ids.contains(&state.id))
+                    && wanted.as_deref().is_none_or(|wanted| wanted == kind)
+                {
                     lines.push_str(&sessions.protocol().describe(shard, state, Some(facts)));
                 }
             });
@@ -320,7 +327,9 @@ impl Resp {
                     }
                 } else if parse::is(&command[at], "addr") {
                     addr = Some(String::from_utf8_lossy(value).into_owned());
-                } else if parse::is(&command[at], "skipme") && (parse::is(value, "yes") || parse::is(value, "no")) {
+                } else if parse::is(&command[at], "skipme")
+                    && (parse::is(value, "yes") || parse::is(value, "no"))
+                {
                     skip_me = parse::is(value, "yes");
                 } else {
                     reply.error("ERR syntax error");
@@ -334,7 +343,9 @@ impl Resp {
             let mut killed = 0_usize;
             sessions.each(|key, client, facts| {
                 let is_wanted = id.is_none_or(|id| id == client.state.id)
-                    && addr.as_ref().is_none_or(|addr| facts.peer.is_some_and(|peer| peer.to_string() == *addr))
+                    && addr
+                        .as_ref()
+                        .is_none_or(|addr| facts.peer.is_some_and(|peer| peer.to_string() == *addr))
                     && !(skip_me && client.state.id == me);
                 if is_wanted {
                     sessions.post(key, Post::Kill);
@@ -399,7 +410,12 @@ impl Resp {
     }
 
     /// Whether `password` is that of `user`.
-    pub(super) fn authenticate(&self, state: &mut State, user: &[u8], password: &[u8]) -> Result<(), CacheError> {
+    pub(super) fn authenticate(
+        &self,
+        state: &mut State,
+        user: &[u8],
+        password: &[u8],
+    ) -> Result<(), CacheError> {
         let _ = (state, user, password);
         Err(CacheError::Reply(
             "ERR AUTH <password> called without any password configured for the default user. Are you sure your \
@@ -429,7 +445,9 @@ async fn all_of<R>(calls: Vec<Call<Option<R>>>) -> Result<Vec<R>, CacheError> {
 fn info_text(sections: &[String], parts: &[Part], shards: u16) -> String {
     let wants = |name: &str| {
         sections.is_empty()
-            || sections.iter().any(|one| one == name || one == "default" || one == "all" || one == "everything")
+            || sections
+                .iter()
+                .any(|one| one == name || one == "default" || one == "all" || one == "everything")
     };
     let sum = |of: fn(&Part) -> u64| parts.iter().map(of).sum::<u64>();
     let mut text = String::new();
@@ -481,7 +499,11 @@ fn info_text(sections: &[String], parts: &[Part], shards: u16) -> String {
             ("keyspace_misses", sum(|part| part.stats.misses).to_string()),
         ],
     );
-    section("replication", "Replication", &[("role", "master".to_owned()), ("connected_slaves", "0".to_owned())]);
+    section(
+        "replication",
+        "Replication",
+        &[("role", "master".to_owned()), ("connected_slaves", "0".to_owned())],
+    );
     let keys = sum(|part| part.stats.keys);
     let line = ("db0", format!("keys={keys},expires={},avg_ttl=0", sum(|part| part.stats.expires)));
     section("keyspace", "Keyspace", if keys > 0 { std::slice::from_ref(&line) } else { &[] });

@@ -144,7 +144,9 @@ mod tests {
 
     #[test]
     fn only_the_shortest_decimal_is_a_number() {
-        for (text, number) in [("0", 0), ("-1", -1), ("9223372036854775807", i64::MAX), ("-9223372036854775808", i64::MIN)] {
+        for (text, number) in
+            [("0", 0), ("-1", -1), ("9223372036854775807", i64::MAX), ("-9223372036854775808", i64::MIN)]
+        {
             assert_eq!(canonical(text.as_bytes()), Some(number));
         }
         for text in ["", "-", "-0", "01", "+1", " 1", "1 ", "9223372036854775808", "1.0", "0x1", "1e3"] {

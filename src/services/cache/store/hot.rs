@@ -56,8 +56,11 @@ impl Hot {
 
     /// The keys with the most uses first, and how often they were used, as far as the sample tells.
     pub(super) fn list(&self) -> Vec<(Box<[u8]>, u64)> {
-        let mut all: Vec<_> =
-            self.counters.iter().map(|counter| (counter.key.clone(), counter.count * u64::from(SAMPLE))).collect();
+        let mut all: Vec<_> = self
+            .counters
+            .iter()
+            .map(|counter| (counter.key.clone(), counter.count * u64::from(SAMPLE)))
+            .collect();
         all.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
         all
     }

@@ -224,14 +224,16 @@ fn segment_of(hash: u64) -> usize {
 
 /// Bytes that a value of the slab holds beyond its block.
 fn value_bytes(value: &Value) -> usize {
-    size_of::<Value>() + 8 + match value {
-        Value::Int(_) => 0,
-        Value::Bytes(bytes) => block_bytes(bytes.len()),
-        Value::Hash(one) => one.bytes(),
-        Value::List(one) => one.bytes(),
-        Value::Set(one) => one.bytes(),
-        Value::SortedSet(one) => one.bytes(),
-    }
+    size_of::<Value>()
+        + 8
+        + match value {
+            Value::Int(_) => 0,
+            Value::Bytes(bytes) => block_bytes(bytes.len()),
+            Value::Hash(one) => one.bytes(),
+            Value::List(one) => one.bytes(),
+            Value::Set(one) => one.bytes(),
+            Value::SortedSet(one) => one.bytes(),
+        }
 }
 
 fn view(value: &Value) -> ValueRef<'_> {
@@ -590,7 +592,11 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::WrongType`], [`StoreError::OutOfMemory`].
-    pub fn edit_str<R>(&mut self, key: Key<'_>, edit: impl FnOnce(&mut Vec<u8>) -> R) -> Result<R, StoreError> {
+    pub fn edit_str<R>(
+        &mut self,
+        key: Key<'_>,
+        edit: impl FnOnce(&mut Vec<u8>) -> R,
+    ) -> Result<R, StoreError> {
         let at = self.find_live(key);
         let mut bytes = match at.map(|at| self.value_at(at)) {
             None => Vec::new(),
@@ -717,7 +723,9 @@ impl Store {
         };
         self.clear_deadline(at);
         self.policy.remove(&mut self.entries, at);
-        if let Ok(found) = self.segments[segment_of(key.hash)].find_entry(inner_hash(key.hash), |&one| one == at) {
+        if let Ok(found) =
+            self.segments[segment_of(key.hash)].find_entry(inner_hash(key.hash), |&one| one == at)
+        {
             found.remove();
         }
         if let Some(entry) = self.entries.remove(at) {
@@ -734,7 +742,9 @@ impl Store {
         let value = match self.entries[at].str() {
             Some(Str::Int(n)) => Value::Int(n),
             Some(Str::Bytes(bytes)) => Value::Bytes(Bytes::copy_from_slice(bytes)),
-            Some(Str::Shared(_)) | None => return self.take_out(at, key).map(|value| Exported { value, expires_at }),
+            Some(Str::Shared(_)) | None => {
+                return self.take_out(at, key).map(|value| Exported { value, expires_at });
+            }
         };
         self.take_out(at, key);
         Some(Exported { value, expires_at })

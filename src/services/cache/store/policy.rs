@@ -122,7 +122,13 @@ impl Policy {
     #[inline]
     pub(super) fn insert(&mut self, entries: &mut Entries, at: u32, hash: u64) {
         let queue = match self.eviction {
-            Eviction::S3Fifo => if self.was_here(hash) { MAIN } else { SMALL },
+            Eviction::S3Fifo => {
+                if self.was_here(hash) {
+                    MAIN
+                } else {
+                    SMALL
+                }
+            }
             Eviction::Lfu => self.level(0),
             _ => MAIN,
         };
@@ -247,7 +253,8 @@ impl Policy {
 
     fn victim_s3(&mut self, entries: &mut Entries, bytes: usize) -> Option<u32> {
         loop {
-            let small = head(entries, SMALL).filter(|_| self.small_bytes * SMALL_PART >= bytes || self.main_len == 0);
+            let small =
+                head(entries, SMALL).filter(|_| self.small_bytes * SMALL_PART >= bytes || self.main_len == 0);
             if let Some(at) = small {
                 if entries[at].uses < USES_TO_STAY {
                     return Some(at);
@@ -297,11 +304,6 @@ impl Policy {
             return self.level_of(entry) * LEVELS;
         }
         u8::try_from(entry.uses).unwrap_or(u8::MAX)
-    }
-
-    /// What it is.
-    pub(super) fn eviction(&self) -> Eviction {
-        self.eviction
     }
 
     /// Another policy for the keys that are there: in the order of their places, as if they had all just come.

@@ -6,14 +6,8 @@ use corelane_base::Rng;
 
 use super::*;
 
-const POLICIES: [Eviction; 6] = [
-    Eviction::S3Fifo,
-    Eviction::Lru,
-    Eviction::Lfu,
-    Eviction::Fifo,
-    Eviction::Random,
-    Eviction::NoEviction,
-];
+const POLICIES: [Eviction; 6] =
+    [Eviction::S3Fifo, Eviction::Lru, Eviction::Lfu, Eviction::Fifo, Eviction::Random, Eviction::NoEviction];
 
 fn store(memory_max: u64, eviction: Eviction) -> Store {
     let now = Now { unix_ms: 1_700_000_000_000, mono_ms: 5_000 };
@@ -30,7 +24,10 @@ fn text(value: ValueRef<'_>) -> Vec<u8> {
 }
 
 fn recount(store: &Store) -> usize {
-    (SENTINELS..store.entries.end()).filter(|&at| store.entries.get(at).is_some()).map(|at| store.bytes_at(at)).sum()
+    (SENTINELS..store.entries.end())
+        .filter(|&at| store.entries.get(at).is_some())
+        .map(|at| store.bytes_at(at))
+        .sum()
 }
 
 fn later(store: &mut Store, ms: u64) {
@@ -53,7 +50,8 @@ fn random_operations_agree_with_a_plain_map_and_every_byte_is_counted() {
         for seed in 0..4 {
             let mut rng = Rng::new(seed);
             let memory_max = if eviction == Eviction::NoEviction { 0 } else { 300_000 };
-            let (mut store, mut map) = (store(memory_max, eviction), BTreeMap::<Vec<u8>, (Vec<u8>, Option<u64>)>::new());
+            let (mut store, mut map) =
+                (store(memory_max, eviction), BTreeMap::<Vec<u8>, (Vec<u8>, Option<u64>)>::new());
             let hasher = store.hasher().clone();
             for step in 0..6_000 {
                 let name = format!("key:{}", rng.below(300)).into_bytes();
@@ -78,7 +76,9 @@ fn random_operations_agree_with_a_plain_map_and_every_byte_is_counted() {
                                 map.remove(&name);
                             }
                             (None, None) => {}
-                            (found, wanted) => panic!("{eviction:?} {seed} {step}: {found:?} is not {wanted:?}"),
+                            (found, wanted) => {
+                                panic!("{eviction:?} {seed} {step}: {found:?} is not {wanted:?}")
+                            }
                         }
                     }
                     5 => {
@@ -237,7 +237,9 @@ fn what_was_cleared_is_freed_in_slices() {
     let hasher = store.hasher().clone();
     for n in 0..10_000 {
         let name = format!("{n}");
-        store.set_str(hasher.key(name.as_bytes()), &[b'v'; 20], Expiry::At(store.now().unix_ms + 50)).unwrap();
+        store
+            .set_str(hasher.key(name.as_bytes()), &[b'v'; 20], Expiry::At(store.now().unix_ms + 50))
+            .unwrap();
     }
     store.clear();
     assert_eq!((store.len(), store.stats().bytes, store.next_expiry()), (0, 0, None));
@@ -270,7 +272,12 @@ fn a_policy_may_be_exchanged_at_any_time() {
 /// asked for once.
 fn trace(n: usize, keys: u64, scan: usize) -> Vec<u64> {
     let mut rng = Rng::new(11);
-    let weights: Vec<f64> = (1..=keys).scan(0.0, |sum, rank| { *sum += 1.0 / rank as f64; Some(*sum) }).collect();
+    let weights: Vec<f64> = (1..=keys)
+        .scan(0.0, |sum, rank| {
+            *sum += 1.0 / rank as f64;
+            Some(*sum)
+        })
+        .collect();
     let total = *weights.last().unwrap();
     let (mut all, mut once) = (Vec::with_capacity(n), keys);
     while all.len() < n {
