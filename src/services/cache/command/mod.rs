@@ -5,16 +5,23 @@
 //!
 //! Not here: which shard runs it, MULTI, blocking, connections (`session`).
 
+pub mod connection;
+pub mod data;
+pub mod describe;
+mod extended;
 pub mod parse;
 pub mod reply;
 pub mod scan;
 pub mod spec;
+mod table;
 
 use corelane_proto_resp::Command;
 
 use super::store::{Key, Store};
+pub use extended::Extended;
 pub use reply::Reply;
 pub use spec::{Categories, Flags, Gather, Keys, Run, Spec};
+pub use table::{all, lookup};
 
 /// What a command runs on.
 #[derive(Debug)]
@@ -43,11 +50,74 @@ impl Ctx<'_> {
 }
 
 /// Tables of commands, by whoever implements them: each module of `data` has one.
-const TABLES: &[&[Spec]] = &[];
+const TABLES: &[&[Spec]] = &[data::strings::TABLE, data::bits::TABLE, data::keys::TABLE, connection::TABLE];
 
-/// The command of this name, in any case of letters.
-pub fn lookup(name: &[u8]) -> Option<&'static Spec> {
-    TABLES.iter().copied().flatten().find(|spec| spec.name.as_bytes().eq_ignore_ascii_case(name))
+/// Why there is nothing to run.
+#[derive(Clone, Copy, Debug)]
+pub enum Unfit {
+    /// No such command.
+    Command,
+    /// This command has no such subcommand.
+    Subcommand(&'static Spec),
+    /// Too few arguments for this command or subcommand, or too many.
+    Arity(&'static Spec),
+}
+
+/// What `command` is: a command, or a subcommand where it has such. The number of arguments is right.
+///
+/// # Errors
+/// [`Unfit`], which is to be replied ([`Unfit::reply`]).
+#[inline]
+pub fn find(command: &Command<'_>) -> Result<&'static Spec, Unfit> {
+    find_in(command.name(), command.get(1), command.len())
+}
+
+/// As [`find`], by the name, the word behind it and the number of words.
+#[inline]
+pub(crate) fn find_in(name: &[u8], second: Option<&[u8]>, len: usize) -> Result<&'static Spec, Unfit> {
+    let mut spec = lookup(name).ok_or(Unfit::Command)?;
+    if !spec.subcommands.is_empty()
+        && let Some(own) = second
+    {
+        let found = spec.subcommands.iter().find(|one| parse::is(own, one.own_name()));
+        spec = found.ok_or(Unfit::Subcommand(spec))?;
+    }
+    if spec.takes(len) { Ok(spec) } else { Err(Unfit::Arity(spec)) }
+}
+
+/// Bytes of a name, and of all arguments, that an error about them repeats, as in Redis.
+const ECHO_LEN_MAX: usize = 128;
+
+impl Unfit {
+    /// Says so, in the words of Redis.
+    #[cold]
+    pub fn reply(self, command: &Command<'_>, reply: &mut Reply) {
+        let cut = |bytes: &[u8], max: usize| bytes[..bytes.len().min(max)].to_vec();
+        let mut text: Vec<u8> = Vec::new();
+        match self {
+            Unfit::Arity(spec) => return wrong_arity(reply, spec.name),
+            Unfit::Subcommand(spec) => {
+                text.extend_from_slice(b"ERR unknown subcommand '");
+                text.extend(cut(&command[1], ECHO_LEN_MAX));
+                text.extend_from_slice(format!("'. Try {} HELP.", spec.name.to_ascii_uppercase()).as_bytes());
+            }
+            Unfit::Command => {
+                let mut args = Vec::new();
+                for word in command.iter().skip(1) {
+                    if args.len() >= ECHO_LEN_MAX {
+                        break;
+                    }
+                    let shown = cut(word, ECHO_LEN_MAX - args.len());
+                    args.extend([&b"'"[..], &shown, b"' "].concat());
+                }
+                text.extend_from_slice(b"ERR unknown command '");
+                text.extend(cut(command.name(), ECHO_LEN_MAX));
+                text.extend_from_slice(b"', with args beginning with: ");
+                text.extend(args);
+            }
+        }
+        reply.write().error(&text);
+    }
 }
 
 /// The error of a command with the wrong number of arguments. `name` as in [`Spec::name`]; of a subcommand `command|subcommand`.
@@ -76,11 +146,14 @@ pub(crate) fn run_one(store: &mut Store, words: &[&[u8]], version: corelane_prot
 
 /// Looks a command up and runs it, all keys being here. For tests, snapshots of state, and commands inside a transaction.
 pub fn run_command(store: &mut Store, command: &Command<'_>, reply: &mut Reply, random: u64) -> bool {
-    let Some(spec) = lookup(command.name()) else { return false };
-    if !spec.takes(command.len()) {
-        wrong_arity(reply, spec.name);
-        return true;
-    }
+    let spec = match find(command) {
+        Ok(spec) => spec,
+        Err(Unfit::Command) => return false,
+        Err(unfit) => {
+            unfit.reply(command, reply);
+            return true;
+        }
+    };
     let (Run::Data(run) | Run::Split(run, _) | Run::All(run, _)) = spec.run else { return false };
     if spec.flags.has(Flags::DENYOOM)
         && let Err(error) = store.make_room()

@@ -6,7 +6,7 @@
 
 use corelane_proto_resp::Command;
 
-use super::Ctx;
+use super::{Ctx, parse};
 
 /// A set of flags, as `COMMAND INFO` has them. One bit each, in the order of [`Flags::NAMES`].
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -63,6 +63,11 @@ impl Flags {
         "no_multi",
     ];
 
+    /// The flags of these names, which blanks separate.
+    pub const fn list(names: &str) -> Flags {
+        Flags(bits(&Self::NAMES, names.as_bytes()))
+    }
+
     /// All of both.
     #[must_use]
     pub const fn and(self, other: Flags) -> Flags {
@@ -106,37 +111,36 @@ impl Categories {
         "scripting",
     ];
 
-    /// The category of this name.
-    pub const fn of(name: &str) -> Categories {
-        let mut n = 0;
-        while n < Self::NAMES.len() {
-            if equal(Self::NAMES[n].as_bytes(), name.as_bytes()) {
-                return Categories(1 << n);
-            }
-            n += 1;
-        }
-        panic!("there is no such category")
-    }
-
     /// The categories of these names, which blanks separate.
     pub const fn list(names: &str) -> Categories {
-        let bytes = names.as_bytes();
-        let (mut all, mut start, mut at) = (0, 0, 0);
-        while at <= bytes.len() {
-            if at == bytes.len() || bytes[at] == b' ' {
-                if at > start {
-                    let (word, _) = bytes.split_at(at).0.split_at(start).1.split_at(at - start);
-                    match core::str::from_utf8(word) {
-                        Ok(word) => all |= Self::of(word).0,
-                        Err(_) => panic!("a category is no text"),
-                    }
-                }
-                start = at + 1;
-            }
-            at += 1;
-        }
-        Categories(all)
+        Categories(bits(&Self::NAMES, names.as_bytes()))
     }
+
+    /// Whether all of `other` are here.
+    #[inline]
+    pub const fn has(self, other: Categories) -> bool {
+        self.0 & other.0 == other.0
+    }
+}
+
+/// The bits of the names in `words`: bit n is the one of `names[n]`. Stops the build at a name that does not exist.
+const fn bits(names: &[&str], words: &[u8]) -> u32 {
+    let (mut all, mut start, mut at) = (0, 0, 0);
+    while at <= words.len() {
+        if at == words.len() || words[at] == b' ' {
+            if at > start {
+                let word = words.split_at(at).0.split_at(start).1;
+                let mut n = 0;
+                while !equal(names[n].as_bytes(), word) {
+                    n += 1;
+                }
+                all |= 1 << n;
+            }
+            start = at + 1;
+        }
+        at += 1;
+    }
+    all
 }
 
 const fn equal(a: &[u8], b: &[u8]) -> bool {
@@ -186,19 +190,23 @@ impl Keys {
 
     /// The places of the keys of `command`, in order, into `places`. Nothing where the command is malformed: it will say so itself.
     pub fn find(self, command: &Command<'_>, places: &mut Vec<usize>) {
+        self.find_in(command.len(), |at| command.get(at), places);
+    }
+
+    /// As [`Keys::find`], of `len` words that `get` gives, the name being word 0.
+    pub fn find_in<'a>(self, len: usize, get: impl Fn(usize) -> Option<&'a [u8]>, places: &mut Vec<usize>) {
         places.clear();
         match self {
             Keys::None => {}
             Keys::Range { first, last, step } => {
-                let last =
-                    if last < 0 { command.len().saturating_add_signed(last) } else { last.unsigned_abs() };
-                places.extend((first..=last.min(command.len() - 1)).step_by(step));
+                let last = if last < 0 { len.saturating_add_signed(last) } else { last.unsigned_abs() };
+                places.extend((first..=last.min(len.saturating_sub(1))).step_by(step));
             }
             Keys::Counted { count, also } => {
                 let number =
-                    command.get(count).and_then(|text| std::str::from_utf8(text).ok()?.parse::<usize>().ok());
+                    get(count).and_then(parse::integer).and_then(|number| usize::try_from(number).ok());
                 let Some(number) = number else { return };
-                if count.saturating_add(number) >= command.len() {
+                if number == 0 || count.saturating_add(number) >= len {
                     return;
                 }
                 if also != 0 {
@@ -268,6 +276,59 @@ pub struct Spec {
 }
 
 impl Spec {
+    /// A command without keys that the connection runs, until told otherwise. Names of flags and of categories are
+    /// separated by blanks.
+    pub const fn new(name: &'static str, arity: i32, flags: &str, categories: &str) -> Spec {
+        Spec {
+            name,
+            arity,
+            flags: Flags::list(flags),
+            categories: Categories::list(categories),
+            keys: Keys::None,
+            run: Run::Connection,
+            summary: "",
+            since: "1.0.0",
+            group: "generic",
+            complexity: "O(1)",
+            subcommands: &[],
+        }
+    }
+
+    /// With keys there.
+    #[must_use]
+    pub const fn keys(self, keys: Keys) -> Spec {
+        Spec { keys, ..self }
+    }
+
+    /// Run so.
+    #[must_use]
+    pub const fn run(self, run: Run) -> Spec {
+        Spec { run, ..self }
+    }
+
+    /// What `COMMAND DOCS` says of it.
+    #[must_use]
+    pub const fn docs(
+        self,
+        group: &'static str,
+        since: &'static str,
+        complexity: &'static str,
+        summary: &'static str,
+    ) -> Spec {
+        Spec { group, since, complexity, summary, ..self }
+    }
+
+    /// With these subcommands, whose names begin with its own and a `|`.
+    #[must_use]
+    pub const fn with(self, subcommands: &'static [Spec]) -> Spec {
+        Spec { subcommands, ..self }
+    }
+
+    /// Its name without the command it is a subcommand of.
+    pub fn own_name(&self) -> &'static str {
+        self.name.split_once('|').map_or(self.name, |(_, own)| own)
+    }
+
     /// Whether a command of `len` arguments has the right number of them.
     #[inline]
     pub const fn takes(&self, len: usize) -> bool {

@@ -6,6 +6,7 @@
 //!
 //! Not here: keys, expiry, memory limits (`store`).
 
+pub mod codec;
 mod hash;
 mod list;
 mod set;
@@ -100,6 +101,19 @@ pub enum ValueRef<'a> {
     Set(&'a Set),
     /// See [`Kind::SortedSet`].
     SortedSet(&'a SortedSet),
+}
+
+impl ValueRef<'_> {
+    /// Its kind.
+    pub const fn kind(self) -> Kind {
+        match self {
+            ValueRef::Str(_) => Kind::String,
+            ValueRef::Hash(_) => Kind::Hash,
+            ValueRef::List(_) => Kind::List,
+            ValueRef::Set(_) => Kind::Set,
+            ValueRef::SortedSet(_) => Kind::SortedSet,
+        }
+    }
 }
 
 /// What [`Hash`], [`List`], [`Set`] and [`SortedSet`] have in common.

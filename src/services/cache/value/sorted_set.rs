@@ -23,4 +23,23 @@ impl SortedSet {
     pub fn is_empty(&self) -> bool {
         self.members.is_empty()
     }
+
+    /// Appends all of it, to be read by `decode`.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        for one in &self.members {
+            out.extend_from_slice(&(one.len() as u64).to_le_bytes());
+            out.extend_from_slice(one);
+        }
+    }
+
+    /// What `encode` made these bytes of.
+    pub fn decode(mut bytes: &[u8]) -> Option<Self> {
+        let mut members = Vec::new();
+        while let Some((len, rest)) = bytes.split_first_chunk() {
+            let (one, rest) = rest.split_at_checked(usize::try_from(u64::from_le_bytes(*len)).ok()?)?;
+            members.push(one.into());
+            bytes = rest;
+        }
+        bytes.is_empty().then_some(Self { members })
+    }
 }

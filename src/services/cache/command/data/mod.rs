@@ -1,0 +1,7 @@
+//! Commands on keys and values, by kind of value: each module has its table and the functions that run it.
+//!
+//! Not here: connections (`connection`).
+
+pub mod bits;
+pub mod keys;
+pub mod strings;
