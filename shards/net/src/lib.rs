@@ -18,9 +18,11 @@ mod accepting;
 pub mod balance;
 pub mod body;
 pub mod http1;
+mod inbox;
 pub mod message;
 mod notice;
 mod output;
+mod peers;
 pub mod service;
 pub mod stream;
 
