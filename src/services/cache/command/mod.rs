@@ -5,6 +5,7 @@
 //!
 //! Not here: which shard runs it, MULTI, blocking, connections (`session`).
 
+pub mod blocking;
 pub mod connection;
 pub mod data;
 pub mod describe;

@@ -64,8 +64,8 @@ impl Resp {
                 reply.bulk(now.subsec_micros().to_string().as_bytes());
                 Then::Next
             }
-            "command" => {
-                command::describe::reply(command, reply);
+            name if name == "command" || name.starts_with("command|") => {
+                command::describe::command_reply(command, reply);
                 Then::Next
             }
             "auth" => self.auth(state, command, reply),
@@ -266,7 +266,7 @@ impl Resp {
         let version = state.version;
         let calls = self.each_table(move |shard, sessions| {
             let mut lines = String::new();
-            sessions.each(|_, client, facts| {
+            sessions.each(shard, |_, client: &super::Client, facts| {
                 let state = &client.state;
                 let kind: &[u8] = if state.is_subscriber() { b"pubsub" } else { b"normal" };
                 if (ids.is_empty() || ids.contains(&state.id))
@@ -339,9 +339,9 @@ impl Resp {
             }
         }
         let (me, version) = (state.id, state.version);
-        let calls = self.each_table(move |_, sessions| {
+        let calls = self.each_table(move |shard, sessions| {
             let mut killed = 0_usize;
-            sessions.each(|key, client, facts| {
+            sessions.each(shard, |key, client: &super::Client, facts| {
                 let is_wanted = id.is_none_or(|id| id == client.state.id)
                     && addr
                         .as_ref()
