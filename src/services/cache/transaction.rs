@@ -41,7 +41,7 @@ pub(super) struct Queued {
 
 /// A key that must be as it was.
 #[derive(Clone, Debug)]
-pub(super) struct Watched {
+pub struct Watched {
     pub(super) key: Box<[u8]>,
     pub(super) owner: ShardId,
     pub(super) version: u64,

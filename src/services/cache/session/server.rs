@@ -158,10 +158,9 @@ impl Resp {
     /// SCAN: shard by shard. The shard stands in the high bits of the cursor.
     fn scan(&self, state: &mut State, command: &Command<'_>, reply: &mut Reply) -> Then {
         let Some(cursor) = scan::cursor_or_reply(reply, &command[1]) else { return Then::Next };
-        let Some(options) = scan::options_or_reply(reply, command, 2, Scanned::Keys) else {
+        if scan::options_or_reply(reply, command, 2, Scanned::Keys).is_none() {
             return Then::Next;
-        };
-        drop(options);
+        }
         let (of, inner) = (cursor >> CURSOR_BITS, cursor & ((1 << CURSOR_BITS) - 1));
         let shards = self.here.shards();
         let Some(of) = u16::try_from(of).ok().filter(|of| *of < shards) else {
