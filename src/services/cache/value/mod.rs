@@ -15,7 +15,7 @@ mod sorted_set;
 use bytes::Bytes;
 
 pub use hash::Hash;
-pub use list::List;
+pub use list::{End, List};
 pub use set::Set;
 pub use sorted_set::SortedSet;
 

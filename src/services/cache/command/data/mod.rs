@@ -4,4 +4,5 @@
 
 pub mod bits;
 pub mod keys;
+pub mod lists;
 pub mod strings;
