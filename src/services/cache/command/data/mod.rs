@@ -3,5 +3,8 @@
 //! Not here: connections (`connection`).
 
 pub mod bits;
+pub mod hashes;
 pub mod keys;
+mod picks;
+pub mod sets;
 pub mod strings;
