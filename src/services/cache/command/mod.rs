@@ -51,8 +51,15 @@ impl Ctx<'_> {
 }
 
 /// Tables of commands, by whoever implements them: each module of `data` has one.
-const TABLES: &[&[Spec]] =
-    &[data::strings::TABLE, data::bits::TABLE, data::keys::TABLE, data::lists::TABLE, connection::TABLE];
+const TABLES: &[&[Spec]] = &[
+    data::strings::TABLE,
+    data::bits::TABLE,
+    data::keys::TABLE,
+    data::hashes::TABLE,
+    data::lists::TABLE,
+    data::sets::TABLE,
+    connection::TABLE,
+];
 
 /// Why there is nothing to run.
 #[derive(Clone, Copy, Debug)]

@@ -6,17 +6,22 @@
 //!
 //! Not here: keys, expiry, memory limits (`store`).
 
+mod block;
 pub mod codec;
 mod hash;
+mod ints;
 mod list;
+mod pack;
 mod set;
+mod small;
 mod sorted_set;
+mod table;
 
 use bytes::Bytes;
 
-pub use hash::Hash;
+pub use hash::{Fields, Hash};
 pub use list::{End, List};
-pub use set::Set;
+pub use set::{Member, Members, Set};
 pub use sorted_set::SortedSet;
 
 /// The kind of a value, in the words of `TYPE`.

@@ -3,6 +3,9 @@
 //! Not here: connections (`connection`).
 
 pub mod bits;
+pub mod hashes;
 pub mod keys;
 pub mod lists;
+mod picks;
+pub mod sets;
 pub mod strings;
