@@ -364,19 +364,21 @@ impl<P: Protocol> Sessions<P> {
             && wire.recv == Recv::Armed
             && wire.inbox.is_none()
             && !(wire.eof | wire.retiring | wire.out.failed())
-            && wire.unsent() <= shard.limits().output_high_water as usize
         {
-            self.mark(wire);
-            self.settle_timer(shard, wire);
-            return false;
+            let queued = wire.out.len();
+            if queued + wire.in_flight <= shard.limits().output_high_water as usize {
+                self.mark(wire, queued);
+                self.settle_timer(shard, wire);
+                return false;
+            }
         }
         self.settle_unusual(shard, wire)
     }
 
     /// Puts a connection with something to send on the list of those.
     #[inline]
-    fn mark(&self, wire: &mut Wire) {
-        if !(wire.dirty | wire.sending) && !wire.out.is_empty() {
+    fn mark(&self, wire: &mut Wire, queued: usize) {
+        if queued > 0 && !(wire.dirty | wire.sending) {
             wire.dirty = true;
             self.dirty.borrow_mut().push(wire.key.index);
         }
@@ -392,7 +394,7 @@ impl<P: Protocol> Sessions<P> {
             return true;
         }
         if wire.phase != Phase::Dying {
-            self.mark(wire);
+            self.mark(wire, wire.out.len());
         }
         self.settle_recv(shard, wire);
         self.settle_timer(shard, wire);

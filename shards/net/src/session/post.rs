@@ -106,10 +106,8 @@ impl<P: Protocol> Sessions<P> {
                 if conn.wire.key == key && conn.wire.phase < Phase::Dying {
                     add(&self.stats.killed, usize::from(conn.wire.phase <= Phase::Open));
                     match how {
-                        Next::Close if conn.wire.phase == Phase::Open => {
-                            self.end_input(&mut conn.wire, Ending::Asked);
-                        }
-                        _ => self.cut(&mut conn.wire, Ending::Asked),
+                        Next::Abort => self.cut(&mut conn.wire, Ending::Asked),
+                        _ => self.end_input(&mut conn.wire, Ending::Asked),
                     }
                 }
             }),

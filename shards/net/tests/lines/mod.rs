@@ -42,6 +42,8 @@ pub struct Lines {
     pub greeting: Cell<&'static str>,
     pub panics_at_open: Cell<bool>,
     pub panics_at_close: Cell<bool>,
+    /// Once.
+    pub panics_at_turn_end: Cell<bool>,
     /// Goes on after the peer's end.
     pub outlives: Cell<bool>,
     pub drains_with: Cell<Option<Next>>,
@@ -116,6 +118,10 @@ impl Lines {
             }
             "kill" => self.table().kill(ConnKey::from_bits(rest.parse().unwrap()), Next::Close),
             "reset" => self.table().kill(ConnKey::from_bits(rest.parse().unwrap()), Next::Abort),
+            "list" => {
+                let free = self.table().each(shard, |_, _, _| ());
+                link.put(if free { b"free\n" } else { b"taken\n" });
+            }
             "quit" => {
                 link.put(b"bye\n");
                 return Some(Next::Close);
@@ -205,6 +211,7 @@ impl Protocol for Lines {
 
     fn turn_end(&self, shard: &Rc<Shard>) {
         self.turn_ends.set(self.turn_ends.get() + 1);
+        assert!(!self.panics_at_turn_end.take(), "asked to");
         for (key, post) in self.gathered.take() {
             self.table().post(key, post);
         }
@@ -332,6 +339,13 @@ impl Bench {
     /// The key of a connection, as the protocol sees it.
     pub fn key_of(&mut self, peer: &Peer) -> ConnKey {
         ConnKey::from_bits(self.ask(peer, b"key\n").trim().parse().unwrap())
+    }
+
+    /// Bytes said and not taken, on all connections.
+    pub fn unsent(&mut self) -> usize {
+        let (table, mut sum) = (Rc::clone(&self.table), 0);
+        self.rt.within(|shard| assert!(table.each(shard, |_, _, facts| sum += facts.unsent)));
+        sum
     }
 
     /// Reads all that comes of a connection until it is over, or nothing more comes.
