@@ -5,3 +5,6 @@
 pub mod bits;
 pub mod keys;
 pub mod strings;
+
+#[cfg(test)]
+mod tests;
