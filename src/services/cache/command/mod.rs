@@ -5,6 +5,8 @@
 //!
 //! Not here: which shard runs it, MULTI, blocking, connections (`session`).
 
+#[cfg(test)]
+mod beside_redis;
 pub mod blocking;
 pub mod connection;
 pub mod data;

@@ -9,3 +9,6 @@ pub mod lists;
 mod picks;
 pub mod sets;
 pub mod strings;
+
+#[cfg(test)]
+mod tests;
