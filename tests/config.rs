@@ -92,6 +92,7 @@ fn a_key_of_every_kind_is_read_from_a_file() {
          host = 'glommio'\nnuma = 'off'\nhuge_pages = true\naccept = 'balanced'\nproxy_protocol = ['10.0.0.0/8']\n\
          trusted_proxies = '::1, 192.0.2.0/24'\nadmin = '0.0.0.0:99'\nadmin_token = '0123456789abcdef'\n\
          log = 'warn'\nlog_format = 'json'\nserver_field = ''\n\
+         [resp]\nlisten = '127.0.0.1:6379'\n[cache]\nmemory_max = '1GiB'\neviction = 'lru'\n\
          [limits]\nheaders_max = 0x40\nbody_bytes_max = '2MiB'\npool_heap_bytes_max = 1_000\nidle_time = '5m'\n",
     )
     .unwrap();
@@ -121,6 +122,8 @@ fn a_key_of_every_kind_is_read_from_a_file() {
         log: "warn".to_owned(),
         log_format: LogFormat::Json,
         server_field: String::new(),
+        resp_listen: vec![Listen::Tcp("127.0.0.1:6379".parse().unwrap())],
+        cache: CacheConfig { memory_max: 1 << 30, eviction: Eviction::Lru },
         limits,
     };
     assert_eq!(settings, expected);
