@@ -11,8 +11,10 @@ use std::time::Duration;
 
 use corelane::Limits;
 use corelane::config::{
-    Accept, Config, ConfigError, Layers, Listen, LogFormat, Numa, Origin, Secret, Settings, ShardHost, keys,
+    Accept, CacheConfig, Config, ConfigError, Layers, Listen, LogFormat, Numa, Origin, Secret, Settings,
+    ShardHost, keys,
 };
+use corelane::services::cache::store::Eviction;
 
 /// The settings that a file of this text makes, or what is said about it after the name of the file.
 fn from_file(text: &str) -> Result<Settings, String> {

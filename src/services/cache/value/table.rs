@@ -354,7 +354,7 @@ impl<R: Record> Table<R> {
 
 #[cfg(test)]
 mod tests {
-    
+
     use super::*;
     use crate::services::cache::value::small::Small;
 
