@@ -60,6 +60,7 @@ const TABLES: &[&[Spec]] = &[
     data::hashes::TABLE,
     data::lists::TABLE,
     data::sets::TABLE,
+    data::sorted_sets::TABLE,
     connection::TABLE,
 ];
 

@@ -13,6 +13,7 @@ use super::pipeline::Gathering;
 use super::{Resp, connection};
 use crate::services::cache::batch::copy;
 use crate::services::cache::command::{self, Flags, Keys, Reply, Run, Spec, Unfit};
+use crate::services::cache::gather;
 use crate::services::cache::shard::Executed;
 use crate::services::cache::transaction::Queued;
 
@@ -118,7 +119,13 @@ impl Resp {
         let Some(owner) = owner else {
             return match spec.run {
                 Run::All(_, how) => Some(self.gather_all(state, spec, command, raw, how, gathering)),
-                Run::Split(_, how) => Some(self.gather_split(state, spec, command, how, gathering)),
+                Run::Split(_, how) if gather::is_whole(spec, command) => {
+                    Some(self.gather_split(state, spec, command, how, gathering))
+                }
+                // Malformed: any shard says so.
+                Run::Split(..) => {
+                    Some(self.gather_one(state, spec, command, raw, self.here.here(), gathering))
+                }
                 _ => None, // a transaction of its own
             };
         };

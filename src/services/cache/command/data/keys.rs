@@ -552,9 +552,8 @@ fn encoding(value: ValueRef<'_>) -> &'static str {
         ValueRef::Str(_) => "raw",
         ValueRef::Hash(one) => one.encoding(),
         ValueRef::Set(one) => one.encoding(),
-        ValueRef::List(_) => "quicklist",
-        ValueRef::SortedSet(one) if one.len() <= LISTPACK_COUNT_MAX => "listpack",
-        ValueRef::SortedSet(_) => "skiplist",
+        ValueRef::List(one) => one.encoding(),
+        ValueRef::SortedSet(one) => one.encoding(),
     }
 }
 

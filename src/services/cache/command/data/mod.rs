@@ -8,6 +8,7 @@ pub mod keys;
 pub mod lists;
 mod picks;
 pub mod sets;
+pub mod sorted_sets;
 pub mod strings;
 
 #[cfg(test)]
