@@ -52,7 +52,8 @@ impl Ctx<'_> {
 }
 
 /// Tables of commands, by whoever implements them: each module of `data` has one.
-const TABLES: &[&[Spec]] = &[data::strings::TABLE, data::bits::TABLE, data::keys::TABLE, connection::TABLE];
+const TABLES: &[&[Spec]] =
+    &[data::strings::TABLE, data::bits::TABLE, data::bitfield::TABLE, data::keys::TABLE, connection::TABLE];
 
 /// Why there is nothing to run.
 #[derive(Clone, Copy, Debug)]

@@ -2,6 +2,7 @@
 //!
 //! Not here: connections (`connection`).
 
+pub mod bitfield;
 pub mod bits;
 pub mod keys;
 pub mod strings;
