@@ -56,6 +56,7 @@ impl Ctx<'_> {
 const TABLES: &[&[Spec]] = &[
     data::strings::TABLE,
     data::bits::TABLE,
+    data::bitfield::TABLE,
     data::keys::TABLE,
     data::hashes::TABLE,
     data::lists::TABLE,

@@ -2,6 +2,7 @@
 //!
 //! Not here: connections (`connection`).
 
+pub mod bitfield;
 pub mod bits;
 pub mod hashes;
 pub mod keys;
