@@ -11,8 +11,8 @@
 //!
 //! Not here: the shortcut for `*` alone, which in KEYS and SCAN matches the empty key, too (the commands).
 
-/// Bytes of the pattern that one match may look at: some 4 ms. A pattern of 1 KiB can try them all on 4 KiB of name.
-const STEPS_MAX: usize = 4 << 20;
+/// Bytes of the pattern that one match may look at: some 1 ms. A pattern of 1 KiB can try them all on 1 KiB of name.
+const STEPS_MAX: usize = 1 << 20;
 
 /// Whether `pattern` matches all of `text`.
 pub fn matches(pattern: &[u8], text: &[u8]) -> bool {
@@ -157,9 +157,8 @@ mod tests {
 
     #[test]
     fn a_match_that_would_take_too_long_is_none() {
+        // With all steps it would match.
         let (pattern, text) = ([&b"*"[..], &b"a".repeat(100_000), b"b"].concat(), b"a".repeat(200_000));
-        let started = std::time::Instant::now();
         assert!(!matches(&pattern, &[&text[..], b"b"].concat()));
-        assert!(started.elapsed() < std::time::Duration::from_secs(2));
     }
 }

@@ -5,6 +5,8 @@
 //!
 //! Not here: which shard runs it, MULTI, blocking, connections (`session`).
 
+#[cfg(test)]
+mod beside_redis;
 pub mod connection;
 pub mod data;
 pub mod describe;
@@ -53,6 +55,7 @@ impl Ctx<'_> {
 const TABLES: &[&[Spec]] = &[
     data::strings::TABLE,
     data::bits::TABLE,
+    data::bitfield::TABLE,
     data::keys::TABLE,
     data::hashes::TABLE,
     data::sets::TABLE,

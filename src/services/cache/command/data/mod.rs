@@ -2,9 +2,13 @@
 //!
 //! Not here: connections (`connection`).
 
+pub mod bitfield;
 pub mod bits;
 pub mod hashes;
 pub mod keys;
 mod picks;
 pub mod sets;
 pub mod strings;
+
+#[cfg(test)]
+mod tests;

@@ -444,9 +444,18 @@ pub(super) fn may_have_or_reply(ctx: &mut Ctx<'_>, len: usize) -> bool {
     }
 }
 
-/// Bytes of the string at `key`, 0 without a key, or the error that it is no string.
+/// The string at `key`, before it is changed: the change is the use that counts, and no hit of a read.
+pub(super) fn before<'s>(store: &'s mut Store, key: Key<'_>) -> Result<Option<Str<'s>>, StoreError> {
+    match store.peek(key) {
+        None => Ok(None),
+        Some(ValueRef::Str(found)) => Ok(Some(found)),
+        Some(_) => Err(StoreError::WrongType),
+    }
+}
+
+/// Bytes of the string at `key` before it is changed, 0 without a key, or the error that it is no string.
 pub(super) fn len_or_reply(ctx: &mut Ctx<'_>, key: Key<'_>) -> Option<usize> {
-    match ctx.store.get_str(key) {
+    match before(ctx.store, key) {
         Ok(found) => Some(found.map_or(0, |value| with_bytes(value, <[u8]>::len))),
         Err(error) => {
             ctx.reply.error(error);
@@ -473,8 +482,9 @@ fn append(ctx: &mut Ctx<'_>, command: &Command<'_>) {
 
 fn strlen(ctx: &mut Ctx<'_>, command: &Command<'_>) {
     let key = ctx.key(&command[1]);
-    if let Some(len) = len_or_reply(ctx, key) {
-        ctx.reply.count(len);
+    match ctx.store.get_str(key) {
+        Ok(found) => ctx.reply.count(found.map_or(0, |value| with_bytes(value, <[u8]>::len))),
+        Err(error) => ctx.reply.error(error),
     }
 }
 
@@ -495,9 +505,11 @@ fn getrange(ctx: &mut Ctx<'_>, command: &Command<'_>) {
 
 /// The indexes from `start` to `end`, both among them, of `len`; negative ones count from the end. Cut to what is there.
 pub(super) fn range(start: i64, end: i64, len: usize) -> std::ops::Range<usize> {
-    if start < 0 && end < 0 && start > end {
-        return 0..0;
-    }
+    if start < 0 && end < 0 && start > end { 0..0 } else { range_cut(start, end, len) }
+}
+
+/// As [`range`], but negative ones in the wrong order are cut before they are compared: BITPOS in Redis does so.
+pub(super) fn range_cut(start: i64, end: i64, len: usize) -> std::ops::Range<usize> {
     let place = |index: i64| {
         if index < 0 {
             len.saturating_sub(usize::try_from(index.unsigned_abs()).unwrap_or(usize::MAX))
@@ -558,7 +570,7 @@ fn decrby(ctx: &mut Ctx<'_>, command: &Command<'_>) {
 
 fn add(ctx: &mut Ctx<'_>, key: &[u8], by: i64) {
     let key = ctx.key(key);
-    let before = match ctx.store.get_str(key) {
+    let before = match before(ctx.store, key) {
         Ok(None) => Some(0),
         Ok(Some(Str::Int(n))) => Some(n),
         Ok(Some(value)) => with_bytes(value, parse::integer),
@@ -574,7 +586,7 @@ fn add(ctx: &mut Ctx<'_>, key: &[u8], by: i64) {
 
 fn incrbyfloat(ctx: &mut Ctx<'_>, command: &Command<'_>) {
     let key = ctx.key(&command[1]);
-    let before = match ctx.store.get_str(key) {
+    let before = match before(ctx.store, key) {
         Ok(None) => Some(Extended::default()),
         Ok(Some(value)) => with_bytes(value, Extended::parse),
         Err(error) => return ctx.reply.error(error),
