@@ -38,7 +38,7 @@ impl Resp {
         reply: &mut Reply,
     ) -> Then {
         let _ = raw;
-        match spec.name {
+        match spec.name.split('|').next().unwrap_or(spec.name) {
             "ping" => self.ping(state, command, reply),
             "echo" => {
                 reply.bulk(&command[1]);

@@ -201,6 +201,16 @@ impl Resp {
             tracing::warn!("an HTTP request came to the RESP port: the connection is closed");
             return Then::Close;
         }
+        if let Unfit::Arity(spec) = unfit
+            && spec.name == "exec"
+        {
+            state.multi = None;
+            self.unwatch(state);
+            reply.error(
+                "EXECABORT Transaction discarded because of: wrong number of arguments for 'exec' command",
+            );
+            return Then::Next;
+        }
         unfit.reply(command, reply);
         Then::Next
     }

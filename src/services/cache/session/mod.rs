@@ -29,6 +29,7 @@ mod pubsub;
 mod server;
 
 use std::cell::{Cell, RefCell};
+use std::pin::Pin;
 use std::rc::{Rc, Weak};
 
 use corelane_exec::{Shard, Sharded};
@@ -87,7 +88,6 @@ impl Default for Settings {
 }
 
 /// What Redis clients speak to, on one shard.
-#[derive(Debug)]
 pub struct Resp {
     shard: Rc<Shard>,
     here: Rc<CacheShard>,
@@ -100,6 +100,17 @@ pub struct Resp {
     channels: RefCell<pubsub::Channels>,
     waits: Cell<u64>,
     commands: Cell<u64>,
+    /// EXEC runs: what would be a task of its own is a part of it.
+    captured: RefCell<Option<Captured>>,
+}
+
+/// What comes later of a command that EXEC runs, if anything does.
+type Captured = Option<Pin<Box<dyn Future<Output = Result<Reply, super::CacheError>>>>>;
+
+impl std::fmt::Debug for Resp {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Resp({:?})", self.here.here())
+    }
 }
 
 /// The table of each shard.
@@ -120,6 +131,7 @@ impl Resp {
             channels: RefCell::default(),
             waits: Cell::new(0),
             commands: Cell::new(0),
+            captured: RefCell::default(),
         }
     }
 
@@ -152,6 +164,10 @@ impl Resp {
         state: &mut State,
         work: impl Future<Output = Result<Reply, super::CacheError>> + 'static,
     ) -> Next {
+        if let Some(captured) = &mut *self.captured.borrow_mut() {
+            *captured = Some(Box::pin(work));
+            return Next::Wait;
+        }
         let number = self.next_wait(state);
         let version = state.version;
         self.task(state.key, number, version, async move {

@@ -50,7 +50,7 @@ impl Resp {
         command: &Command<'_>,
         reply: &mut Reply,
     ) -> Then {
-        match spec.name {
+        match spec.name.split('|').next().unwrap_or(spec.name) {
             "publish" => self.publish(state, command, reply),
             "pubsub" => self.pubsub(state, command, reply),
             "scan" => self.scan(state, command, reply),
@@ -64,7 +64,7 @@ impl Resp {
                 reply.bulk(now.subsec_micros().to_string().as_bytes());
                 Then::Next
             }
-            name if name == "command" || name.starts_with("command|") => {
+            "command" => {
                 command::describe::command_reply(command, reply);
                 Then::Next
             }
@@ -125,7 +125,7 @@ impl Resp {
                 self.later(state, async move {
                     let counts = all_of(calls).await?;
                     let mut reply = Reply::new(version);
-                    reply.write().map(names.len());
+                    reply.array(2 * names.len());
                     for (n, name) in names.iter().enumerate() {
                         reply.bulk(name);
                         reply.count(counts.iter().map(|of| of[n]).sum());
@@ -395,6 +395,11 @@ impl Resp {
     fn auth(&self, state: &mut State, command: &Command<'_>, reply: &mut Reply) -> Then {
         let (user, password): (&[u8], &[u8]) = match command.len() {
             2 => (b"default", &command[1]),
+            // Without a password, the default user takes any.
+            3 if &command[1] == b"default" => {
+                reply.ok();
+                return Then::Next;
+            }
             3 => (&command[1], &command[2]),
             _ => {
                 reply.error("ERR syntax error");
@@ -415,7 +420,12 @@ impl Resp {
         user: &[u8],
         password: &[u8],
     ) -> Result<(), CacheError> {
-        let _ = (state, user, password);
+        let _ = (state, password);
+        if user != b"default" {
+            return Err(CacheError::Reply(
+                "WRONGPASS invalid username-password pair or user is disabled.".to_owned(),
+            ));
+        }
         Err(CacheError::Reply(
             "ERR AUTH <password> called without any password configured for the default user. Are you sure your \
              configuration is correct?"

@@ -282,6 +282,7 @@ impl SortedSet {
     /// Gives `member` this score, which is not NaN.
     pub fn put(&mut self, member: &[u8], score: f64) -> Put {
         debug_assert!(!score.is_nan());
+        let score = score + 0.0; // -0 becomes 0
         if let Some(id) = self.find(member) {
             if self.node(id).0 == score {
                 return Put::Same;

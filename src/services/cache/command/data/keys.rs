@@ -16,8 +16,6 @@ pub const SCAN_COUNT_MAX: usize = 10_000;
 
 /// Bytes of a string up to which Redis keeps it in one piece with its head: `embstr`.
 const EMBEDDED_LEN_MAX: usize = 44;
-/// Elements up to which Redis 7.0 keeps a hash or a sorted set in one piece, by default.
-const LISTPACK_COUNT_MAX: usize = 128;
 
 const LINEAR: &str = "O(N), N being the number of keys";
 const SIZE: &str = "O(N), N being the size of the value";

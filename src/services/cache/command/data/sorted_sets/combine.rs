@@ -13,7 +13,7 @@ use super::{header, member};
 use crate::services::cache::command::Ctx;
 use crate::services::cache::command::parse::{self, SYNTAX};
 use crate::services::cache::store::StoreError;
-use crate::services::cache::value::{SortedSet, ValueRef};
+use crate::services::cache::value::{Kind, SortedSet, ValueRef};
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum How {
@@ -71,6 +71,11 @@ fn asked<'a>(
         return None;
     }
     let keys: Vec<&[u8]> = command.iter().skip(at + 1).take(number).collect();
+    // Keys come before options, as in Redis.
+    if let Err(error) = keys.iter().try_for_each(|key| check(ctx, key)) {
+        ctx.reply.error(error);
+        return None;
+    }
     let mut asked = Asked { weights: vec![1.0; number], keys, aggregate: Aggregate::Sum, with_scores: false };
     let mut option = at + 1 + number;
     while let Some(word) = command.get(option) {
@@ -109,6 +114,15 @@ fn asked<'a>(
 }
 
 type Scores = HashMap<Box<[u8]>, f64, ahash::RandomState>;
+
+/// Whether a key is a set, or none.
+fn check(ctx: &mut Ctx<'_>, key: &[u8]) -> Result<(), StoreError> {
+    let key = ctx.key(key);
+    match ctx.store.kind(key) {
+        None | Some(Kind::Set | Kind::SortedSet) => Ok(()),
+        Some(_) => Err(StoreError::WrongType),
+    }
+}
 
 /// Calls `see` with the members of a key.
 fn members(ctx: &mut Ctx<'_>, key: &[u8], mut see: impl FnMut(&[u8], f64)) -> Result<(), StoreError> {

@@ -42,10 +42,17 @@ enum Bounds<'a> {
 }
 
 fn score(text: &[u8]) -> Option<Score> {
-    match text {
-        [b'(', text @ ..] => Some(Score(parse::float(text)?, true)),
-        text => Some(Score(parse::float(text)?, false)),
+    let (text, is_out) = match text {
+        [b'(', text @ ..] => (text, true),
+        text => (text, false),
+    };
+    // Redis reads it by strtod alone: blanks before it are passed over, nothing is 0, and too much is infinite.
+    let text = text.trim_ascii_start();
+    if text.is_empty() {
+        return Some(Score(0.0, is_out));
     }
+    let value = parse::float(text).or_else(|| std::str::from_utf8(text).ok()?.parse().ok())?;
+    (!value.is_nan()).then_some(Score(value, is_out))
 }
 
 fn name(text: &[u8]) -> Option<Name<'_>> {
