@@ -50,6 +50,11 @@ impl Resp {
             Err(_) if gathering.is_some() => return Then::NotYet,
             Err(unfit) => return self.unfit(state, unfit, command, reply),
         };
+        if state.is_guest && !spec.flags.has(Flags::NO_AUTH) {
+            self.spoil(state);
+            reply.error("NOAUTH Authentication required.");
+            return Then::Next;
+        }
         state.last = spec.name;
         if state.multi.is_none()
             && !state.is_subscriber()

@@ -21,6 +21,7 @@
 
 mod blocking;
 mod client;
+mod config;
 mod connection;
 mod dispatch;
 mod multi;
@@ -39,6 +40,7 @@ use corelane_proto_resp::{Parser, Step, Version};
 use super::command::Reply;
 use super::shard::CacheShard;
 use super::transaction::{Coordinator, Watched};
+use crate::config::Secret;
 pub use client::Client;
 use client::{Replies, State};
 pub use pubsub::Message;
@@ -73,18 +75,12 @@ pub enum Post {
 }
 
 /// Settings of the connections of a node.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Settings {
     /// Maxima of what a client may send.
     pub limits: corelane_proto_resp::Limits,
-    /// Whether `DEBUG SLEEP` and its like may be used.
-    pub debug: bool,
-}
-
-impl Default for Settings {
-    fn default() -> Settings {
-        Settings { limits: corelane_proto_resp::Limits::default(), debug: false }
-    }
+    /// What AUTH must give; empty asks for nothing.
+    pub password: Secret,
 }
 
 /// What Redis clients speak to, on one shard.
@@ -261,6 +257,7 @@ impl Protocol for Resp {
             watched: Vec::new(),
             channels: 0,
             patterns: 0,
+            is_guest: !self.settings.password.is_empty(),
             replies: Replies::On,
             awaits: 0,
             waiting: None,
@@ -268,7 +265,9 @@ impl Protocol for Resp {
             last: "NULL",
             last_ms: shard.now().mono_ns / 1_000_000,
         };
-        Ok(Client { parser: Parser::new(), state })
+        let mut parser = Parser::new();
+        parser.set_guest(state.is_guest);
+        Ok(Client { parser, state })
     }
 
     fn input(&self, shard: &Rc<Shard>, client: &mut Client, link: &mut Link<'_>, unread: &mut &[u8]) -> Next {
@@ -378,6 +377,7 @@ impl Resp {
                     let start = scratch.bytes().len();
                     match self.dispatch(shard, state, &command, raw, &mut gathering, scratch) {
                         dispatch::Then::Next => {
+                            parser.set_guest(state.is_guest);
                             if state.replies != Replies::On && !self.wants_reply(state) {
                                 scratch.truncate(start);
                             }

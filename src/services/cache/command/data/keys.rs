@@ -555,6 +555,23 @@ fn encoding(value: ValueRef<'_>) -> &'static str {
     }
 }
 
+/// MEMORY USAGE. SAMPLES is taken and makes no difference: the store counts as it goes.
+pub(in crate::services::cache::command) fn memory_usage(ctx: &mut Ctx<'_>, command: &Command<'_>) {
+    if command.len() > 3 {
+        let samples = command.get(4).filter(|_| command.len() == 5 && parse::is(&command[3], "samples"));
+        let Some(samples) = samples else { return ctx.reply.error(parse::SYNTAX) };
+        match parse::integer_or_reply(ctx.reply, samples) {
+            None => return,
+            Some(..=-1) => return ctx.reply.error(parse::SYNTAX),
+            Some(_) => {}
+        }
+    }
+    match ctx.store.memory_usage(ctx.key(&command[2])) {
+        Some(bytes) => ctx.reply.count(bytes),
+        None => ctx.reply.null(),
+    }
+}
+
 fn object_refcount(ctx: &mut Ctx<'_>, command: &Command<'_>) {
     match ctx.store.kind(ctx.key(&command[2])) {
         None => ctx.reply.null(),
