@@ -10,13 +10,13 @@
 //! Not here: deadlines (who parks sets one), what a command does.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::rc::Rc;
 
-use corelane_exec::Shard;
-use corelane_proto_resp::{Parser, Step, Version};
+use corelane_proto_resp::Version;
 
-use super::command::{Reply, Spec};
-use super::shard::{CacheShard, Executed, INNER};
+use super::command::{Reply, Spec, blocking};
+use super::shard::{CacheShard, Executed};
+use super::transaction::with_command;
+use super::value::Kind;
 
 /// Keys that clients of a shard may wait for at once, each counted as often as it is waited for.
 pub(super) const PARKED_MAX: usize = 1 << 20;
@@ -26,14 +26,14 @@ pub(super) enum Then {
     /// Its command runs; the reply goes to its shard.
     Serve { wire: Vec<u8>, spec: &'static Spec, version: Version, deliver: Box<dyn FnOnce(Reply) + Send> },
     /// It is told, as often as it happens.
-    Tell(Box<dyn Fn() + Send>),
+    Tell { spec: &'static Spec, tell: Box<dyn Fn() + Send> },
 }
 
 impl std::fmt::Debug for Then {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Then::Serve { .. } => "Serve",
-            Then::Tell(_) => "Tell",
+            Then::Tell { .. } => "Tell",
         })
     }
 }
@@ -62,6 +62,11 @@ impl Parked {
     pub(super) fn len(&self) -> usize {
         self.clients.len()
     }
+}
+
+/// The kind of value that a command waits for.
+fn wanted(spec: &Spec) -> Kind {
+    if spec.name.starts_with("bz") { Kind::SortedSet } else { Kind::List }
 }
 
 impl CacheShard {
@@ -108,21 +113,21 @@ impl CacheShard {
 
     /// Serves the clients whose keys have got a value.
     #[inline]
-    pub(super) fn serve_parked(&self, shard: &Rc<Shard>) {
+    pub(super) fn serve_parked(&self) {
         if self.store.borrow().has_ready() || !self.parked.borrow().held_back.is_empty() {
-            self.serve_ready(shard);
+            self.serve_ready();
         }
     }
 
     #[cold]
-    fn serve_ready(&self, shard: &Rc<Shard>) {
+    fn serve_ready(&self) {
         let mut keys = std::mem::take(&mut self.parked.borrow_mut().held_back);
         loop {
             for key in keys {
                 if self.locks.borrow().bars(&key, 0) {
                     self.parked.borrow_mut().held_back.push(key);
                 } else {
-                    self.serve_key(shard, &key);
+                    self.serve_key(&key);
                 }
             }
             // What was served may have filled another key.
@@ -131,24 +136,33 @@ impl CacheShard {
         }
     }
 
-    fn serve_key(&self, shard: &Rc<Shard>, key: &[u8]) {
+    fn serve_key(&self, key: &[u8]) {
         let numbers: Vec<u64> = match self.parked.borrow().queues.get(key) {
             Some(queue) => queue.iter().copied().collect(),
             None => return,
         };
         for number in numbers {
-            if self.store.borrow_mut().kind(self.key(key)).is_none() {
+            if self.kind_of(key).is_none() {
                 break; // all of it went to those before
             }
             let reply = {
                 let parked = self.parked.borrow();
                 match parked.clients.get(&number).map(|client| &client.then) {
                     None => continue,
-                    Some(Then::Tell(tell)) => {
+                    // Another kind of value is none that it waits for.
+                    Some(Then::Serve { spec, .. } | Then::Tell { spec, .. })
+                        if self.kind_of(key) != Some(wanted(spec)) =>
+                    {
+                        continue;
+                    }
+                    Some(Then::Tell { tell, .. }) => {
                         tell();
                         continue;
                     }
-                    Some(Then::Serve { wire, spec, version, .. }) => self.try_again(wire, spec, *version),
+                    Some(Then::Serve { wire, spec, version, .. }) => {
+                        let only = with_command(wire, |command| blocking::narrowed(spec, command, key));
+                        self.try_again(&only, spec, *version)
+                    }
                 }
             };
             let Some(reply) = reply else { continue };
@@ -156,18 +170,16 @@ impl CacheShard {
                 deliver(reply);
             }
         }
-        let _ = shard;
+    }
+
+    fn kind_of(&self, key: &[u8]) -> Option<Kind> {
+        self.store.borrow_mut().kind(self.key(key))
     }
 
     /// Runs the command of a parked client; none if it has to wait on.
     fn try_again(&self, wire: &[u8], spec: &'static Spec, version: Version) -> Option<Reply> {
-        let mut parser = Parser::new();
-        let mut unread = wire;
-        let Step::Command(command) = parser.poll(&INNER, &mut unread) else {
-            unreachable!("what was parked is a whole command")
-        };
         let mut reply = Reply::new(version);
-        let executed = self.execute(spec, &command, None, 0, &mut reply);
+        let executed = with_command(wire, |command| self.execute(spec, command, None, 0, &mut reply));
         (executed == Executed::Done).then_some(reply)
     }
 }

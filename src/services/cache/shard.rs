@@ -198,11 +198,11 @@ impl CacheShard {
         self.set_now(shard);
         let mut done = Done { reply: Reply::new(batch.version), ends: Vec::new(), rest: None };
         done.ends.reserve(batch.items.len());
-        self.run_on(shard, batch, &mut done);
+        self.run_on(batch, &mut done);
         done
     }
 
-    fn run_on(&self, shard: &Rc<Shard>, batch: Batch, done: &mut Done) {
+    fn run_on(&self, batch: Batch, done: &mut Done) {
         let mut parser = self.parser.take();
         let mut unread = batch.wire.as_slice();
         let mut stopped = None;
@@ -216,7 +216,7 @@ impl CacheShard {
             };
             match self.execute(spec, &command, first, batch.ticket, &mut done.reply) {
                 Executed::Done => {}
-                Executed::Blocked => super::command::blocking::timed_out(&command, &mut done.reply),
+                Executed::Blocked => super::command::blocking::denied(&command, &mut done.reply),
                 Executed::Locked => {
                     stopped = Some(n);
                     break;
@@ -224,7 +224,7 @@ impl CacheShard {
             }
             done.ends.push(done.reply.bytes().len());
             if batch.ticket == 0 {
-                self.serve_parked(shard);
+                self.serve_parked();
             }
         }
         self.parser.replace(parser);
@@ -243,7 +243,7 @@ impl CacheShard {
             let keys = self.keys_of_first(&batch);
             locks::acquire(&self.locks, 0, keys).await;
             self.set_now(&shard);
-            self.run_on(&shard, batch, &mut done);
+            self.run_on(batch, &mut done);
             left = done.rest.take();
         }
         done
@@ -263,9 +263,9 @@ impl CacheShard {
     }
 
     /// Ends a transaction here, and lets those on who waited for it.
-    pub(super) fn release(&self, shard: &Rc<Shard>, ticket: Ticket) {
+    pub(super) fn release(&self, ticket: Ticket) {
         self.locks.borrow_mut().release(ticket);
-        self.serve_parked(shard);
+        self.serve_parked();
     }
 
     /// The work that is nobody's; true if there is more of it at once.

@@ -156,7 +156,7 @@ impl Coordinator {
                     return Ok(Outcome::Changed);
                 }
                 let outcome = here.run_whole(&shard, batch);
-                here.serve_parked(&shard);
+                here.serve_parked();
                 Ok(outcome)
             }
         };
@@ -329,7 +329,7 @@ impl Coordinator {
             };
             run(&mut context, command);
             if context.blocked {
-                super::command::blocking::timed_out(command, reply);
+                super::command::blocking::denied(command, reply);
                 return true;
             }
             false
@@ -425,7 +425,7 @@ impl Held {
 
     fn send(&self, owner: u16) -> corelane_exec::Call<()> {
         let (all, ticket) = (self.of.all.clone(), self.ticket);
-        self.of.shard.mesh().with(ShardId(owner), move |shard| all.of(shard).release(shard, ticket))
+        self.of.shard.mesh().with(ShardId(owner), move |shard| all.of(shard).release(ticket))
     }
 }
 
@@ -486,7 +486,7 @@ impl CacheShard {
                 let first = command.get(1).map(|key| self.key(key));
                 let executed = self.execute(spec, command, first, batch.ticket, &mut reply);
                 if executed == super::shard::Executed::Blocked {
-                    super::command::blocking::timed_out(command, &mut reply);
+                    super::command::blocking::denied(command, &mut reply);
                 }
                 executed == super::shard::Executed::Blocked
             });

@@ -192,9 +192,9 @@ fn no_room() -> CacheError {
     ))
 }
 
-fn timed_out(wire: &[u8], version: Version) -> Reply {
+fn timed_out(version: Version) -> Reply {
     let mut reply = Reply::new(version);
-    with_command(wire, |command| blocking::timed_out(command, &mut reply));
+    blocking::timed_out(&mut reply);
     reply
 }
 
@@ -262,7 +262,7 @@ async fn on_one(
     let was_there = of.shard.mesh().with(owner, move |shard| all.of(shard).unpark(parked)).await?;
     places.shards.clear();
     if was_there {
-        return Ok(Some(timed_out(&wire, version)));
+        return Ok(Some(timed_out(version)));
     }
     // Served at the last moment: the reply is on its way, and ends this wait.
     Ok(None)
@@ -302,7 +302,7 @@ async fn on_several(
                     task.detach();
                 }
             };
-            let client = ParkedClient { keys, then: ParkedThen::Tell(Box::new(tell)) };
+            let client = ParkedClient { keys, then: ParkedThen::Tell { spec, tell: Box::new(tell) } };
             all.of(shard).park(number, client).is_ok()
         }));
     }
@@ -311,19 +311,26 @@ async fn on_several(
             return Err(no_room());
         }
     }
+    let takes_first = !matches!(spec.name, "blmove" | "brpoplpush");
     let tries = async {
+        let mut waited = false;
         loop {
             let queued = Queued { spec, wire: wire.clone() };
             if let Outcome::Ran(reply) = of.run(vec![queued], Vec::new(), version).await? {
-                return Ok(Some(reply));
+                // Later, another kind of value at one of the keys is none that it waits for.
+                let is_other = waited && takes_first && reply.bytes().starts_with(b"-WRONGTYPE");
+                if !is_other {
+                    return Ok(Some(reply));
+                }
             }
             bells.wait(number).await;
+            waited = true;
         }
     };
     match time {
         None => tries.await,
         // A try that is under way at the end of the time may have taken a value: it is finished.
-        Some(time) => race(tries, corelane_exec::sleep(time), || timed_out(&wire, version)).await,
+        Some(time) => race(tries, corelane_exec::sleep(time), || timed_out(version)).await,
     }
 }
 
@@ -364,7 +371,7 @@ impl CacheShard {
         if executed == Executed::Blocked {
             return if self.park(number, client).is_ok() { Ran::Parked } else { Ran::NoRoom };
         }
-        self.serve_parked(&shard);
+        self.serve_parked();
         Ran::Replied(reply)
     }
 }

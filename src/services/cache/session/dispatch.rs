@@ -59,7 +59,7 @@ impl Resp {
         if state.multi.is_none()
             && !state.is_subscriber()
             && !spec.flags.has(Flags::BLOCKING)
-            && let Some(then) = self.dispatch_data(shard, state, spec, command, raw, gathering, reply)
+            && let Some(then) = self.dispatch_data(state, spec, command, raw, gathering, reply)
         {
             return then;
         }
@@ -74,7 +74,6 @@ impl Resp {
     #[expect(clippy::too_many_arguments, reason = "they are what a command consists of")]
     fn dispatch_data(
         &self,
-        shard: &Rc<Shard>,
         state: &mut State,
         spec: &'static Spec,
         command: &Command<'_>,
@@ -92,7 +91,7 @@ impl Resp {
             if owner == self.here.here() && gathering.is_none() {
                 return match self.here.execute(spec, command, Some(key), 0, reply) {
                     Executed::Done => {
-                        self.here.serve_parked(shard);
+                        self.here.serve_parked();
                         Some(Then::Next)
                     }
                     // Behind the transaction that holds it.
@@ -102,14 +101,13 @@ impl Resp {
             }
             return Some(self.gather_one(state, spec, command, raw, owner, gathering));
         }
-        self.dispatch_wide(shard, state, spec, command, raw, gathering, reply)
+        self.dispatch_wide(state, spec, command, raw, gathering, reply)
     }
 
     /// Commands with several keys, or none.
     #[expect(clippy::too_many_arguments, reason = "they are what a command consists of")]
     fn dispatch_wide(
         &self,
-        shard: &Rc<Shard>,
         state: &mut State,
         spec: &'static Spec,
         command: &Command<'_>,
@@ -137,7 +135,7 @@ impl Resp {
         if owner == self.here.here() && gathering.is_none() {
             match self.here.execute(spec, command, None, 0, reply) {
                 Executed::Done => {
-                    self.here.serve_parked(shard);
+                    self.here.serve_parked();
                     return Some(Then::Next);
                 }
                 Executed::Locked => {}
@@ -173,7 +171,7 @@ impl Resp {
         if state.is_subscriber() && !connection::may_subscriber(state, spec) {
             reply.error(format_args!(
                 "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context",
-                String::from_utf8_lossy(command.name()).to_lowercase()
+                spec.name
             ));
             return Then::Next;
         }

@@ -5,7 +5,7 @@
 //! each group before it and each block of one group, which for a million members are some 250. Sets of up to
 //! [`PLAIN_MAX`] members have no table: they are looked through.
 //!
-//! The order is by score, then by the bytes of the member. A score is never NaN; -0 counts as 0.
+//! The order is by score, then by the bytes of the member. A score is never NaN.
 //!
 //! Not here: commands (`command`).
 
@@ -282,7 +282,10 @@ impl SortedSet {
     /// Gives `member` this score, which is not NaN.
     pub fn put(&mut self, member: &[u8], score: f64) -> Put {
         debug_assert!(!score.is_nan());
-        let score = score + 0.0; // -0 becomes 0
+        self.is_large |=
+            member.len() > LISTPACK_LEN_MAX || self.len >= LISTPACK_MAX && self.find(member).is_none();
+        // As in Redis: a listpack keeps -0 as the integer 0.
+        let score = if self.is_large { score } else { score + 0.0 };
         if let Some(id) = self.find(member) {
             if self.node(id).0 == score {
                 return Put::Same;
@@ -308,7 +311,6 @@ impl SortedSet {
         };
         self.member_bytes += allocated(member.len());
         self.len += 1;
-        self.is_large |= self.len > LISTPACK_MAX || member.len() > LISTPACK_LEN_MAX;
         self.order_in(id);
         self.table_in(id);
         Put::Added
