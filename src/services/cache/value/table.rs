@@ -80,7 +80,6 @@ impl<R: Record> Table<R> {
         size_of::<Self>() + list + self.chunk_bytes + self.record_bytes + self.index.bytes()
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "the upper half of the hash")]
     fn hash(&self, name: &[u8]) -> u32 {
         (self.secret.hash_one(name) >> 32) as u32
     }
@@ -172,6 +171,11 @@ impl<R: Record> Table<R> {
         self.chunks.iter().flatten()
     }
 
+    /// All of it in pieces: each that is taken frees at most a chunk of records or a segment of the index.
+    pub(super) fn pieces(self) -> Pieces<R> {
+        Pieces { chunks: self.chunks, segments: self.index.segments }
+    }
+
     /// Keeps only records that `keep` wants.
     pub(super) fn retain(&mut self, mut keep: impl FnMut(&R) -> bool) {
         for number in (0..self.count).rev() {
@@ -190,6 +194,21 @@ impl<R: Record> Table<R> {
         let to = from.saturating_sub(count);
         (to..from).rev().for_each(|number| see(self.get(number)));
         to as u64
+    }
+}
+
+/// What a [`Table`] held, to be freed in pieces.
+#[derive(Debug)]
+pub(super) struct Pieces<R> {
+    chunks: Vec<Vec<R>>,
+    segments: Vec<Segment>,
+}
+
+impl<R> Iterator for Pieces<R> {
+    type Item = ();
+
+    fn next(&mut self) -> Option<()> {
+        if self.chunks.pop().is_some() { Some(()) } else { self.segments.pop().map(drop) }
     }
 }
 
@@ -384,24 +403,31 @@ mod tests {
     }
 
     #[test]
-    fn a_million_records_are_found_and_one_more_takes_no_longer_than_the_first() {
-        let (mut table, mut longest) = (Table::new(), Duration::ZERO);
+    #[allow(clippy::disallowed_methods, reason = "what it takes is what this is about")]
+    fn one_more_of_a_million_records_takes_no_longer_than_of_a_few() {
+        let (mut table, mut took) = (Table::new(), Vec::new());
         for number in 0..1_000_000 {
-            let started = Instant::now();
-            put(&mut table, number);
-            // The machine may look away for a while now and then, but hardly at the same number in two tables.
-            longest = longest.max(started.elapsed());
+            if !(10_000..990_000).contains(&number) {
+                let started = Instant::now();
+                put(&mut table, number);
+                took.push(started.elapsed());
+            } else {
+                put(&mut table, number);
+            }
         }
+        let (few, many) = took.split_at_mut(10_000);
+        let median = |took: &mut [Duration]| *took.select_nth_unstable(5_000).1;
+        // Memory that is in no cache is slower, and no more than that.
+        let (few, many) = (median(few), median(many));
+        assert!(many < 10 * few + Duration::from_micros(20), "{many:?} after {few:?}");
         assert_eq!(table.count(), 1_000_000);
         assert!(table.index.segments.len() > 200);
-        assert!(table.index.segments.iter().all(|one| one.places.len() <= SEGMENT_MAX));
+        // So no step of its growth moved more.
         assert!(table.index.segments.iter().all(|one| one.places.capacity() <= SEGMENT_MAX));
         assert!(table.chunks.iter().all(|chunk| chunk.capacity() == CHUNK));
         assert!((0..1_000_000).step_by(997).all(|number| table.find(number.to_string().as_bytes()).is_ok()));
         assert!(table.find(b"1000000").is_err());
         assert_eq!(table.bytes(), table.recount());
-        // A table that grew as one would need some 100 ms in this build.
-        assert!(longest < Duration::from_millis(50), "{longest:?}");
         assert!(table.bytes() < 64 * table.count(), "{}", table.bytes());
     }
 

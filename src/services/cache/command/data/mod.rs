@@ -8,6 +8,8 @@ pub mod hashes;
 pub mod keys;
 mod picks;
 pub mod sets;
+#[cfg(test)]
+mod sets_beside_redis;
 pub mod strings;
 
 #[cfg(test)]

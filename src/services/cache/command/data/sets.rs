@@ -542,3 +542,6 @@ fn counted(reply: &mut Reply, command: &Command<'_>) -> Option<(usize, usize)> {
     }
     Some((count, usize::try_from(limit).unwrap_or(usize::MAX)))
 }
+
+#[cfg(test)]
+mod tests;
