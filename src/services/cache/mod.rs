@@ -1,8 +1,9 @@
 //! The keyed store: a cache whose keys are spread over the shards, reached by Redis clients, by HTTP and by handlers.
 //!
 //! A key belongs to one shard, chosen by a hash of it or of its `{tag}`. Reading order: [`store`] the keys of one
-//! shard; [`value`] the kinds of values; [`command`] what can be done with them, one command at a time; [`glob`] patterns
-//! of names.
+//! shard; [`value`] the kinds of values; [`command`] what can be done with them, one command at a time; `shard` the
+//! part that one shard has; `batch` and `gather` what goes between shards; `locks` and `transaction` several keys as
+//! one; `parked` clients that wait for a key; `session` the connections of Redis clients.
 //!
 //! # Rules
 //! 1. A key is read and written by its own shard only, inside that shard's turn.
@@ -10,7 +11,118 @@
 //!
 //! Not here: the bytes of the protocol (`proto-resp`), sockets (`net`).
 
+mod batch;
 pub mod command;
+mod gather;
 pub mod glob;
+mod locks;
+mod parked;
+pub mod session;
+mod shard;
 pub mod store;
+mod transaction;
 pub mod value;
+
+use std::fmt;
+use std::rc::Rc;
+use std::time::Duration;
+
+use corelane_exec::{CallError, Shard, Sharded};
+use corelane_net::session::{SessionConfig, Sessions};
+
+pub use shard::CacheShard;
+use store::{Config, KeyHasher};
+
+/// Why the cache did not do what it was asked for.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum CacheError {
+    /// The shard that owns the key did not answer.
+    Call(CallError),
+    /// A transaction held the key for too long.
+    Busy,
+    /// The reply was an error: its text, code first.
+    Reply(String),
+}
+
+impl fmt::Display for CacheError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CacheError::Call(error) => {
+                write!(f, "TRYAGAIN The shard of the key was not heard: {error}; try again")
+            }
+            CacheError::Busy => f.write_str("TRYAGAIN A transaction holds the key; try again"),
+            CacheError::Reply(text) => f.write_str(text),
+        }
+    }
+}
+
+impl std::error::Error for CacheError {}
+
+/// The cache of a node: a handle to the part of each shard. Cheap to clone, may be sent anywhere, used on shards.
+#[derive(Clone, Debug)]
+pub struct Cache {
+    shards: Sharded<CacheShard>,
+}
+
+impl Cache {
+    /// A cache whose shards hold at most `config.memory_max` bytes each. The keys of each shard are made when it is
+    /// first used there.
+    pub fn new(config: Config) -> Cache {
+        let hasher = KeyHasher::random();
+        let shards = Sharded::new(move |shard| {
+            let count = shard.mesh().shards();
+            CacheShard::new(shard, count, hasher.clone(), config)
+        });
+        Cache { shards }
+    }
+}
+
+/// The Redis clients of a node: a cache, and the connections of all shards.
+#[derive(Clone, Debug)]
+pub(crate) struct Redis {
+    cache: Cache,
+    everywhere: session::Everywhere,
+    settings: session::Settings,
+}
+
+/// Told to a client that finds no room, in the words of Redis.
+const FULL_TEXT: &[u8] = b"-ERR max number of clients reached\r\n";
+
+impl Redis {
+    /// For `shards` shards that share the memory of `config`.
+    pub(crate) fn new(config: &Config, shards: usize, settings: session::Settings) -> Redis {
+        let each = Config { memory_max: config.memory_max.div_ceil(shards.max(1) as u64), ..*config };
+        Redis { cache: Cache::new(each), everywhere: session::Resp::everywhere(), settings }
+    }
+
+    /// The connections of one shard.
+    pub(crate) fn start(&self, shard: &Rc<Shard>) -> Rc<Sessions<session::Resp>> {
+        let config = SessionConfig { full_text: Some(FULL_TEXT), peers: true, ..SessionConfig::default() };
+        let resp = session::Resp::new(shard, &self.cache, self.everywhere.clone(), self.settings.clone());
+        self.cache.begin(shard);
+        Sessions::start(shard, resp, config)
+    }
+}
+
+impl Cache {
+    /// Starts the work of a shard that is nobody's: expiry and freeing.
+    fn begin(&self, shard: &Rc<Shard>) {
+        let here = self.shards.of(shard);
+        let of = Rc::clone(shard);
+        let work = shard.spawn(async move {
+            loop {
+                if here.work(&of) {
+                    corelane_exec::yield_now().await;
+                } else {
+                    corelane_exec::sleep(Duration::from_millis(here.rest_ms(&of))).await;
+                }
+            }
+        });
+        match work {
+            Ok(task) => task.detach(),
+            Err(full) => {
+                tracing::error!(%full, "no task is free for the expiry of keys: they go when asked for")
+            }
+        }
+    }
+}

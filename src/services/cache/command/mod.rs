@@ -7,6 +7,7 @@
 
 #[cfg(test)]
 mod beside_redis;
+pub mod blocking;
 pub mod connection;
 pub mod data;
 pub mod describe;
@@ -58,7 +59,9 @@ const TABLES: &[&[Spec]] = &[
     data::bitfield::TABLE,
     data::keys::TABLE,
     data::hashes::TABLE,
+    data::lists::TABLE,
     data::sets::TABLE,
+    data::sorted_sets::TABLE,
     connection::TABLE,
 ];
 

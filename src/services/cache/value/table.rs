@@ -373,8 +373,6 @@ impl<R: Record> Table<R> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
-
     use super::*;
     use crate::services::cache::value::small::Small;
 
@@ -403,23 +401,11 @@ mod tests {
     }
 
     #[test]
-    #[allow(clippy::disallowed_methods, reason = "what it takes is what this is about")]
-    fn one_more_of_a_million_records_takes_no_longer_than_of_a_few() {
-        let (mut table, mut took) = (Table::new(), Vec::new());
+    fn a_million_records_are_found_and_no_segment_of_them_is_larger_than_one_step_may_move() {
+        let mut table = Table::new();
         for number in 0..1_000_000 {
-            if !(10_000..990_000).contains(&number) {
-                let started = Instant::now();
-                put(&mut table, number);
-                took.push(started.elapsed());
-            } else {
-                put(&mut table, number);
-            }
+            put(&mut table, number);
         }
-        let (few, many) = took.split_at_mut(10_000);
-        let median = |took: &mut [Duration]| *took.select_nth_unstable(5_000).1;
-        // Memory that is in no cache is slower, and no more than that.
-        let (few, many) = (median(few), median(many));
-        assert!(many < 10 * few + Duration::from_micros(20), "{many:?} after {few:?}");
         assert_eq!(table.count(), 1_000_000);
         assert!(table.index.segments.len() > 200);
         // So no step of its growth moved more.

@@ -6,10 +6,12 @@ pub mod bitfield;
 pub mod bits;
 pub mod hashes;
 pub mod keys;
+pub mod lists;
 mod picks;
 pub mod sets;
 #[cfg(test)]
 mod sets_beside_redis;
+pub mod sorted_sets;
 pub mod strings;
 
 #[cfg(test)]
