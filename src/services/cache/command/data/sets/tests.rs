@@ -197,6 +197,12 @@ fn what_is_popped_is_gone_and_what_is_picked_stays() {
         assert_eq!(say(&mut store, "exists s", Version::Resp2), ":0");
         assert_eq!(say(&mut store, "spop s", Version::Resp2), "$-1");
     }
+    let mut store = store();
+    (0..600).for_each(|n| assert_eq!(say(&mut store, &format!("sadd s {n}"), Version::Resp2), ":1"));
+    assert_eq!(say(&mut store, "object encoding s", Version::Resp2), "$9 hashtable");
+    assert!(say(&mut store, "spop s 500", Version::Resp2).starts_with("*500 "));
+    assert_eq!(say(&mut store, "object encoding s", Version::Resp2), "$6 intset");
+    assert_eq!(say(&mut store, "scard s", Version::Resp2), ":100");
     all(
         &[
             ("sadd s a", ":1"),
