@@ -15,7 +15,7 @@ use crate::services::cache::store::{Config, Expiry, KeyHasher, Now, Store};
 use crate::services::cache::value::Value;
 
 /// A server of its own, without a port or a file, which ends with the test.
-struct Redis {
+pub(super) struct Redis {
     process: Child,
     stream: UnixStream,
     read: Vec<u8>,
@@ -30,7 +30,7 @@ impl Drop for Redis {
 }
 
 impl Redis {
-    fn start() -> Option<Redis> {
+    pub(super) fn start() -> Option<Redis> {
         let place = tempfile::tempdir().expect("a directory");
         let path = place.path().join("socket");
         let started = Process::new("redis-server")
@@ -56,7 +56,7 @@ impl Redis {
     }
 
     /// The reply to a command, as its bytes.
-    fn ask(&mut self, words: &[&[u8]]) -> Vec<u8> {
+    pub(super) fn ask(&mut self, words: &[&[u8]]) -> Vec<u8> {
         let mut wire = format!("*{}\r\n", words.len()).into_bytes();
         for word in words {
             wire.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
@@ -98,12 +98,12 @@ fn reply_len(bytes: &[u8]) -> Option<usize> {
 
 /// A reply, taken apart.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
-enum Part {
+pub(super) enum Part {
     Line(String),
     Many(Vec<Part>),
 }
 
-fn part(bytes: &mut &[u8]) -> Part {
+pub(super) fn part(bytes: &mut &[u8]) -> Part {
     let len = reply_len(bytes).expect("a whole reply");
     let line = bytes.windows(2).position(|end| end == b"\r\n").expect("a line") + 2;
     let (kind, number) = (bytes[0], String::from_utf8_lossy(&bytes[1..line - 2]).into_owned());
@@ -125,21 +125,21 @@ fn part(bytes: &mut &[u8]) -> Part {
 }
 
 impl Part {
-    fn many(&self) -> &[Part] {
+    pub(super) fn many(&self) -> &[Part] {
         match self {
             Part::Many(parts) => parts,
             Part::Line(_) => &[],
         }
     }
 
-    fn line(&self) -> &str {
+    pub(super) fn line(&self) -> &str {
         match self {
             Part::Line(line) => line,
             Part::Many(_) => "",
         }
     }
 
-    fn lines(&self) -> Vec<&str> {
+    pub(super) fn lines(&self) -> Vec<&str> {
         let mut lines: Vec<_> = self.many().iter().map(Part::line).collect();
         lines.sort_unstable();
         lines
@@ -198,17 +198,17 @@ fn compare(spec: &Spec, theirs: &Part, wrong: &mut Vec<String>) {
 }
 
 /// Random numbers that repeat (xorshift64*, Vigna 2016).
-struct Random(u64);
+pub(super) struct Random(pub(super) u64);
 
 impl Random {
-    fn below(&mut self, below: usize) -> usize {
+    pub(super) fn below(&mut self, below: usize) -> usize {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
         usize::try_from(self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33).expect("31 bits") % below
     }
 
-    fn of(&mut self, from: &[&'static [u8]]) -> &'static [u8] {
+    pub(super) fn of(&mut self, from: &[&'static [u8]]) -> &'static [u8] {
         from[self.below(from.len())]
     }
 }
@@ -490,7 +490,7 @@ const LINES: &[&str] = &[
     "object encoding KEY KEY",
 ];
 
-fn now() -> Now {
+pub(super) fn now() -> Now {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
     let unix_ms = u64::try_from(since.as_millis()).expect("fits");
     Now { unix_ms, mono_ms: unix_ms }

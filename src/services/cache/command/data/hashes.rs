@@ -29,6 +29,12 @@ const fn writing(name: &'static str, arity: i32, run: fn(&mut Ctx<'_>, &Command<
 const PER_FIELD: &str = "O(N), N being the number of fields named";
 const WHOLE: &str = "O(N), N being the number of fields of the hash";
 
+/// Bytes of the reply to HMGET. The same field may be named a million times, which Redis answers as long as it has memory.
+/// As long as a single value may be; in tests less, for their memory.
+const HMGET_LEN_MAX: usize = if cfg!(test) { 16 << 20 } else { 512 << 20 };
+/// For more.
+const TOO_LONG: &str = "ERR the reply would be longer than 512 MiB: ask for fewer fields at a time";
+
 /// The table of these commands.
 pub const TABLE: &[Spec] = &[
     writing("hset", -4, hset).docs("hash", "2.0.0", PER_FIELD, "Sets fields of a hash."),
@@ -231,11 +237,16 @@ fn hget(ctx: &mut Ctx<'_>, command: &Command<'_>) {
 
 fn hmget(ctx: &mut Ctx<'_>, command: &Command<'_>) {
     let Some((hash, reply)) = find(ctx, command) else { return };
+    let start = reply.bytes().len();
     reply.array(command.len() - 2);
     for field in command.iter().skip(2) {
         match hash.and_then(|hash| hash.get(field)) {
             Some(value) => reply.bulk(value),
             None => reply.null(),
+        }
+        if reply.bytes().len() - start > HMGET_LEN_MAX {
+            reply.truncate(start);
+            return reply.error(TOO_LONG);
         }
     }
 }
@@ -391,3 +402,6 @@ fn field(reply: &mut Reply, found: Option<(&[u8], &[u8])>, with_values: bool) {
         reply.bulk(value);
     }
 }
+
+#[cfg(test)]
+mod tests;

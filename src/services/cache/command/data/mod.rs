@@ -9,6 +9,8 @@ pub mod keys;
 pub mod lists;
 mod picks;
 pub mod sets;
+#[cfg(test)]
+mod sets_beside_redis;
 pub mod sorted_sets;
 pub mod strings;
 

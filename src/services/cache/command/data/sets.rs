@@ -17,7 +17,7 @@ use super::picks;
 use crate::services::cache::command::parse::{self, SYNTAX};
 use crate::services::cache::command::scan::{self, Scanned};
 use crate::services::cache::command::{Ctx, Keys, Reply, Run, Spec};
-use crate::services::cache::store::{Expiry, Key, Store, StoreError};
+use crate::services::cache::store::{Edit, Expiry, Key, Store, StoreError};
 use crate::services::cache::value::{Collection, Kind, Set, Value};
 
 type Runs = fn(&mut Ctx<'_>, &Command<'_>);
@@ -283,18 +283,20 @@ fn spop(ctx: &mut Ctx<'_>, command: &Command<'_>) {
         if let Some(count) = count {
             reply.write().set(count);
         }
-        if count == Some(set.len()) {
-            // All of it: no need to take out one after the other.
+        if let Some(count) = count.filter(|count| set.len() - count <= count / 5) {
+            // It is less work to take out what stays, in the form it needs by itself (Redis does so from the same share on).
+            let mut rest = Set::default();
+            for _ in count..set.len() {
+                let Some(member) = take_any(set, &mut rng) else { break };
+                rest.insert(&member);
+            }
             set.iter().for_each(|member| reply.bulk(&member));
-            **set = Set::default();
+            **set = rest;
             return;
         }
         for _ in 0..count.unwrap_or(1) {
-            let Some(member) = set.nth(rng.index(set.len().max(1))).map(|member| member.to_vec()) else {
-                return;
-            };
+            let Some(member) = take_any(set, &mut rng) else { break };
             reply.bulk(&member);
-            set.remove(&member);
         }
     });
     match (popped, count) {
@@ -303,6 +305,13 @@ fn spop(ctx: &mut Ctx<'_>, command: &Command<'_>) {
         (Ok(None), Some(_)) => ctx.reply.write().set(0),
         (Err(error), _) => ctx.reply.error(error),
     }
+}
+
+/// Takes any member out, each as likely as the others.
+fn take_any(set: &mut Edit<'_, Set>, rng: &mut Rng) -> Option<Vec<u8>> {
+    let member = set.nth(rng.index(set.len().max(1)))?.to_vec();
+    set.remove(&member);
+    Some(member)
 }
 
 fn srandmember(ctx: &mut Ctx<'_>, command: &Command<'_>) {
@@ -542,3 +551,6 @@ fn counted(reply: &mut Reply, command: &Command<'_>) -> Option<(usize, usize)> {
     }
     Some((count, usize::try_from(limit).unwrap_or(usize::MAX)))
 }
+
+#[cfg(test)]
+mod tests;

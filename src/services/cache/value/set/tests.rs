@@ -38,7 +38,7 @@ fn a_set_has_what_a_set_of_the_standard_library_has() {
         for turn in 0..40_000 {
             let name = rng.below(names);
             let member = match rng.below(kinds) {
-                0 => (i64::try_from(name).expect("few") << rng.below(3).min(name) * 17).to_string(),
+                0 => (i64::try_from(name).expect("few") << (rng.below(3) * 17)).to_string(),
                 1 => format!("member:{name}"),
                 _ => format!("{name}-{}", "x".repeat(usize::try_from(name % 90).expect("few"))),
             };
@@ -192,4 +192,13 @@ fn any_bytes_are_a_set_or_none() {
             }
         }
     }
+}
+
+#[test]
+fn a_large_set_is_taken_apart_in_small_pieces() {
+    let set = of((0..10_000).map(|n| format!("member:{n}")));
+    // 10 chunks, and what 3 to 7 segments of the index are.
+    let pieces = set.pieces().count();
+    assert!((13..=17).contains(&pieces), "{pieces}");
+    assert_eq!(of(["a".to_owned()]).pieces().count(), 0);
 }
