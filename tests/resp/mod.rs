@@ -3,7 +3,7 @@
 //! Not here: the assertions.
 
 // Each test program uses its part of this; tests have a clock of their own.
-#![allow(dead_code, clippy::disallowed_methods)]
+#![allow(dead_code, unused_imports, clippy::disallowed_methods)]
 
 pub(crate) mod conn;
 pub(crate) mod subject;

@@ -24,7 +24,7 @@ pub(crate) struct Subject {
     pub(crate) name: String,
     pub(crate) addr: SocketAddr,
     child: Option<Child>,
-    _dir: Option<tempfile::TempDir>,
+    dir: Option<tempfile::TempDir>,
 }
 
 impl Subject {
@@ -51,28 +51,34 @@ impl Subject {
         command.args(["--save", "", "--appendonly", "no", "--daemonize", "no", "--loglevel", "warning"]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-        let subject = Subject { name: "redis".to_owned(), addr, child: Some(child), _dir: Some(dir) };
+        let subject = Subject { name: "redis".to_owned(), addr, child: Some(child), dir: Some(dir) };
         accepts(subject)
     }
 
-    /// Ours with so many shards. `None` where the built program does not know `[resp]`.
+    /// Ours with so many shards. `None` where the program does not know `[resp]`.
     ///
-    /// `RESP_ADDR=127.0.0.1:PORT` puts a server that is already running in its place.
+    /// `RESP_PROGRAM=FILE` takes another build of it, `RESP_ADDR=127.0.0.1:PORT` a server that is already running.
     pub(crate) fn corelane(shards: usize) -> Option<Subject> {
+        Subject::corelane_with(shards, "")
+    }
+
+    /// The same with more lines at the end of its configuration.
+    pub(crate) fn corelane_with(shards: usize, lines: &str) -> Option<Subject> {
         let name = format!("corelane with {shards} shard(s)");
         if let Ok(text) = std::env::var("RESP_ADDR") {
             let addr = text.parse().unwrap_or_else(|_| panic!("RESP_ADDR={text}: like 127.0.0.1:6379"));
-            return Some(Subject { name: format!("{name} at {addr}"), addr, child: None, _dir: None });
+            return Some(Subject { name: format!("{name} at {addr}"), addr, child: None, dir: None });
         }
         let dir = tempfile::tempdir().expect("a directory");
         let config = dir.path().join("node.toml");
-        let resp = free();
         let text = format!(
             "listen = \"127.0.0.1:0\"\nadmin = \"off\"\nshards = {shards}\npin = false\n\n\
-             [resp]\nlisten = \"{resp}\"\n"
+             [resp]\nlisten = \"127.0.0.1:0\"\n\n{lines}"
         );
         fs::write(&config, text).expect("the directory can be written");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_corelane"));
+        let program =
+            std::env::var_os("RESP_PROGRAM").unwrap_or_else(|| env!("CARGO_BIN_EXE_corelane").into());
+        let mut command = Command::new(program);
         for (name, _) in std::env::vars_os().filter(|(n, _)| n.to_string_lossy().starts_with("CORELANE_")) {
             command.env_remove(name);
         }
@@ -80,27 +86,32 @@ impl Subject {
             command.env("CORELANE_HOST", host);
         }
         command.arg("--config").arg(&config).current_dir(dir.path());
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let log = dir.path().join("log");
+        let said = fs::File::create(&log).expect("the directory can be written");
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(said);
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-        let said = BufReader::new(child.stderr.take().expect("it is a pipe"));
-        let said = said.lines().map_while(Result::ok);
-        let (mut heard, deadline) = (Vec::new(), Instant::now() + PATIENCE);
-        while TcpStream::connect(resp).is_err() {
-            if let Some(status) = child.try_wait().expect("a child") {
-                heard.extend(said);
-                let heard = heard.join("\n");
-                if heard.contains("there is no key resp") {
-                    eprintln!("skipped: this build of corelane has no [resp]");
-                    return None;
-                }
-                panic!("corelane ended with {status}: {heard}");
-            }
-            assert!(Instant::now() < deadline, "corelane does not listen on {resp}");
-            thread::sleep(Duration::from_millis(5));
-        }
+        let out = BufReader::new(child.stdout.take().expect("it is a pipe"));
+        let mut lines = out.lines().map_while(Result::ok);
+        let place = lines.find_map(|line| line.strip_prefix("listening on redis://").map(str::to_owned));
+        let addr = place.and_then(|place| place.trim_end_matches('/').parse().ok());
         // Reads on: a child must not block on a full pipe.
-        thread::spawn(move || said.for_each(drop));
-        Some(Subject { name, addr: resp, child: Some(child), _dir: Some(dir) })
+        thread::spawn(move || lines.for_each(drop));
+        let Some(addr) = addr else {
+            drop(child.kill());
+            let (status, said) = (child.wait(), fs::read_to_string(&log).unwrap_or_default());
+            if ["resp", "cache"].iter().any(|key| said.contains(&format!("there is no key {key}"))) {
+                eprintln!("skipped: this build of corelane has no [resp]");
+                return None;
+            }
+            panic!("corelane listens for no Redis clients and ended with {status:?}: {said}");
+        };
+        Some(Subject { name, addr, child: Some(child), dir: Some(dir) })
+    }
+
+    /// What ours has said on standard error so far.
+    pub(crate) fn said(&self) -> String {
+        let dir = self.dir.as_ref().map(|dir| dir.path().join("log"));
+        dir.and_then(|log| fs::read_to_string(log).ok()).unwrap_or_default()
     }
 
     pub(crate) fn open(&self) -> Conn {

@@ -289,3 +289,29 @@ pub(crate) const OPTIONAL: &[&str] = &[
     "ZUNION",
     "ZINTER",
 ];
+
+/// The names that the templates begin with.
+pub(crate) fn all_names() -> Vec<&'static str> {
+    let tables = [
+        STRINGS,
+        KEYS,
+        HASHES,
+        LISTS,
+        BLOCKING,
+        SETS,
+        ZSETS,
+        LEX,
+        LEX_FILL,
+        TRANSACTIONS,
+        PUBLISHING,
+        SUBSCRIBING,
+        SESSION,
+    ];
+    let first = |template: &'static str| template.split(' ').next().filter(|word| !word.contains('('));
+    let mut names: Vec<&str> =
+        tables.concat().into_iter().filter_map(|(_, template)| first(template)).collect();
+    names.retain(|name| !matches!(*name, "QUIT" | "NOSUCHCOMMAND" | "nosuch"));
+    names.sort_unstable();
+    names.dedup();
+    names
+}

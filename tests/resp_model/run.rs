@@ -146,16 +146,15 @@ impl Run {
             subscriptions: 0,
             pushes: [Vec::new(), Vec::new()],
         };
-        if number % 2 == 1 {
-            let hello = words("HELLO 3");
-            for side in SIDES {
-                client.conns[side].send(&encode(&hello));
-                match client.conns[side].read_within(self.patience) {
-                    Ok(Value::Map(_)) => {}
-                    other => return mismatch(&[hello], format!("{} says {other:?}", self.addrs[side])),
-                }
+        client.is_three = number % 2 == 1;
+        // It is a client once it has said something.
+        let first = words(if client.is_three { "HELLO 3" } else { "PING" });
+        for side in SIDES {
+            client.conns[side].send(&encode(&first));
+            match client.conns[side].read_within(self.patience) {
+                Ok(value) if matches!(value, Value::Map(_)) || is_pong(&value) => {}
+                other => return about(&first, format!("{} says {other:?}", self.addrs[side])),
             }
-            client.is_three = true;
         }
         Ok(client)
     }

@@ -87,6 +87,18 @@ impl Step {
         match self {
             Step::Burst { client, cmds } => Step::Burst { client: *client, cmds: thin(cmds) },
             Step::Expire { client, cmds, ms } => Step::Expire { client: *client, cmds: thin(cmds), ms: *ms },
+            Step::Storm { bursts } => {
+                let mut at = 0;
+                let mut bursts = bursts.clone();
+                for (_, cmds) in &mut bursts {
+                    cmds.retain(|_| {
+                        at += 1;
+                        keep(at - 1)
+                    });
+                }
+                bursts.retain(|(_, cmds)| !cmds.is_empty());
+                Step::Storm { bursts }
+            }
             other => other.clone(),
         }
     }
