@@ -14,6 +14,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
@@ -312,44 +313,34 @@ async fn on_several(
         }
     }
     let takes_first = !matches!(spec.name, "blmove" | "brpoplpush");
-    let tries = async {
-        let mut waited = false;
-        loop {
-            let queued = Queued { spec, wire: wire.clone() };
-            if let Outcome::Ran(reply) = of.run(vec![queued], Vec::new(), version).await? {
-                // Later, another kind of value at one of the keys is none that it waits for.
-                let is_other = waited && takes_first && reply.bytes().starts_with(b"-WRONGTYPE");
-                if !is_other {
-                    return Ok(Some(reply));
-                }
+    let (mut end, mut waited) = (std::pin::pin!(for_ever_or(time)), false);
+    loop {
+        let queued = Queued { spec, wire: wire.clone() };
+        if let Outcome::Ran(reply) = of.run(vec![queued], Vec::new(), version).await? {
+            // Later, another kind of value at one of the keys is none that it waits for.
+            let is_other = waited && takes_first && reply.bytes().starts_with(b"-WRONGTYPE");
+            if !is_other {
+                return Ok(Some(reply));
             }
-            bells.wait(number).await;
-            waited = true;
         }
-    };
-    match time {
-        None => tries.await,
-        // A try that is under way at the end of the time may have taken a value: it is finished.
-        Some(time) => race(tries, corelane_exec::sleep(time), || timed_out(version)).await,
+        // Only here does the time end: a try that is under way may have taken a value.
+        if !before(bells.wait(number), end.as_mut()).await {
+            return Ok(Some(timed_out(version)));
+        }
+        waited = true;
     }
 }
 
-/// `tries`, until `end` comes while it waits for its bell.
-async fn race(
-    tries: impl Future<Output = Result<Option<Reply>, CacheError>>,
-    end: impl Future<Output = ()>,
-    late: impl FnOnce() -> Reply,
-) -> Result<Option<Reply>, CacheError> {
-    let mut tries = std::pin::pin!(tries);
-    let mut end = std::pin::pin!(end);
-    let won = std::future::poll_fn(|context| {
-        if let Poll::Ready(done) = tries.as_mut().poll(context) {
-            return Poll::Ready(Some(done));
+/// Whether `event` comes before `end`.
+async fn before(event: impl Future<Output = ()>, mut end: Pin<&mut impl Future<Output = ()>>) -> bool {
+    let mut event = std::pin::pin!(event);
+    std::future::poll_fn(|context| {
+        if event.as_mut().poll(context).is_ready() {
+            return Poll::Ready(true);
         }
-        end.as_mut().poll(context).map(|()| None)
+        end.as_mut().poll(context).map(|()| false)
     })
-    .await;
-    won.unwrap_or_else(|| Ok(Some(late())))
+    .await
 }
 
 impl CacheShard {

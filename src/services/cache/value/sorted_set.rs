@@ -84,6 +84,24 @@ fn compare(a: (f64, &[u8]), b: (f64, &[u8])) -> Ordering {
 }
 
 impl SortedSet {
+    /// An empty one that keeps -0 as it is, as the result of a calculation does until it is kept.
+    pub fn exact() -> SortedSet {
+        SortedSet { is_large: true, ..SortedSet::default() }
+    }
+
+    /// As it is kept at a key: in the form of its size.
+    #[must_use]
+    pub fn kept(self) -> SortedSet {
+        if self.len > LISTPACK_MAX {
+            return self;
+        }
+        let mut kept = SortedSet::default();
+        for (member, score) in self.iter_from(0) {
+            kept.put(member, score);
+        }
+        kept
+    }
+
     /// Bytes it holds.
     pub fn bytes(&self) -> usize {
         let table = self.table.as_ref().map_or(0, |table| 64 + table.1.capacity() * 5);

@@ -164,7 +164,7 @@ fn combine(ctx: &mut Ctx<'_>, asked: &Asked<'_>, how: How) -> Result<SortedSet, 
             result = found;
         }
     }
-    let mut set = SortedSet::default();
+    let mut set = SortedSet::exact();
     for (member, score) in result {
         set.put(&member, score);
     }
@@ -185,7 +185,7 @@ fn reply_combined(ctx: &mut Ctx<'_>, command: &Command<'_>, how: How) {
 fn store_combined(ctx: &mut Ctx<'_>, command: &Command<'_>, how: How) {
     let Some(asked) = asked(ctx, command, 2, how, true) else { return };
     match combine(ctx, &asked, how) {
-        Ok(set) => keep(ctx, &command[1], set),
+        Ok(set) => keep(ctx, &command[1], set.kept()),
         Err(error) => ctx.reply.error(error),
     }
 }
