@@ -124,6 +124,7 @@ fn a_key_of_every_kind_is_read_from_a_file() {
         log: "warn".to_owned(),
         log_format: LogFormat::Json,
         server_field: String::new(),
+        resp_password: Secret::default(),
         resp_listen: vec![Listen::Tcp("127.0.0.1:6379".parse().unwrap())],
         cache: CacheConfig { memory_max: 1 << 30, eviction: Eviction::Lru },
         limits,

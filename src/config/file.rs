@@ -112,7 +112,7 @@ pub(super) fn nearest(name: &str) -> Option<&'static keys::Key> {
     keys::all()
         .map(|key| (likeness(key), key))
         .filter(|(likeness, _)| *likeness >= LIKENESS_MIN)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .min_by(|a, b| b.0.total_cmp(&a.0)) // the first of those that are as like
         .map(|(_, key)| key)
 }
 

@@ -21,6 +21,9 @@ use super::value::Kind;
 /// Keys that clients of a shard may wait for at once, each counted as often as it is waited for.
 pub(super) const PARKED_MAX: usize = 1 << 20;
 
+/// Clients that are remembered as gone: more of them than can leave between two messages of one lane.
+const GONE_MAX: usize = 4096;
+
 /// What is done for a client whose key is there.
 pub(super) enum Then {
     /// Its command runs; the reply goes to its shard.
@@ -53,6 +56,8 @@ pub(super) struct Parked {
     queues: HashMap<Box<[u8]>, VecDeque<u64>>,
     /// Waits in all queues.
     waits: usize,
+    /// Clients that left before they were parked here: the last ones.
+    gone: VecDeque<u64>,
     /// Keys that have got a value while they were locked.
     held_back: Vec<Box<[u8]>>,
 }
@@ -73,7 +78,7 @@ impl CacheShard {
     /// Parks a client. It gets back a client that finds no room.
     pub(super) fn park(&self, number: u64, client: Client) -> Result<(), Client> {
         let mut parked = self.parked.borrow_mut();
-        if parked.waits + client.keys.len() > PARKED_MAX {
+        if parked.waits + client.keys.len() > PARKED_MAX || parked.gone.contains(&number) {
             return Err(client);
         }
         let mut store = self.store.borrow_mut();
@@ -84,6 +89,17 @@ impl CacheShard {
         }
         parked.clients.insert(number, client);
         Ok(())
+    }
+
+    /// Takes a client out that has left. Where it is not parked yet, it will not be.
+    pub(super) fn give_up(&self, number: u64) {
+        if self.take_parked(number).is_none() {
+            let mut parked = self.parked.borrow_mut();
+            if parked.gone.len() == GONE_MAX {
+                parked.gone.pop_front();
+            }
+            parked.gone.push_back(number);
+        }
     }
 
     /// Takes a client out. False if it has been served already.

@@ -34,7 +34,7 @@ const LOCK_PART: u32 = 2;
 
 /// A command of a transaction: what it is, and its bytes.
 #[derive(Debug)]
-pub(super) struct Queued {
+pub struct Queued {
     pub(super) spec: &'static Spec,
     pub(super) wire: Vec<u8>,
 }
@@ -49,7 +49,7 @@ pub struct Watched {
 
 /// What came of a transaction.
 #[derive(Debug)]
-pub(super) enum Outcome {
+pub enum Outcome {
     /// The replies of its commands, one behind the other.
     Ran(Reply),
     /// A watched key was changed.

@@ -105,7 +105,11 @@ impl Unfit {
     /// Says so, in the words of Redis.
     #[cold]
     pub fn reply(self, command: &Command<'_>, reply: &mut Reply) {
-        let cut = |bytes: &[u8], max: usize| bytes[..bytes.len().min(max)].to_vec();
+        // As far as C would print it.
+        let cut = |bytes: &[u8], max: usize| {
+            let end = memchr::memchr(0, bytes).unwrap_or(bytes.len());
+            bytes[..end.min(max)].to_vec()
+        };
         let mut text: Vec<u8> = Vec::new();
         match self {
             Unfit::Arity(spec) => return wrong_arity(reply, spec.name),

@@ -39,7 +39,15 @@ use crate::services::cache::transaction::{Coordinator, Outcome, Queued, with_com
 #[derive(Debug)]
 pub(super) struct Waiting {
     /// The task that waits; it ends when this is dropped.
-    _task: Option<Task<()>>,
+    task: Option<Task<()>>,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if let Some(task) = self.task.take() {
+            task.cancel();
+        }
+    }
 }
 
 /// Takes a client out of the shards it is parked on.
@@ -54,7 +62,7 @@ impl Drop for Places {
         let (mesh, number) = (self.of.shard.mesh(), self.number);
         for owner in std::mem::take(&mut self.shards) {
             let all = self.of.all.clone();
-            let call = mesh.with(owner, move |shard| all.of(shard).unpark(number));
+            let call = mesh.with(owner, move |shard| all.of(shard).give_up(number));
             if let Ok(task) = self.of.shard.spawn(async move {
                 let _ = call.await;
             }) {
@@ -175,7 +183,7 @@ impl Resp {
                 sessions.post(key, Post::Reply { number, reply });
             }
         });
-        state.waiting = Some(Box::new(Waiting { _task: task.ok() }));
+        state.waiting = Some(Box::new(Waiting { task: task.ok() }));
         Then::Wait
     }
 }

@@ -169,10 +169,12 @@ impl Resp {
         reply: &mut Reply,
     ) -> Then {
         if state.is_subscriber() && !connection::may_subscriber(state, spec) {
-            reply.error(format_args!(
-                "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context",
+            let why = format!(
+                "Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this \
+                 context",
                 spec.name
-            ));
+            );
+            self.refuse(state, spec, &why, reply);
             return Then::Next;
         }
         if state.multi.is_some() && !connection::leaves_multi(spec) {
@@ -207,15 +209,22 @@ impl Resp {
         if let Unfit::Arity(spec) = unfit
             && spec.name == "exec"
         {
-            state.multi = None;
-            self.unwatch(state);
-            reply.error(
-                "EXECABORT Transaction discarded because of: wrong number of arguments for 'exec' command",
-            );
+            self.refuse(state, spec, "wrong number of arguments for 'exec' command", reply);
             return Then::Next;
         }
         unfit.reply(command, reply);
         Then::Next
+    }
+
+    /// Says why a command is not run. An EXEC that is not run ends its transaction.
+    fn refuse(&self, state: &mut State, spec: &Spec, why: &str, reply: &mut Reply) {
+        if spec.name == "exec" {
+            state.multi = None;
+            self.unwatch(state);
+            return reply.error(format_args!("EXECABORT Transaction discarded because of: {why}"));
+        }
+        self.spoil(state);
+        reply.error(format_args!("ERR {why}"));
     }
 
     /// A transaction that holds a wrong command is not run.

@@ -39,7 +39,7 @@ use corelane_proto_resp::{Parser, Step, Version};
 
 use super::command::Reply;
 use super::shard::CacheShard;
-use super::transaction::{Coordinator, Watched};
+use super::transaction::{Coordinator, Outcome, Queued, Watched};
 use crate::config::Secret;
 pub use client::Client;
 use client::{Replies, State};
@@ -67,6 +67,15 @@ pub enum Post {
         number: u64,
         /// With their versions; none where a shard did not answer.
         watched: Result<Vec<Watched>, super::CacheError>,
+    },
+    /// The commands on keys of a transaction have run.
+    Executed {
+        /// Of the wait.
+        number: u64,
+        /// What came of them.
+        outcome: Result<Outcome, super::CacheError>,
+        /// Its commands in order: those about the connection, which follow, and where the others were.
+        plan: Vec<Option<Queued>>,
     },
     /// A message of a channel.
     Message(Rc<Message>),
@@ -311,9 +320,29 @@ impl Protocol for Resp {
                 self.say(link, &reply);
                 self.go_on(state)
             }
+            Post::Executed { number, outcome, plan } => {
+                if number != state.awaits {
+                    return Next::Same;
+                }
+                state.awaits = 0;
+                match self.executed(state, outcome, plan) {
+                    multi::Finished::Later => Next::Wait,
+                    multi::Finished::Now(reply) => {
+                        if self.wants_reply(state) {
+                            self.say(link, &reply);
+                        }
+                        self.go_on(state)
+                    }
+                }
+            }
             Post::Message(message) => self.deliver(shard, state, link, &message),
             Post::Kill => Next::Close,
         }
+    }
+
+    fn half_closed(&self, _shard: &Rc<Shard>, client: &mut Client, link: &mut Link<'_>) -> Next {
+        // Who waits for a key has left for good; a reply that is on its way is still wanted.
+        if link.is_waiting() && client.state.waiting.is_none() { Next::Same } else { Next::Close }
     }
 
     fn undelivered(&self, _shard: &Rc<Shard>, post: Post) {

@@ -37,7 +37,22 @@ enum Part {
     Later(Pin<Box<dyn Future<Output = Result<Reply, CacheError>>>>),
 }
 
+/// Whether a transaction has its reply.
+pub(super) enum Finished {
+    Now(Reply),
+    /// By a post.
+    Later,
+}
+
 impl Part {
+    /// Its reply, if it is here.
+    fn now(self) -> Option<Reply> {
+        match self {
+            Part::Ready(reply) => Some(reply),
+            Part::Shard | Part::Later(_) => None,
+        }
+    }
+
     async fn finish(self, version: Version) -> Option<Reply> {
         match self {
             Part::Shard => None,
@@ -122,36 +137,69 @@ impl Resp {
             return Then::Next;
         }
         let version = state.version;
-        // What is about connection or node is asked for now: it needs this connection.
-        let mut replies = Vec::with_capacity(count);
-        let mut rest = Vec::new();
+        // What is about connection or node comes last: it needs this connection, and nothing may run if a watched key
+        // was changed.
+        let (mut plan, mut rest) = (Vec::with_capacity(count), Vec::new());
         for queued in multi.queued {
-            if matches!(queued.spec.run, Run::Connection) {
-                replies.push(self.run_captured(state, &queued));
-            } else {
-                replies.push(Part::Shard);
-                rest.push(queued);
+            match queued.spec.run {
+                Run::Connection => plan.push(Some(queued)),
+                _ => {
+                    plan.push(None);
+                    rest.push(queued);
+                }
             }
         }
         let coordinator = self.coordinator();
-        self.later(state, async move {
+        let number = self.next_wait(state);
+        self.task(state.key, number, version, async move {
             let outcome = coordinator.run(rest, watched.clone(), version).await;
             coordinator.unwatch(watched);
-            let mut reply = Reply::new(version);
-            match outcome? {
-                Outcome::Changed => reply.null_array(),
-                Outcome::Ran(ran) | Outcome::Blocked(ran) => {
-                    let mut parts = Vec::with_capacity(count);
-                    for part in replies {
-                        parts.push(part.finish(version).await);
-                    }
-                    reply.array(count);
-                    weave(&mut reply, &ran, &parts);
-                }
-            }
-            Ok(reply)
+            Post::Executed { number, outcome, plan }
         });
         Then::Wait
+    }
+
+    /// The commands on keys of a transaction have run: those about connection and node follow.
+    pub(super) fn executed(
+        &self,
+        state: &mut State,
+        outcome: Result<Outcome, CacheError>,
+        plan: Vec<Option<Queued>>,
+    ) -> Finished {
+        let version = state.version;
+        let mut reply = Reply::new(version);
+        let ran = match outcome {
+            Ok(Outcome::Ran(ran) | Outcome::Blocked(ran)) => ran,
+            Ok(Outcome::Changed) => {
+                reply.null_array();
+                return Finished::Now(reply);
+            }
+            Err(error) => {
+                reply.error(error);
+                return Finished::Now(reply);
+            }
+        };
+        let count = plan.len();
+        let parts: Vec<Part> = plan
+            .into_iter()
+            .map(|queued| queued.map_or(Part::Shard, |queued| self.run_captured(state, &queued)))
+            .collect();
+        if parts.iter().any(|part| matches!(part, Part::Later(_))) {
+            self.later(state, async move {
+                let mut done = Vec::with_capacity(count);
+                for part in parts {
+                    done.push(part.finish(version).await);
+                }
+                reply.array(count);
+                weave(&mut reply, &ran, &done);
+                Ok(reply)
+            });
+            return Finished::Later;
+        }
+        let parts: Vec<_> = parts.into_iter().map(Part::now).collect();
+        reply.array(count);
+        weave(&mut reply, &ran, &parts);
+        Finished::Now(reply)
     }
 
     /// Runs a command about connection or node as a part of EXEC.

@@ -215,11 +215,17 @@ pub(super) fn zdiffstore(ctx: &mut Ctx<'_>, command: &Command<'_>) {
 }
 
 pub(super) fn zintercard(ctx: &mut Ctx<'_>, command: &Command<'_>) {
-    let error = Some("ERR numkeys should be greater than 0");
-    let Some(number) = parse::within_or_reply(ctx.reply, &command[1], 1, i64::MAX, error) else { return };
+    let Some(number) = parse::integer_or_reply(ctx.reply, &command[1]) else { return };
+    if number < 1 {
+        return ctx.reply.error("ERR at least 1 input key is needed for 'zintercard' command");
+    }
     let number = usize::try_from(number).unwrap_or(usize::MAX);
     if number > command.len() - 2 {
-        return ctx.reply.error("ERR Number of keys can't be greater than number of args");
+        return ctx.reply.error(SYNTAX);
+    }
+    let keys: Vec<&[u8]> = command.iter().skip(2).take(number).collect();
+    if let Err(error) = keys.iter().try_for_each(|key| check(ctx, key)) {
+        return ctx.reply.error(error);
     }
     let (mut limit, mut option) = (0, 2 + number);
     while let Some(word) = command.get(option) {
@@ -231,7 +237,6 @@ pub(super) fn zintercard(ctx: &mut Ctx<'_>, command: &Command<'_>) {
         limit = usize::try_from(value).unwrap_or(usize::MAX);
         option += 2;
     }
-    let keys: Vec<&[u8]> = command.iter().skip(2).take(number).collect();
     let asked = Asked { weights: vec![1.0; number], keys, aggregate: Aggregate::Sum, with_scores: false };
     match combine(ctx, &asked, How::Inter) {
         Ok(set) => ctx.reply.count(if limit == 0 { set.len() } else { set.len().min(limit) }),

@@ -9,7 +9,7 @@ use super::look::find;
 use super::{header, member};
 use crate::services::cache::command::data::picks;
 use crate::services::cache::command::parse::{self, SYNTAX};
-use crate::services::cache::command::{Ctx, Reply, blocking, wrong_arity};
+use crate::services::cache::command::{Ctx, Reply, blocking};
 use crate::services::cache::store::{Key, StoreError};
 use crate::services::cache::value::SortedSet;
 
@@ -32,7 +32,7 @@ fn take(ctx: &mut Ctx<'_>, key: Key<'_>, highest: bool, count: usize) -> Result<
 
 fn pop(ctx: &mut Ctx<'_>, command: &Command<'_>, highest: bool) {
     if command.len() > 3 {
-        return wrong_arity(ctx.reply, if highest { "zpopmax" } else { "zpopmin" });
+        return ctx.reply.error(SYNTAX);
     }
     let mut count = None;
     if let Some(text) = command.get(2) {
