@@ -1,8 +1,9 @@
 //! The keyed store: a cache whose keys are spread over the shards, reached by Redis clients, by HTTP and by handlers.
 //!
 //! A key belongs to one shard, chosen by a hash of it or of its `{tag}`. Reading order: [`store`] the keys of one
-//! shard; [`value`] the kinds of values; [`command`] what can be done with them, one command at a time; [`glob`] patterns
-//! of names.
+//! shard; [`value`] the kinds of values; [`command`] what can be done with them, one command at a time; `shard` the
+//! part that one shard has; `batch` and `gather` what goes between shards; `locks` and `transaction` several keys as
+//! one; `parked` clients that wait for a key; `session` the connections of Redis clients.
 //!
 //! # Rules
 //! 1. A key is read and written by its own shard only, inside that shard's turn.
@@ -10,7 +11,65 @@
 //!
 //! Not here: the bytes of the protocol (`proto-resp`), sockets (`net`).
 
+mod batch;
 pub mod command;
+mod gather;
 pub mod glob;
+mod locks;
+mod parked;
+pub mod session;
+mod shard;
 pub mod store;
+mod transaction;
 pub mod value;
+
+use std::fmt;
+
+use corelane_exec::{CallError, Sharded};
+
+pub use shard::CacheShard;
+use store::{Config, KeyHasher};
+
+/// Why the cache did not do what it was asked for.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum CacheError {
+    /// The shard that owns the key did not answer.
+    Call(CallError),
+    /// A transaction held the key for too long.
+    Busy,
+    /// The reply was an error: its text, code first.
+    Reply(String),
+}
+
+impl fmt::Display for CacheError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CacheError::Call(error) => {
+                write!(f, "TRYAGAIN The shard of the key was not heard: {error}; try again")
+            }
+            CacheError::Busy => f.write_str("TRYAGAIN A transaction holds the key; try again"),
+            CacheError::Reply(text) => f.write_str(text),
+        }
+    }
+}
+
+impl std::error::Error for CacheError {}
+
+/// The cache of a node: a handle to the part of each shard. Cheap to clone, may be sent anywhere, used on shards.
+#[derive(Clone, Debug)]
+pub struct Cache {
+    shards: Sharded<CacheShard>,
+}
+
+impl Cache {
+    /// A cache whose shards hold at most `config.memory_max` bytes each. The keys of each shard are made when it is
+    /// first used there.
+    pub fn new(config: Config) -> Cache {
+        let hasher = KeyHasher::random();
+        let shards = Sharded::new(move |shard| {
+            let count = shard.mesh().shards();
+            CacheShard::new(shard, count, hasher.clone(), config)
+        });
+        Cache { shards }
+    }
+}

@@ -2,7 +2,6 @@
 //!
 //! Not here: which shard that is (`route`), the table.
 
-
 /// A key and the hash of all its bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Key<'a> {

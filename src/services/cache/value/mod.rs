@@ -175,3 +175,16 @@ collection!(Hash);
 collection!(List);
 collection!(Set);
 collection!(SortedSet);
+
+impl ValueRef<'_> {
+    /// Its kind.
+    pub const fn kind(&self) -> Kind {
+        match self {
+            ValueRef::Str(_) => Kind::String,
+            ValueRef::Hash(_) => Kind::Hash,
+            ValueRef::List(_) => Kind::List,
+            ValueRef::Set(_) => Kind::Set,
+            ValueRef::SortedSet(_) => Kind::SortedSet,
+        }
+    }
+}

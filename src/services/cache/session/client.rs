@@ -1,0 +1,71 @@
+//! Client: what is known of one connection.
+//!
+//! Not here: what it asks for (`dispatch`).
+
+use corelane_net::session::ConnKey;
+use corelane_proto_resp::{Parser, Version};
+
+use crate::services::cache::transaction::{Queued, Watched};
+
+/// Bytes of the commands that MULTI may queue. At it, the transaction is refused.
+pub(super) const QUEUED_BYTES_MAX: usize = 64 << 20;
+
+/// Keys that one connection may watch.
+pub(super) const WATCHED_MAX: usize = 1 << 16;
+
+/// The commands of a transaction that was begun.
+#[derive(Debug, Default)]
+pub(super) struct Multi {
+    pub(super) queued: Vec<Queued>,
+    pub(super) bytes: usize,
+    /// A command was wrong: EXEC refuses all.
+    pub(super) failed: bool,
+}
+
+/// What CLIENT REPLY asked for.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) enum Replies {
+    #[default]
+    On,
+    Off,
+    /// Not to this command.
+    SkipThis,
+    /// Not to the next.
+    SkipNext,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub struct Client {
+    pub(super) parser: Parser,
+    pub(super) state: State,
+}
+
+/// All of a connection but its parser.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) key: ConnKey,
+    /// Unique in the node.
+    pub(super) id: u64,
+    pub(super) version: Version,
+    pub(super) name: Vec<u8>,
+    pub(super) multi: Option<Box<Multi>>,
+    pub(super) watched: Vec<Watched>,
+    pub(super) channels: usize,
+    pub(super) patterns: usize,
+    pub(super) replies: Replies,
+    /// The number of the reply that is awaited: what comes for an earlier one is too late.
+    pub(super) awaits: u64,
+    /// What ends with the wait: a deadline, a client parked elsewhere.
+    pub(super) waiting: Option<Box<super::blocking::Waiting>>,
+    pub(super) closing: bool,
+    pub(super) last: &'static str,
+    pub(super) last_ms: u64,
+}
+
+impl State {
+    /// In RESP2 a subscriber may only subscribe.
+    pub(super) fn is_subscriber(&self) -> bool {
+        self.channels + self.patterns > 0
+    }
+}

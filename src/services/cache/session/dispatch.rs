@@ -1,0 +1,232 @@
+//! Dispatch: from a command to who runs it.
+//!
+//! Not here: running it.
+
+use std::rc::Rc;
+
+use corelane_base::ShardId;
+use corelane_exec::Shard;
+use corelane_proto_resp::Command;
+
+use super::client::State;
+use super::pipeline::Gathering;
+use super::{Resp, connection};
+use crate::services::cache::batch::copy;
+use crate::services::cache::command::{self, Flags, Keys, Reply, Run, Spec};
+use crate::services::cache::shard::Executed;
+use crate::services::cache::transaction::Queued;
+
+/// How a pipeline goes on behind a command.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Then {
+    /// Replied.
+    Next,
+    /// Its reply is gathered.
+    Gather,
+    /// It has to wait until what is gathered is back; nothing was done.
+    NotYet,
+    /// Its reply comes by a post.
+    Wait,
+    /// Replied, and the connection ends.
+    Close,
+}
+
+impl Resp {
+    /// Has one command run, or sent, or refused.
+    #[inline]
+    pub(super) fn dispatch(
+        &self,
+        shard: &Rc<Shard>,
+        state: &mut State,
+        command: &Command<'_>,
+        raw: &[u8],
+        gathering: &mut Option<Box<Gathering>>,
+        reply: &mut Reply,
+    ) -> Then {
+        self.commands.set(self.commands.get() + 1);
+        let spec = match command::lookup(command.name()) {
+            Some(spec) => spec,
+            None if gathering.is_some() => return Then::NotYet,
+            None => return self.unknown(state, command, reply),
+        };
+        if !spec.takes(command.len()) {
+            if gathering.is_some() {
+                return Then::NotYet;
+            }
+            self.spoil(state);
+            command::wrong_arity(reply, spec.name);
+            return Then::Next;
+        }
+        state.last = spec.name;
+        if state.multi.is_none()
+            && !state.is_subscriber()
+            && !spec.flags.has(Flags::BLOCKING)
+            && let Some(then) = self.dispatch_data(shard, state, spec, command, raw, gathering, reply)
+        {
+            return then;
+        }
+        if gathering.is_some() {
+            return Then::NotYet;
+        }
+        self.dispatch_unusual(shard, state, spec, command, raw, reply)
+    }
+
+    /// Commands on keys outside of transactions. None: it is no such one, or has to be alone.
+    #[inline]
+    #[expect(clippy::too_many_arguments, reason = "they are what a command consists of")]
+    fn dispatch_data(
+        &self,
+        shard: &Rc<Shard>,
+        state: &mut State,
+        spec: &'static Spec,
+        command: &Command<'_>,
+        raw: &[u8],
+        gathering: &mut Option<Box<Gathering>>,
+        reply: &mut Reply,
+    ) -> Option<Then> {
+        if matches!(spec.run, Run::Connection) {
+            return None;
+        }
+        let one = matches!(spec.keys, Keys::Range { first: 1, last: 1, .. });
+        if one && let Some(bytes) = command.get(1) {
+            let key = self.here.key(bytes);
+            let owner = self.here.owner(key);
+            if owner == self.here.here() && gathering.is_none() {
+                return match self.here.execute(spec, command, Some(key), 0, reply) {
+                    Executed::Done => {
+                        self.here.serve_parked(shard);
+                        Some(Then::Next)
+                    }
+                    // Behind the transaction that holds it.
+                    Executed::Locked => Some(self.gather_one(state, spec, command, raw, owner, gathering)),
+                    Executed::Blocked => None,
+                };
+            }
+            return Some(self.gather_one(state, spec, command, raw, owner, gathering));
+        }
+        self.dispatch_wide(shard, state, spec, command, raw, gathering, reply)
+    }
+
+    /// Commands with several keys, or none.
+    #[expect(clippy::too_many_arguments, reason = "they are what a command consists of")]
+    fn dispatch_wide(
+        &self,
+        shard: &Rc<Shard>,
+        state: &mut State,
+        spec: &'static Spec,
+        command: &Command<'_>,
+        raw: &[u8],
+        gathering: &mut Option<Box<Gathering>>,
+        reply: &mut Reply,
+    ) -> Option<Then> {
+        let owner = match spec.run {
+            Run::All(..) if self.here.shards() > 1 => None,
+            _ => self.only_owner(spec, command),
+        };
+        let Some(owner) = owner else {
+            return match spec.run {
+                Run::All(_, how) => Some(self.gather_all(state, spec, command, raw, how, gathering)),
+                Run::Split(_, how) => Some(self.gather_split(state, spec, command, how, gathering)),
+                _ => None, // a transaction of its own
+            };
+        };
+        if owner == self.here.here() && gathering.is_none() {
+            match self.here.execute(spec, command, None, 0, reply) {
+                Executed::Done => {
+                    self.here.serve_parked(shard);
+                    return Some(Then::Next);
+                }
+                Executed::Locked => {}
+                Executed::Blocked => return None,
+            }
+        }
+        Some(self.gather_one(state, spec, command, raw, owner, gathering))
+    }
+
+    /// The shard that has all keys of a command; the own one for a command without keys.
+    pub(super) fn only_owner(&self, spec: &Spec, command: &Command<'_>) -> Option<ShardId> {
+        if self.here.shards() == 1 {
+            return Some(self.here.here());
+        }
+        let mut places = Vec::new();
+        spec.keys.find(command, &mut places);
+        let mut owners =
+            places.iter().filter_map(|&at| command.get(at)).map(|key| self.here.owner(self.here.key(key)));
+        let Some(first) = owners.next() else { return Some(self.here.here()) };
+        owners.all(|owner| owner == first).then_some(first)
+    }
+
+    /// Transactions, commands that wait, subscribers, commands about connection and node.
+    fn dispatch_unusual(
+        &self,
+        shard: &Rc<Shard>,
+        state: &mut State,
+        spec: &'static Spec,
+        command: &Command<'_>,
+        raw: &[u8],
+        reply: &mut Reply,
+    ) -> Then {
+        if state.is_subscriber() && !connection::may_subscriber(state, spec) {
+            reply.error(format_args!(
+                "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context",
+                String::from_utf8_lossy(command.name()).to_lowercase()
+            ));
+            return Then::Next;
+        }
+        if state.multi.is_some() && !connection::leaves_multi(spec) {
+            return self.queue(state, spec, command, raw, reply);
+        }
+        if matches!(spec.run, Run::Connection) {
+            return self.run_connection(shard, state, spec, command, raw, reply);
+        }
+        if spec.flags.has(Flags::BLOCKING) {
+            return self.run_blocking(shard, state, spec, command, raw, reply);
+        }
+        // Keys of several shards.
+        let mut wire = Vec::with_capacity(raw.len());
+        copy(&mut wire, command, raw);
+        let (coordinator, version) = (self.coordinator(), state.version);
+        let next = self.later(state, async move {
+            let outcome = coordinator.run(vec![Queued { spec, wire }], Vec::new(), version).await?;
+            Ok(super::multi::reply_of(outcome, version))
+        });
+        debug_assert_eq!(next, corelane_net::session::Next::Wait);
+        Then::Wait
+    }
+
+    fn unknown(&self, state: &mut State, command: &Command<'_>, reply: &mut Reply) -> Then {
+        self.spoil(state);
+        // Whoever sends HTTP here is a browser that was led astray, and must not reach what stands behind.
+        let name = command.name();
+        if name.eq_ignore_ascii_case(b"POST") || name.eq_ignore_ascii_case(b"HOST:") {
+            tracing::warn!("an HTTP request came to the RESP port: the connection is closed");
+            return Then::Close;
+        }
+        reply.error(unknown_command(command));
+        Then::Next
+    }
+
+    /// A transaction that holds a wrong command is not run.
+    pub(super) fn spoil(&self, state: &mut State) {
+        if let Some(multi) = &mut state.multi {
+            multi.failed = true;
+        }
+    }
+}
+
+/// As Redis says it, with the beginnings of the arguments.
+fn unknown_command(command: &Command<'_>) -> String {
+    const SHOWN: usize = 128;
+    let shown = |bytes: &[u8]| String::from_utf8_lossy(&bytes[..bytes.len().min(SHOWN)]).into_owned();
+    let mut text = format!("ERR unknown command '{}', with args beginning with: ", shown(command.name()));
+    let mut room = SHOWN;
+    for argument in command.iter().skip(1) {
+        if room == 0 {
+            break;
+        }
+        let part = format!("'{}' ", String::from_utf8_lossy(&argument[..argument.len().min(room)]));
+        room = room.saturating_sub(part.len());
+        text.push_str(&part);
+    }
+    text
+}

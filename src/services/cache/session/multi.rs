@@ -1,0 +1,318 @@
+//! Multi: MULTI, EXEC, DISCARD, WATCH and UNWATCH.
+//!
+//! Not here: how a transaction is atomic over shards (`transaction`).
+
+use corelane_net::session::Next;
+use corelane_proto_resp::{Command, Version};
+
+use super::client::{Multi, QUEUED_BYTES_MAX, State, WATCHED_MAX};
+use super::dispatch::Then;
+use super::{Post, Resp};
+use crate::services::cache::batch::copy;
+use crate::services::cache::command::{Flags, Reply, Run, Spec};
+use crate::services::cache::transaction::{Outcome, Queued, Watched};
+
+/// The reply of a command that was a transaction of its own.
+pub(super) fn reply_of(outcome: Outcome, version: Version) -> Reply {
+    match outcome {
+        Outcome::Ran(reply) | Outcome::Blocked(reply) => reply,
+        Outcome::Changed => {
+            let mut reply = Reply::new(version);
+            reply.null_array();
+            reply
+        }
+    }
+}
+
+impl Resp {
+    /// MULTI.
+    pub(super) fn multi(&self, state: &mut State, reply: &mut Reply) -> Then {
+        if state.multi.is_some() {
+            reply.error("ERR MULTI calls can not be nested");
+            return Then::Next;
+        }
+        state.multi = Some(Box::default());
+        reply.ok();
+        Then::Next
+    }
+
+    /// DISCARD.
+    pub(super) fn discard(&self, state: &mut State, reply: &mut Reply) -> Then {
+        if state.multi.take().is_none() {
+            reply.error("ERR DISCARD without MULTI");
+            return Then::Next;
+        }
+        self.unwatch(state);
+        reply.ok();
+        Then::Next
+    }
+
+    /// Keeps a command for EXEC.
+    pub(super) fn queue(
+        &self,
+        state: &mut State,
+        spec: &'static Spec,
+        command: &Command<'_>,
+        raw: &[u8],
+        reply: &mut Reply,
+    ) -> Then {
+        let Some(multi) = &mut state.multi else { unreachable!("who calls looked") };
+        if spec.flags.has(Flags::NO_MULTI) {
+            multi.failed = true;
+            reply.error("ERR Command not allowed inside a transaction");
+            return Then::Next;
+        }
+        if multi.bytes + raw.len() > QUEUED_BYTES_MAX {
+            multi.failed = true;
+            reply.error(format_args!(
+                "ERR the transaction is larger than {QUEUED_BYTES_MAX} bytes: send it in parts"
+            ));
+            return Then::Next;
+        }
+        let mut wire = Vec::with_capacity(raw.len());
+        copy(&mut wire, command, raw);
+        multi.bytes += wire.len();
+        multi.queued.push(Queued { spec, wire });
+        reply.write().raw(corelane_proto_resp::QUEUED);
+        Then::Next
+    }
+
+    /// EXEC.
+    pub(super) fn exec(&self, state: &mut State, reply: &mut Reply) -> Then {
+        let Some(multi) = state.multi.take() else {
+            reply.error("ERR EXEC without MULTI");
+            return Then::Next;
+        };
+        if multi.failed {
+            self.unwatch(state);
+            reply.error("EXECABORT Transaction discarded because of previous errors.");
+            return Then::Next;
+        }
+        let watched = std::mem::take(&mut state.watched);
+        let count = multi.queued.len();
+        if count == 0 && watched.is_empty() {
+            reply.array(0);
+            return Then::Next;
+        }
+        let version = state.version;
+        // What is about connection or node is asked for now: it needs this connection.
+        let mut replies: Vec<Option<Reply>> = Vec::with_capacity(count);
+        let mut rest = Vec::new();
+        for queued in multi.queued {
+            if !matches!(queued.spec.run, Run::Connection) {
+                replies.push(None);
+                rest.push(queued);
+                continue;
+            }
+            let mut one = Reply::new(version);
+            let then = crate::services::cache::transaction::with_command(&queued.wire, |command| {
+                let shard = std::rc::Rc::clone(&self.shard);
+                self.run_connection(&shard, state, queued.spec, command, &queued.wire, &mut one)
+            });
+            if then == Then::Wait {
+                // It has to ask other shards, and a transaction cannot hold its keys meanwhile.
+                state.awaits = 0;
+                one = Reply::new(version);
+                one.error(format_args!(
+                    "ERR '{}' cannot be part of a transaction on several shards",
+                    queued.spec.name
+                ));
+            }
+            replies.push(Some(one));
+        }
+        let coordinator = self.coordinator();
+        let kept = watched.clone();
+        self.later(state, async move {
+            let outcome = coordinator.run(rest, watched, version).await;
+            coordinator.unwatch(kept);
+            let mut reply = Reply::new(version);
+            match outcome? {
+                Outcome::Changed => reply.null_array(),
+                Outcome::Ran(ran) | Outcome::Blocked(ran) => {
+                    reply.array(count);
+                    weave(&mut reply, &ran, &replies);
+                }
+            }
+            Ok(reply)
+        });
+        Then::Wait
+    }
+
+    /// WATCH.
+    pub(super) fn watch(&self, state: &mut State, command: &Command<'_>, reply: &mut Reply) -> Then {
+        if state.multi.is_some() {
+            reply.error("ERR WATCH inside MULTI is not allowed");
+            return Then::Next;
+        }
+        if state.watched.len() + command.len() > WATCHED_MAX {
+            reply.error(format_args!("ERR a connection may watch {WATCHED_MAX} keys: UNWATCH some"));
+            return Then::Next;
+        }
+        let keys: Vec<Box<[u8]>> = command
+            .iter()
+            .skip(1)
+            .filter(|key| !state.watched.iter().any(|one| *one.key == **key))
+            .map(Box::from)
+            .collect();
+        let is_here = |key: &Box<[u8]>| self.here.owner(self.here.key(key)) == self.here.here();
+        if keys.iter().all(is_here) {
+            let mut store = self.here.store.borrow_mut();
+            let owner = self.here.here();
+            for key in keys {
+                let version = store.watch(self.here.key(&key));
+                state.watched.push(Watched { key, owner, version });
+            }
+            reply.ok();
+            return Then::Next;
+        }
+        let number = self.next_wait(state);
+        let calls: Vec<_> = keys
+            .into_iter()
+            .map(|key| {
+                let owner = self.here.owner(self.here.key(&key));
+                let (all, wanted) = (self.all.clone(), key.clone());
+                let call = self.shard.mesh().with(owner, move |shard| {
+                    let here = all.of(shard);
+                    here.set_now(shard);
+                    here.store.borrow_mut().watch(here.key(&wanted))
+                });
+                (key, owner, call)
+            })
+            .collect();
+        let coordinator = self.coordinator();
+        self.task(state.key, number, state.version, async move {
+            let mut watched = Vec::new();
+            let mut failed = None;
+            for (key, owner, call) in calls {
+                match call.await {
+                    Ok(version) => watched.push(Watched { key, owner, version }),
+                    Err(error) => failed = Some(error.into()),
+                }
+            }
+            let watched = match failed {
+                None => Ok(watched),
+                Some(error) => {
+                    coordinator.unwatch(watched);
+                    Err(error)
+                }
+            };
+            Post::Watched { number, watched }
+        });
+        Then::Wait
+    }
+
+    /// Ends all watches of a connection.
+    pub(super) fn unwatch(&self, state: &mut State) {
+        self.coordinator().unwatch(std::mem::take(&mut state.watched));
+    }
+
+    /// For a wait whose client is gone, or that came too late: what it watched is let go.
+    pub(super) fn unwatch_late(&self, watched: Vec<Watched>) -> Next {
+        self.coordinator().unwatch(watched);
+        Next::Same
+    }
+}
+
+/// Puts the replies of a transaction in order: `ran` has those that ran on shards, one behind the other.
+fn weave(reply: &mut Reply, ran: &Reply, others: &[Option<Reply>]) {
+    if others.iter().all(Option::is_none) {
+        return reply.append(ran);
+    }
+    let mut at = 0;
+    for other in others {
+        match other {
+            Some(other) => reply.append(other),
+            None => {
+                let end = at + whole_reply(&ran.bytes()[at..], ran, at);
+                reply.append_range(ran, at..end);
+                at = end;
+            }
+        }
+    }
+}
+
+/// Bytes of the reply that begins at `at`, without those of large values, which are not among the bytes.
+fn whole_reply(bytes: &[u8], of: &Reply, at: usize) -> usize {
+    let (mut done, mut left) = (0, 1_u64);
+    while left > 0 {
+        let Some(end) = memchr::memchr(b'\n', &bytes[done..]) else { return bytes.len() };
+        let line = &bytes[done..done + end];
+        let number = std::str::from_utf8(line.get(1..line.len().saturating_sub(1)).unwrap_or(&[]))
+            .ok()
+            .and_then(|digits| digits.parse::<i64>().ok());
+        done += end + 1;
+        left -= 1;
+        let count = u64::try_from(number.unwrap_or(0)).unwrap_or(0);
+        match line.first() {
+            Some(b'$' | b'=') if number.is_some_and(|len| len >= 0) => {
+                let is_beside = of.large().iter().any(|(place, _)| *place == at + done);
+                done += if is_beside { 2 } else { usize::try_from(count).unwrap_or(0) + 2 };
+            }
+            Some(b'*' | b'~' | b'>') => left += count,
+            Some(b'%') => left += 2 * count,
+            Some(b'|') => left += 2 * count + 1,
+            _ => {}
+        }
+    }
+    done
+}
+
+impl crate::services::cache::transaction::Coordinator {
+    /// Ends watches, wherever they are.
+    pub(in crate::services::cache) fn unwatch(&self, watched: Vec<Watched>) {
+        let mut elsewhere: std::collections::BTreeMap<u16, Vec<Box<[u8]>>> =
+            std::collections::BTreeMap::new();
+        for one in watched {
+            if one.owner == self.here.here() {
+                self.here.store.borrow_mut().unwatch(self.here.key(&one.key));
+            } else {
+                elsewhere.entry(one.owner.0).or_default().push(one.key);
+            }
+        }
+        for (owner, keys) in elsewhere {
+            let all = self.all.clone();
+            let call = self.shard.mesh().with(corelane_base::ShardId(owner), move |shard| {
+                let here = all.of(shard);
+                let mut store = here.store.borrow_mut();
+                for key in keys {
+                    store.unwatch(here.key(&key));
+                }
+            });
+            // Kept until it is answered: a call that waits for a credit goes with its handle.
+            if let Ok(task) = self.shard.spawn(async move { drop(call.await) }) {
+                task.detach();
+            }
+        }
+    }
+}
+
+impl Multi {
+    /// Commands queued.
+    pub(super) fn len(&self) -> usize {
+        self.queued.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+
+    #[test]
+    fn replies_of_shards_and_of_the_connection_stand_in_the_order_of_their_commands() {
+        let mut ran = Reply::default();
+        ran.array(2);
+        ran.integer(1);
+        ran.bulk(b"a\nb");
+        ran.shared(&Bytes::from(vec![b'x'; 20_000]));
+        ran.null();
+        let mut pong = Reply::default();
+        pong.write().raw(corelane_proto_resp::PONG);
+        let mut woven = Reply::default();
+        weave(&mut woven, &ran, &[None, Some(pong), None, None]);
+        let mut wanted = b"*2\r\n:1\r\n$3\r\na\nb\r\n+PONG\r\n$20000\r\n".to_vec();
+        wanted.extend(vec![b'x'; 20_000]);
+        wanted.extend(b"\r\n$-1\r\n");
+        assert_eq!(woven.to_vec(), wanted);
+    }
+}

@@ -1,0 +1,511 @@
+//! Server: commands about the node, and those that ask every shard in their own way.
+//!
+//! Not here: what a shard finds out about itself (`shard`).
+
+use std::fmt::Write as _;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use corelane_base::ShardId;
+use corelane_exec::{Call, Shard};
+use corelane_proto_resp::Command;
+
+use super::client::State;
+use super::dispatch::Then;
+use super::{Post, Resp};
+use crate::services::cache::CacheError;
+use crate::services::cache::command::scan::{self, Scanned};
+use crate::services::cache::command::{self, Reply, Spec, parse};
+use crate::services::cache::store::Stats;
+
+/// The version of Redis whose commands and replies these are: clients decide by it what they may send.
+pub(super) const REDIS_VERSION: &str = "7.0.15";
+
+/// Bits of a SCAN cursor that the shard does not use.
+const CURSOR_BITS: u32 = 48;
+
+impl Resp {
+    /// Asks every shard for something about its sessions or its keys.
+    fn each<R: Send + 'static>(
+        &self,
+        ask: impl Fn(&Rc<Shard>, &Resp) -> R + Clone + Send + 'static,
+    ) -> Vec<Call<Option<R>>> {
+        let mesh = self.shard.mesh();
+        let all = mesh.all().map(|to| {
+            let (everywhere, ask) = (self.everywhere.clone(), ask.clone());
+            mesh.with(to, move |shard| {
+                let sessions = everywhere.of(shard).borrow().upgrade()?;
+                Some(ask(shard, sessions.protocol()))
+            })
+        });
+        all.collect()
+    }
+
+    /// Commands about the node.
+    pub(super) fn run_server(
+        &self,
+        shard: &Rc<Shard>,
+        state: &mut State,
+        spec: &'static Spec,
+        command: &Command<'_>,
+        reply: &mut Reply,
+    ) -> Then {
+        match spec.name {
+            "publish" => self.publish(state, command, reply),
+            "pubsub" => self.pubsub(state, command, reply),
+            "scan" => self.scan(state, command, reply),
+            "randomkey" => self.random_key(state),
+            "info" => self.info(shard, state, command),
+            "time" => {
+                let now =
+                    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+                reply.array(2);
+                reply.bulk(now.as_secs().to_string().as_bytes());
+                reply.bulk(now.subsec_micros().to_string().as_bytes());
+                Then::Next
+            }
+            "command" => {
+                command::describe::reply(command, reply);
+                Then::Next
+            }
+            "auth" => self.auth(state, command, reply),
+            name => {
+                reply.error(format_args!(
+                    "ERR '{name}' is not offered by this build; docs/CACHE.md lists what is"
+                ));
+                Then::Next
+            }
+        }
+    }
+
+    fn publish(&self, state: &mut State, command: &Command<'_>, reply: &mut Reply) -> Then {
+        let (channel, payload) = (Bytes::copy_from_slice(&command[1]), Bytes::copy_from_slice(&command[2]));
+        if self.here.shards() == 1 {
+            reply.count(self.publish_here(&channel, &payload));
+            return Then::Next;
+        }
+        let calls = self.each(move |_, resp| resp.publish_here(&channel, &payload));
+        let version = state.version;
+        self.later(state, async move {
+            let mut count = 0;
+            for call in calls {
+                count += call.await?.unwrap_or(0);
+            }
+            let mut reply = Reply::new(version);
+            reply.count(count);
+            Ok(reply)
+        });
+        Then::Wait
+    }
+
+    fn pubsub(&self, state: &mut State, command: &Command<'_>, reply: &mut Reply) -> Then {
+        let version = state.version;
+        let sub = String::from_utf8_lossy(&command[1]).to_lowercase();
+        match (sub.as_str(), command.len()) {
+            ("channels", 2 | 3) => {
+                let pattern = command.get(2).map(<[u8]>::to_vec);
+                let calls = self.each(move |_, resp| resp.channels.borrow().matching(pattern.as_deref()));
+                self.later(state, async move {
+                    let mut names = all_of(calls).await?.concat();
+                    names.sort_unstable();
+                    names.dedup();
+                    let mut reply = Reply::new(version);
+                    reply.array(names.len());
+                    names.iter().for_each(|name| reply.bulk(name));
+                    Ok(reply)
+                })
+            }
+            ("numsub", _) => {
+                let names: Vec<Box<[u8]>> = command.iter().skip(2).map(Box::from).collect();
+                let asked = names.clone();
+                let calls = self.each(move |_, resp| {
+                    let channels = resp.channels.borrow();
+                    asked.iter().map(|name| channels.count(name)).collect::<Vec<_>>()
+                });
+                self.later(state, async move {
+                    let counts = all_of(calls).await?;
+                    let mut reply = Reply::new(version);
+                    reply.write().map(names.len());
+                    for (n, name) in names.iter().enumerate() {
+                        reply.bulk(name);
+                        reply.count(counts.iter().map(|of| of[n]).sum());
+                    }
+                    Ok(reply)
+                })
+            }
+            ("numpat", 2) => {
+                let calls = self.each(|_, resp| resp.channels.borrow().patterns());
+                self.later(state, async move {
+                    let mut patterns = all_of(calls).await?.concat();
+                    patterns.sort_unstable();
+                    patterns.dedup();
+                    let mut reply = Reply::new(version);
+                    reply.count(patterns.len());
+                    Ok(reply)
+                })
+            }
+            _ => {
+                reply.error(format_args!(
+                    "ERR unknown subcommand or wrong number of arguments for '{}'. Try PUBSUB HELP.",
+                    String::from_utf8_lossy(&command[1])
+                ));
+                return Then::Next;
+            }
+        };
+        Then::Wait
+    }
+
+    /// SCAN: shard by shard. The shard stands in the high bits of the cursor.
+    fn scan(&self, state: &mut State, command: &Command<'_>, reply: &mut Reply) -> Then {
+        let Some(cursor) = scan::cursor_or_reply(reply, &command[1]) else { return Then::Next };
+        let Some(options) = scan::options_or_reply(reply, command, 2, Scanned::Keys) else {
+            return Then::Next;
+        };
+        drop(options);
+        let (of, inner) = (cursor >> CURSOR_BITS, cursor & ((1 << CURSOR_BITS) - 1));
+        let shards = self.here.shards();
+        let Some(of) = u16::try_from(of).ok().filter(|of| *of < shards) else {
+            // Of a node with more shards: nothing is there.
+            reply.array(2);
+            reply.bulk(b"0");
+            reply.array(0);
+            return Then::Next;
+        };
+        let mut wire = Vec::new();
+        crate::services::cache::batch::encode(&mut wire, command.iter());
+        let (all, version) = (self.all.clone(), state.version);
+        let call = self.shard.mesh().with(ShardId(of), move |shard| {
+            let here = all.of(shard);
+            here.set_now(shard);
+            crate::services::cache::transaction::with_command(&wire, |command| {
+                let mut unheard = Reply::new(version);
+                let mut keys: Vec<Box<[u8]>> = Vec::new();
+                let Some(options) = scan::options_or_reply(&mut unheard, command, 2, Scanned::Keys) else {
+                    return (0, keys);
+                };
+                let next = here.store.borrow_mut().scan(inner, options.count, |key, value| {
+                    if options.takes(key) && options.takes_kind(value.kind()) {
+                        keys.push(key.into());
+                    }
+                });
+                (next, keys)
+            })
+        });
+        self.later(state, async move {
+            let (next, keys) = call.await?;
+            let cursor = match next {
+                0 if of + 1 == shards => 0,
+                0 => u64::from(of + 1) << CURSOR_BITS,
+                next => (u64::from(of) << CURSOR_BITS) | next,
+            };
+            let mut reply = Reply::new(version);
+            reply.array(2);
+            reply.bulk(cursor.to_string().as_bytes());
+            reply.array(keys.len());
+            keys.iter().for_each(|key| reply.bulk(key));
+            Ok(reply)
+        });
+        Then::Wait
+    }
+
+    /// RANDOMKEY: a shard by the number of its keys, then a key of it.
+    fn random_key(&self, state: &mut State) -> Then {
+        let (pick, version) = (self.here.random(), state.version);
+        let calls = self.each(move |shard, resp| {
+            resp.here.set_now(shard);
+            let mut store = resp.here.store.borrow_mut();
+            (store.len() as u64, store.random_key(pick).map(Box::<[u8]>::from))
+        });
+        let choose = self.here.random();
+        self.later(state, async move {
+            let found = all_of(calls).await?;
+            let total: u64 = found.iter().filter(|(_, key)| key.is_some()).map(|(len, _)| len).sum();
+            let mut at = choose % total.max(1);
+            let mut reply = Reply::new(version);
+            for (len, key) in found {
+                let Some(key) = key else { continue };
+                if at < len {
+                    reply.bulk(&key);
+                    return Ok(reply);
+                }
+                at -= len;
+            }
+            reply.null();
+            Ok(reply)
+        });
+        Then::Wait
+    }
+
+    pub(super) fn client_list(
+        &self,
+        shard: &Rc<Shard>,
+        state: &mut State,
+        command: &Command<'_>,
+        reply: &mut Reply,
+    ) -> Then {
+        let _ = shard;
+        let mut ids = Vec::new();
+        if command.len() > 2 {
+            let is_ids = parse::is(&command[2], "id") && command.len() > 3;
+            let is_type = parse::is(&command[2], "type") && command.len() == 4;
+            if !is_ids && !is_type {
+                reply.error("ERR syntax error");
+                return Then::Next;
+            }
+            if is_ids {
+                for text in command.iter().skip(3) {
+                    let Some(id) = parse::integer(text).and_then(|id| u64::try_from(id).ok()) else {
+                        reply.error("ERR Invalid client ID");
+                        return Then::Next;
+                    };
+                    ids.push(id);
+                }
+            }
+        }
+        let wanted = command.get(3).filter(|_| ids.is_empty()).map(<[u8]>::to_ascii_lowercase);
+        let version = state.version;
+        let calls = self.each_table(move |shard, sessions| {
+            let mut lines = String::new();
+            sessions.each(|_, client, facts| {
+                let state = &client.state;
+                let kind: &[u8] = if state.is_subscriber() { b"pubsub" } else { b"normal" };
+                if (ids.is_empty() || ids.contains(&state.id))
+                    && wanted.as_deref().is_none_or(|wanted| wanted == kind)
+                {
+                    lines.push_str(&sessions.protocol().describe(shard, state, Some(facts)));
+                }
+            });
+            lines
+        });
+        self.later(state, async move {
+            let text = all_of(calls).await?.concat();
+            let mut reply = Reply::new(version);
+            reply.write().verbatim(*b"txt", text.as_bytes());
+            Ok(reply)
+        });
+        Then::Wait
+    }
+
+    fn each_table<R: Send + 'static>(
+        &self,
+        ask: impl Fn(&Rc<Shard>, &super::Sessions<Resp>) -> R + Clone + Send + 'static,
+    ) -> Vec<Call<Option<R>>> {
+        // As a task of that shard, so that no connection is in the middle of a call.
+        let mesh = self.shard.mesh();
+        let all = mesh.all().map(|to| {
+            let (everywhere, ask) = (self.everywhere.clone(), ask.clone());
+            mesh.run(to, move |shard| {
+                let shard = Rc::clone(shard);
+                async move {
+                    let sessions = everywhere.of(&shard).borrow().upgrade()?;
+                    Some(ask(&shard, &sessions))
+                }
+            })
+        });
+        all.collect()
+    }
+
+    pub(super) fn client_kill(&self, state: &mut State, command: &Command<'_>, reply: &mut Reply) -> Then {
+        let old_form = command.len() == 3;
+        let (mut id, mut addr, mut skip_me) = (None, None, !old_form);
+        if old_form {
+            addr = Some(String::from_utf8_lossy(&command[2]).into_owned());
+        } else {
+            let mut at = 2;
+            while at < command.len() {
+                let Some(value) = command.get(at + 1) else {
+                    reply.error("ERR syntax error");
+                    return Then::Next;
+                };
+                if parse::is(&command[at], "id") {
+                    match parse::integer(value).and_then(|id| u64::try_from(id).ok()).filter(|id| *id > 0) {
+                        Some(found) => id = Some(found),
+                        None => {
+                            reply.error("ERR client-id should be greater than 0");
+                            return Then::Next;
+                        }
+                    }
+                } else if parse::is(&command[at], "addr") {
+                    addr = Some(String::from_utf8_lossy(value).into_owned());
+                } else if parse::is(&command[at], "skipme")
+                    && (parse::is(value, "yes") || parse::is(value, "no"))
+                {
+                    skip_me = parse::is(value, "yes");
+                } else {
+                    reply.error("ERR syntax error");
+                    return Then::Next;
+                }
+                at += 2;
+            }
+        }
+        let (me, version) = (state.id, state.version);
+        let calls = self.each_table(move |_, sessions| {
+            let mut killed = 0_usize;
+            sessions.each(|key, client, facts| {
+                let is_wanted = id.is_none_or(|id| id == client.state.id)
+                    && addr
+                        .as_ref()
+                        .is_none_or(|addr| facts.peer.is_some_and(|peer| peer.to_string() == *addr))
+                    && !(skip_me && client.state.id == me);
+                if is_wanted {
+                    sessions.post(key, Post::Kill);
+                    killed += 1;
+                }
+            });
+            killed
+        });
+        self.later(state, async move {
+            let killed: usize = all_of(calls).await?.into_iter().sum();
+            let mut reply = Reply::new(version);
+            match (old_form, killed) {
+                (true, 0) => reply.error("ERR No such client"),
+                (true, _) => reply.ok(),
+                (false, killed) => reply.count(killed),
+            }
+            Ok(reply)
+        });
+        Then::Wait
+    }
+
+    fn info(&self, shard: &Rc<Shard>, state: &mut State, command: &Command<'_>) -> Then {
+        let _ = shard;
+        let sections: Vec<String> =
+            command.iter().skip(1).map(|name| String::from_utf8_lossy(name).to_lowercase()).collect();
+        let version = state.version;
+        let shards = self.here.shards();
+        let calls = self.each_table(|_, sessions| {
+            let resp = sessions.protocol();
+            Part {
+                stats: resp.here.store.borrow().stats(),
+                max: resp.here.store.borrow().config().memory_max,
+                clients: sessions.len(),
+                commands: resp.commands.get(),
+                blocked: resp.here.parked.borrow().len(),
+            }
+        });
+        self.later(state, async move {
+            let parts = all_of(calls).await?;
+            let text = info_text(&sections, &parts, shards);
+            let mut reply = Reply::new(version);
+            reply.write().verbatim(*b"txt", text.as_bytes());
+            Ok(reply)
+        });
+        Then::Wait
+    }
+
+    fn auth(&self, state: &mut State, command: &Command<'_>, reply: &mut Reply) -> Then {
+        let (user, password): (&[u8], &[u8]) = match command.len() {
+            2 => (b"default", &command[1]),
+            3 => (&command[1], &command[2]),
+            _ => {
+                reply.error("ERR syntax error");
+                return Then::Next;
+            }
+        };
+        match self.authenticate(state, user, password) {
+            Ok(()) => reply.ok(),
+            Err(error) => reply.error(error),
+        }
+        Then::Next
+    }
+
+    /// Whether `password` is that of `user`.
+    pub(super) fn authenticate(
+        &self,
+        state: &mut State,
+        user: &[u8],
+        password: &[u8],
+    ) -> Result<(), CacheError> {
+        let _ = (state, user, password);
+        Err(CacheError::Reply(
+            "ERR AUTH <password> called without any password configured for the default user. Are you sure your \
+             configuration is correct?"
+                .to_owned(),
+        ))
+    }
+}
+
+/// What one shard says for INFO.
+struct Part {
+    stats: Stats,
+    max: u64,
+    clients: usize,
+    commands: u64,
+    blocked: usize,
+}
+
+async fn all_of<R>(calls: Vec<Call<Option<R>>>) -> Result<Vec<R>, CacheError> {
+    let mut all = Vec::with_capacity(calls.len());
+    for call in calls {
+        all.extend(call.await?);
+    }
+    Ok(all)
+}
+
+fn info_text(sections: &[String], parts: &[Part], shards: u16) -> String {
+    let wants = |name: &str| {
+        sections.is_empty()
+            || sections
+                .iter()
+                .any(|one| one == name || one == "default" || one == "all" || one == "everything")
+    };
+    let sum = |of: fn(&Part) -> u64| parts.iter().map(of).sum::<u64>();
+    let mut text = String::new();
+    let mut section = |name: &str, title: &str, lines: &[(&str, String)]| {
+        if wants(name) {
+            let gap = if text.is_empty() { "" } else { "\r\n" };
+            let _ = write!(text, "{gap}# {title}\r\n");
+            for (field, value) in lines {
+                let _ = write!(text, "{field}:{value}\r\n");
+            }
+        }
+    };
+    section(
+        "server",
+        "Server",
+        &[
+            ("redis_version", REDIS_VERSION.to_owned()),
+            ("redis_mode", "standalone".to_owned()),
+            ("corelane_version", env!("CARGO_PKG_VERSION").to_owned()),
+            ("corelane_shards", shards.to_string()),
+            ("process_id", std::process::id().to_string()),
+        ],
+    );
+    section(
+        "clients",
+        "Clients",
+        &[
+            ("connected_clients", sum(|part| part.clients as u64).to_string()),
+            ("blocked_clients", sum(|part| part.blocked as u64).to_string()),
+        ],
+    );
+    section(
+        "memory",
+        "Memory",
+        &[
+            ("used_memory", sum(|part| part.stats.bytes).to_string()),
+            ("maxmemory", sum(|part| part.max).to_string()),
+        ],
+    );
+    section("persistence", "Persistence", &[("loading", "0".to_owned())]);
+    section(
+        "stats",
+        "Stats",
+        &[
+            ("total_commands_processed", sum(|part| part.commands).to_string()),
+            ("expired_keys", sum(|part| part.stats.expired).to_string()),
+            ("evicted_keys", sum(|part| part.stats.evicted).to_string()),
+            ("keyspace_hits", sum(|part| part.stats.hits).to_string()),
+            ("keyspace_misses", sum(|part| part.stats.misses).to_string()),
+        ],
+    );
+    section(
+        "replication",
+        "Replication",
+        &[("role", "master".to_owned()), ("connected_slaves", "0".to_owned())],
+    );
+    let keys = sum(|part| part.stats.keys);
+    let line = ("db0", format!("keys={keys},expires={},avg_ttl=0", sum(|part| part.stats.expires)));
+    section("keyspace", "Keyspace", if keys > 0 { std::slice::from_ref(&line) } else { &[] });
+    text
+}

@@ -1,0 +1,298 @@
+//! The part of the cache that one shard has: its keys, the locks on them, and who waits for them.
+//!
+//! # Rules
+//! 1. Everything here happens inside the turn of its own shard. No borrow of a cell is held while a reply is sent.
+//! 2. A command runs whole: nothing comes between its first look and its last change.
+//!
+//! Not here: connections (`session`), several shards at once (`transaction`).
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use corelane_base::ShardId;
+use corelane_exec::Shard;
+use corelane_proto_resp::{Command, Limits as RespLimits, Parser, Step};
+
+use super::batch::{Batch, Done};
+use super::command::{Ctx, Flags, Keys, Reply, Run, Spec};
+use super::locks::{self, Locks, Ticket};
+use super::parked::Parked;
+use super::store::{Key, KeyHasher, Now, Store};
+
+/// The RESP of batches: what a client may send was checked when it came in.
+pub(super) const INNER: RespLimits = RespLimits {
+    arguments_max: u32::MAX,
+    bulk_bytes_max: u32::MAX - 64,
+    line_bytes_max: u32::MAX - 64,
+    command_bytes_max: u32::MAX,
+    guest_arguments_max: u32::MAX,
+    guest_bulk_bytes_max: u32::MAX - 64,
+};
+
+/// Keys looked at by one step of the work that is nobody's.
+const WORK_BUDGET: usize = 256;
+
+/// What became of a command.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Executed {
+    /// It has replied.
+    Done,
+    /// A key of its is held by a transaction: nothing happened.
+    Locked,
+    /// It would have to wait for a key: nothing happened.
+    Blocked,
+}
+
+/// The cache of one shard.
+#[derive(Debug)]
+pub struct CacheShard {
+    here: ShardId,
+    shards: u64,
+    hasher: KeyHasher,
+    pub(super) store: RefCell<Store>,
+    pub(super) locks: RefCell<Locks>,
+    pub(super) parked: RefCell<Parked>,
+    /// Unix milliseconds less monotonic ones.
+    wall_less_mono_ms: Cell<i64>,
+    random: Cell<u64>,
+    numbers: Cell<u64>,
+    parser: RefCell<Parser>,
+    places: RefCell<Vec<usize>>,
+    /// Calls of each command.
+    pub(super) calls: RefCell<Vec<u64>>,
+}
+
+impl CacheShard {
+    pub(super) fn new(
+        shard: &Shard,
+        shards: usize,
+        hasher: KeyHasher,
+        config: super::store::Config,
+    ) -> CacheShard {
+        let mono_ms = shard.now().mono_ns / 1_000_000;
+        let here = CacheShard {
+            here: shard.id(),
+            shards: shards as u64,
+            store: RefCell::new(Store::new(config, hasher.clone(), Now::default())),
+            hasher,
+            locks: RefCell::default(),
+            parked: RefCell::default(),
+            wall_less_mono_ms: Cell::new(0),
+            random: Cell::new(0),
+            numbers: Cell::new(0),
+            parser: RefCell::new(Parser::new()),
+            places: RefCell::default(),
+            calls: RefCell::default(),
+        };
+        here.random.set(here.hasher.hash(&mono_ms.to_le_bytes()) | 1);
+        here.set_wall(mono_ms);
+        here
+    }
+
+    /// Looks at the host's clock: it may have been set meanwhile.
+    fn set_wall(&self, mono_ms: u64) {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
+        let wall = i64::try_from(wall).unwrap_or(i64::MAX);
+        self.wall_less_mono_ms.set(wall - i64::try_from(mono_ms).unwrap_or(i64::MAX));
+    }
+
+    /// The moment of this turn.
+    pub(super) fn now(&self, shard: &Shard) -> Now {
+        let mono_ms = shard.now().mono_ns / 1_000_000;
+        Now { mono_ms, unix_ms: mono_ms.saturating_add_signed(self.wall_less_mono_ms.get()) }
+    }
+
+    /// Sets the store's time. Once a turn, before the first command of it.
+    pub(super) fn set_now(&self, shard: &Shard) {
+        self.store.borrow_mut().set_now(self.now(shard));
+    }
+
+    /// This shard.
+    pub(super) fn here(&self) -> ShardId {
+        self.here
+    }
+
+    /// How many there are.
+    pub(super) fn shards(&self) -> u16 {
+        u16::try_from(self.shards).unwrap_or(u16::MAX)
+    }
+
+    /// `bytes` as a key.
+    #[inline]
+    pub(super) fn key<'k>(&self, bytes: &'k [u8]) -> Key<'k> {
+        self.hasher.key(bytes)
+    }
+
+    /// Whose `key` is.
+    #[inline]
+    pub(super) fn owner(&self, key: Key<'_>) -> ShardId {
+        if self.shards == 1 {
+            return ShardId(0);
+        }
+        // The high bits choose, without a division (Lemire, "Fast random integer generation in an interval").
+        let at = (u128::from(self.hasher.owner_hash(key)) * u128::from(self.shards)) >> 64;
+        ShardId(u16::try_from(at).unwrap_or(0))
+    }
+
+    /// A number that was not used before on this shard, unique in the node.
+    pub(super) fn number(&self) -> u64 {
+        let next = self.numbers.get() + 1;
+        self.numbers.set(next);
+        (u64::from(self.here.0) << 48) | next
+    }
+
+    /// A random number (xorshift64*, Vigna 2016): for picks, not for secrets.
+    #[inline]
+    pub(super) fn random(&self) -> u64 {
+        let mut x = self.random.get();
+        x ^= x >> 12;
+        x ^= x << 25;
+        x ^= x >> 27;
+        self.random.set(x);
+        x.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    /// Runs one command, whose keys are all of this shard.
+    #[inline]
+    pub(super) fn execute<'k>(
+        &self,
+        spec: &'static Spec,
+        command: &Command<'k>,
+        first: Option<Key<'k>>,
+        ticket: Ticket,
+        reply: &mut Reply,
+    ) -> Executed {
+        if !self.locks.borrow().is_empty() && self.is_barred(spec, command, ticket) {
+            return Executed::Locked;
+        }
+        let (Run::Data(run) | Run::Split(run, _) | Run::All(run, _)) = spec.run else {
+            reply.error("ERR this command is not run by a shard");
+            return Executed::Done;
+        };
+        let store = &mut *self.store.borrow_mut();
+        if spec.flags.has(Flags::DENYOOM)
+            && let Err(error) = store.make_room()
+        {
+            reply.error(error);
+            return Executed::Done;
+        }
+        let random =
+            if spec.flags.has(Flags::FAST) && !spec.flags.has(Flags::WRITE) { 0 } else { self.random() };
+        let mut ctx = Ctx { store, reply, first, blocked: false, random };
+        run(&mut ctx, command);
+        if ctx.blocked { Executed::Blocked } else { Executed::Done }
+    }
+
+    #[cold]
+    fn is_barred(&self, spec: &'static Spec, command: &Command<'_>, ticket: Ticket) -> bool {
+        let locks = self.locks.borrow();
+        // What touches all keys waits for all of them.
+        if matches!(spec.run, Run::All(..)) && spec.flags.has(Flags::WRITE) {
+            return ticket == 0;
+        }
+        let mut places = self.places.borrow_mut();
+        spec.keys.find(command, &mut places);
+        places.iter().any(|&at| command.get(at).is_some_and(|key| locks.bars(key, ticket)))
+    }
+
+    /// Runs a batch as far as no lock is in the way.
+    pub(super) fn run(&self, shard: &Rc<Shard>, batch: Batch) -> Done {
+        self.set_now(shard);
+        let mut done = Done { reply: Reply::new(batch.version), ends: Vec::new(), rest: None };
+        done.ends.reserve(batch.items.len());
+        self.run_on(shard, batch, &mut done);
+        done
+    }
+
+    fn run_on(&self, shard: &Rc<Shard>, batch: Batch, done: &mut Done) {
+        let mut parser = self.parser.take();
+        let mut unread = batch.wire.as_slice();
+        let mut stopped = None;
+        for (n, (spec, _)) in batch.items.iter().enumerate() {
+            let Step::Command(command) = parser.poll(&INNER, &mut unread) else {
+                unreachable!("a batch is made of whole commands")
+            };
+            let first = match spec.keys {
+                Keys::None => None,
+                _ => command.get(1).map(|key| self.key(key)),
+            };
+            match self.execute(spec, &command, first, batch.ticket, &mut done.reply) {
+                Executed::Done => {}
+                Executed::Blocked => super::command::blocking::timed_out(&command, &mut done.reply),
+                Executed::Locked => {
+                    stopped = Some(n);
+                    break;
+                }
+            }
+            done.ends.push(done.reply.bytes().len());
+            if batch.ticket == 0 {
+                self.serve_parked(shard);
+            }
+        }
+        self.parser.replace(parser);
+        if let Some(n) = stopped {
+            let start = if n == 0 { 0 } else { batch.items[n - 1].1 };
+            let items = batch.items[n..].iter().map(|(spec, end)| (*spec, end - start)).collect();
+            done.rest = Some(Batch { wire: batch.wire[start..].to_vec(), items, ..batch });
+        }
+    }
+
+    /// Runs the rest of a batch, waiting for locks as often as it must.
+    pub(super) async fn run_rest(self: Rc<Self>, shard: Rc<Shard>, rest: Batch) -> Done {
+        let mut done = Done { reply: Reply::new(rest.version), ends: Vec::new(), rest: None };
+        let mut left = Some(rest);
+        while let Some(batch) = left.take() {
+            let keys = self.keys_of_first(&batch);
+            locks::acquire(&self.locks, 0, keys).await;
+            self.set_now(&shard);
+            self.run_on(&shard, batch, &mut done);
+            left = done.rest.take();
+        }
+        done
+    }
+
+    fn keys_of_first(&self, batch: &Batch) -> Vec<Box<[u8]>> {
+        let mut parser = Parser::new();
+        let mut unread = batch.wire.as_slice();
+        let (Step::Command(command), Some((spec, _))) =
+            (parser.poll(&INNER, &mut unread), batch.items.first())
+        else {
+            return Vec::new();
+        };
+        let mut places = Vec::new();
+        spec.keys.find(&command, &mut places);
+        places.iter().filter_map(|&at| command.get(at)).map(Box::from).collect()
+    }
+
+    /// Ends a transaction here, and lets those on who waited for it.
+    pub(super) fn release(&self, shard: &Rc<Shard>, ticket: Ticket) {
+        self.locks.borrow_mut().release(ticket);
+        self.serve_parked(shard);
+    }
+
+    /// The work that is nobody's; true if there is more of it at once.
+    pub(super) fn work(&self, shard: &Shard) -> bool {
+        self.set_wall(shard.now().mono_ns / 1_000_000);
+        let mut store = self.store.borrow_mut();
+        store.set_now(self.now(shard));
+        store.work(WORK_BUDGET)
+    }
+
+    /// When there is work again, at the latest.
+    pub(super) fn rest_ms(&self, shard: &Shard) -> u64 {
+        const REST_MS: u64 = 1_000;
+        let next = self.store.borrow().next_expiry();
+        let now = self.now(shard).unix_ms;
+        next.map_or(REST_MS, |at| at.saturating_sub(now).clamp(10, REST_MS))
+    }
+
+    /// Counts a call of a command.
+    pub(super) fn count(&self, index: usize) {
+        let mut calls = self.calls.borrow_mut();
+        if calls.len() <= index {
+            calls.resize(index + 1, 0);
+        }
+        calls[index] += 1;
+    }
+}
