@@ -137,6 +137,8 @@ fn release_of(text: &str) -> Option<(u32, u32)> {
 pub struct Demand<'a> {
     /// Where it listens.
     pub listen: &'a [Listen],
+    /// Where it listens for Redis clients.
+    pub resp_listen: &'a [Listen],
     /// Where its admin interface listens, if it does.
     pub admin: Option<SocketAddr>,
     /// Every maximum of a shard.
@@ -163,12 +165,18 @@ impl Demand<'_> {
         host.check_kernel()?;
         let mut placement = placement::place(&self.wish, host, self.limits)?;
         let shards = placement.shards.len();
-        let wanted = descriptors_wanted(self.limits, shards, self.listen.len(), self.without, self.on);
+        let wanted = descriptors_wanted(
+            self.limits,
+            shards,
+            self.listen.len() + self.resp_listen.len(),
+            self.without,
+            self.on,
+        );
         if host.nofile < wanted {
             return Err(StartError::Nofile { wanted, limit: host.nofile });
         }
         locked::check(self.limits, shards, self.on, host)?;
-        for place in self.listen {
+        for place in self.listen.iter().chain(self.resp_listen) {
             // A second node of the same user would join our reuseport group and take half the connections
             // without a word: find out first.
             let free = match place {

@@ -11,8 +11,10 @@ use std::time::Duration;
 
 use corelane::Limits;
 use corelane::config::{
-    Accept, Config, ConfigError, Layers, Listen, LogFormat, Numa, Origin, Secret, Settings, ShardHost, keys,
+    Accept, CacheConfig, Config, ConfigError, Layers, Listen, LogFormat, Numa, Origin, Secret, Settings,
+    ShardHost, keys,
 };
+use corelane::services::cache::store::Eviction;
 
 /// The settings that a file of this text makes, or what is said about it after the name of the file.
 fn from_file(text: &str) -> Result<Settings, String> {
@@ -92,6 +94,7 @@ fn a_key_of_every_kind_is_read_from_a_file() {
          host = 'glommio'\nnuma = 'off'\nhuge_pages = true\naccept = 'balanced'\nproxy_protocol = ['10.0.0.0/8']\n\
          trusted_proxies = '::1, 192.0.2.0/24'\nadmin = '0.0.0.0:99'\nadmin_token = '0123456789abcdef'\n\
          log = 'warn'\nlog_format = 'json'\nserver_field = ''\n\
+         [resp]\nlisten = '127.0.0.1:6379'\n[cache]\nmemory_max = '1GiB'\neviction = 'lru'\n\
          [limits]\nheaders_max = 0x40\nbody_bytes_max = '2MiB'\npool_heap_bytes_max = 1_000\nidle_time = '5m'\n",
     )
     .unwrap();
@@ -121,6 +124,8 @@ fn a_key_of_every_kind_is_read_from_a_file() {
         log: "warn".to_owned(),
         log_format: LogFormat::Json,
         server_field: String::new(),
+        resp_listen: vec![Listen::Tcp("127.0.0.1:6379".parse().unwrap())],
+        cache: CacheConfig { memory_max: 1 << 30, eviction: Eviction::Lru },
         limits,
     };
     assert_eq!(settings, expected);

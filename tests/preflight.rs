@@ -36,7 +36,16 @@ fn host(root: &Path) -> Host {
 
 fn demand(limits: &Limits) -> Demand<'_> {
     let (wish, without) = (Wish::default(), RingFeatures::NONE);
-    Demand { listen: &[], admin: None, limits, wish, huge_pages: false, without, on: ShardHost::Native }
+    Demand {
+        listen: &[],
+        resp_listen: &[],
+        admin: None,
+        limits,
+        wish,
+        huge_pages: false,
+        without,
+        on: ShardHost::Native,
+    }
 }
 
 /// Whether the program runs its shards in glommio (`scripts/test --host`).

@@ -285,6 +285,7 @@ impl Control {
 #[derive(Debug)]
 pub struct Running {
     addrs: Vec<Listen>,
+    resp_addrs: Vec<Listen>,
     admin: Option<SocketAddr>,
     notes: Vec<String>,
     shards: Vec<Ready>,
@@ -306,6 +307,7 @@ impl Stopper {
 /// What is known about a node once it is set up.
 pub(super) struct Known {
     pub(super) addrs: Vec<Listen>,
+    pub(super) resp_addrs: Vec<Listen>,
     pub(super) admin: Option<SocketAddr>,
     pub(super) notes: Vec<String>,
     pub(super) events: Sender<ShardEvent>,
@@ -321,7 +323,7 @@ impl Running {
         signals: bool,
         attached: Attached,
     ) -> Result<Running, StartError> {
-        let Known { addrs, admin, notes, events, spare } = known;
+        let Known { addrs, resp_addrs, admin, notes, events, spare } = known;
         if signals && let Err(error) = watch_signals(events.clone()) {
             return Err(control.fail(StartError::System { step: "watch for signals", error }));
         }
@@ -350,7 +352,7 @@ impl Running {
         };
         control.open();
         drop(give.send((control, attached)));
-        Ok(Running { addrs, admin, notes, shards, events, control: thread })
+        Ok(Running { addrs, resp_addrs, admin, notes, shards, events, control: thread })
     }
 
     /// Where it listens first, if that is an address of IP.
@@ -371,6 +373,11 @@ impl Running {
     /// Everywhere it listens, with the ports the kernel chose.
     pub fn listens(&self) -> &[Listen] {
         &self.addrs
+    }
+
+    /// Where Redis clients are listened for, with the ports the kernel chose.
+    pub fn resp_listens(&self) -> &[Listen] {
+        &self.resp_addrs
     }
 
     /// Where its admin interface listens, if it does.

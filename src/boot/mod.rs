@@ -23,16 +23,19 @@ use std::sync::Arc;
 use corelane_base::{Limits, ShardId};
 use corelane_exec::{BlockingPool, Shard, seats};
 use corelane_http::App;
+use corelane_net::http1::Draining;
 use corelane_net::{Balance, Http1, Http1Config, TcpAcceptor, TcpStream};
 use corelane_uring::Features;
 use crossbeam_channel::bounded;
 use ipnet::IpNet;
 
 use crate::admin;
-use crate::config::{Accept, Listen, Numa, Secret, ShardHost};
+use crate::config::{Accept, CacheConfig, Listen, Numa, Secret, Settings, ShardHost};
 use crate::observe::NodeFacts;
 use crate::placement::{self, Wish};
 use crate::preflight::{self, Demand, Host, StartError};
+use crate::services::cache::Redis;
+use crate::services::cache::session::Settings as RespSettings;
 use control::{Attached, Control, Known};
 pub use control::{Running, Stopper, describe_shard};
 use listeners::Listeners;
@@ -68,6 +71,9 @@ pub struct Server {
     proxy_protocol: Vec<IpNet>,
     trusted_proxies: Vec<IpNet>,
     admin: Option<(SocketAddr, Secret)>,
+    resp_listen: Vec<Listen>,
+    resp: RespSettings,
+    cache: CacheConfig,
     without: Features,
     server_field: Option<&'static str>,
     signals: bool,
@@ -100,6 +106,9 @@ impl Server {
             proxy_protocol: Vec::new(),
             trusted_proxies: Vec::new(),
             admin: None,
+            resp_listen: Vec::new(),
+            resp: RespSettings::default(),
+            cache: Settings::default().cache,
             without: Features::NONE,
             server_field: Some("corelane"),
             signals: true,
@@ -214,6 +223,27 @@ impl Server {
         self
     }
 
+    /// Listens for Redis clients here, too. They work on the same keys as handlers do.
+    #[must_use]
+    pub fn resp(mut self, also: impl Into<Listen>) -> Server {
+        self.resp_listen.push(also.into());
+        self
+    }
+
+    /// What Redis clients may do.
+    #[must_use]
+    pub fn resp_settings(mut self, settings: RespSettings) -> Server {
+        self.resp = settings;
+        self
+    }
+
+    /// The memory of all keys of the node, and who goes when it is short.
+    #[must_use]
+    pub fn cache(mut self, config: CacheConfig) -> Server {
+        self.cache = config;
+        self
+    }
+
     /// Whether shards are pinned to their CPUs. On shared hosts they should not be.
     #[must_use]
     pub fn pin(mut self, pin: bool) -> Server {
@@ -292,13 +322,22 @@ impl Server {
             let http = Http1::start(shard, app, config);
             let listeners = ground.listeners.clone();
             let (seated, accepting, ending) = (Rc::clone(&http), Rc::clone(&http), Rc::clone(&http));
+            let mut parts: Vec<Rc<dyn Draining>> = vec![http];
+            let redis = ground.redis.as_ref().map(|redis| redis.start(shard));
+            parts.extend(redis.iter().map(|sessions| Rc::clone(sessions) as Rc<dyn Draining>));
+            let redis_listeners = ground.redis_listeners.clone();
             Started {
-                parts: vec![http],
+                parts,
                 first,
                 seat: Box::new(move |shard| seated.take_seat(shard)),
                 listen: Box::new(move |shard| {
                     for id in listeners {
                         accepting.listen(shard, id);
+                    }
+                    if let Some(sessions) = redis {
+                        for id in redis_listeners {
+                            sessions.listen(shard, id);
+                        }
                     }
                 }),
                 last: Box::new(move || ending.service().drain_hooks().into_iter().collect()),
@@ -346,7 +385,7 @@ impl Server {
         let mut notes = Vec::new();
         if !self.limits_given {
             let shards = placement::place(&self.wish(), &host, &self.limits)?.shards.len();
-            let listens = self.listen.len();
+            let listens = self.listen.len() + self.resp_listen.len();
             let kinds = (self.without, self.host);
             notes = preflight::fit(&mut self.limits, &|_| true, shards, listens, kinds, &host);
         }
@@ -360,9 +399,12 @@ impl Server {
                 "connections are not steered: they are balanced, and only one of both can be".to_owned(),
             );
         }
-        let listeners = Listeners::open(&self.listen, shards, &self.limits, steer.then_some(&cpus))?;
+        let all: Vec<Listen> = self.listen.iter().chain(&self.resp_listen).cloned().collect();
+        let listeners = Listeners::open(&all, shards, &self.limits, steer.then_some(&cpus))?;
         notes.extend(listeners.notes);
-        let addrs = listeners.addrs;
+        let mut addrs = listeners.addrs;
+        let resp_addrs = addrs.split_off(self.listen.len());
+        let redis = (!resp_addrs.is_empty()).then(|| Redis::new(&self.cache, shards, self.resp.clone()));
         let admin = match &self.admin {
             Some((addr, token)) => Some(admin::bind(*addr, token.clone())?),
             None => None,
@@ -386,6 +428,8 @@ impl Server {
                 listeners,
                 balance: Arc::clone(&balance),
                 app: Arc::clone(&app),
+                redis: redis.clone(),
+                http_listens: self.listen.len(),
                 blocking: Arc::clone(&blocking),
                 seat,
                 events: events.clone(),
@@ -410,7 +454,7 @@ impl Server {
                 Err(error) => return Err(control.fail(error)),
             }
         }
-        let known = Known { addrs, admin: admin_addr, notes, events, spare: placement.spare };
+        let known = Known { addrs, resp_addrs, admin: admin_addr, notes, events, spare: placement.spare };
         Running::begin(control, known, self.signals, attached)
     }
 
@@ -423,6 +467,7 @@ impl Server {
     fn demand(&self) -> Demand<'_> {
         Demand {
             listen: &self.listen,
+            resp_listen: &self.resp_listen,
             admin: self.admin.as_ref().map(|(addr, _)| *addr),
             limits: &self.limits,
             wish: self.wish(),

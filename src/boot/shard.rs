@@ -34,6 +34,7 @@ use crate::config::{Numa, ShardHost};
 use crate::drain::Drains;
 use crate::observe::{self, NodeFacts, ShardFacts};
 use crate::preflight::{self, StartError};
+use crate::services::cache::Redis;
 
 pub(super) type AppStart = Arc<dyn Fn(&Rc<Shard>, ShardInfo, &Ground) -> Started + Send + Sync>;
 pub(super) type Hook = std::pin::Pin<Box<dyn Future<Output = Result<(), String>>>>;
@@ -44,6 +45,9 @@ pub(super) struct Ground {
     pub(super) listeners: Vec<ListenerId>,
     /// Of all shards.
     pub(super) balance: Arc<Balance>,
+    /// Where Redis clients come to, and what they find.
+    pub(super) redis_listeners: Vec<ListenerId>,
+    pub(super) redis: Option<Redis>,
 }
 
 type Listen = Box<dyn FnOnce(&Rc<Shard>)>;
@@ -68,6 +72,9 @@ pub(super) struct Plan {
     pub(super) listeners: Vec<OwnedFd>,
     pub(super) balance: Arc<Balance>,
     pub(super) app: AppStart,
+    pub(super) redis: Option<Redis>,
+    /// The first of its listeners are for HTTP, the others for Redis clients.
+    pub(super) http_listens: usize,
     pub(super) blocking: Arc<BlockingPool>,
     pub(super) seat: Seat,
     pub(super) events: Sender<ShardEvent>,
@@ -169,7 +176,20 @@ async fn shard_main(
     mut host: Host,
 ) -> Result<(), StartError> {
     let node = plan.memory_node();
-    let Plan { info, node: _, facts, server, listeners, balance, app, blocking, seat, events } = plan;
+    let Plan {
+        info,
+        node: _,
+        facts,
+        server,
+        listeners,
+        balance,
+        app,
+        redis,
+        http_listens,
+        blocking,
+        seat,
+        events,
+    } = plan;
     let limits = &server.limits;
     let pools = Pools::new(&PoolConfig {
         small_count: limits.pool_small,
@@ -202,7 +222,8 @@ async fn shard_main(
             lacks: lacking.iter().map(ToString::to_string).collect(),
         },
     );
-    let ground = Ground { listeners: ids.clone(), balance };
+    let (http, others) = ids.split_at(http_listens.min(ids.len()));
+    let ground = Ground { listeners: http.to_vec(), balance, redis_listeners: others.to_vec(), redis };
     let Started { parts, first, seat, listen, last } = runtime.within(|shard| app(shard, info, &ground));
 
     run_first_hooks(&mut host, &mut runtime, first).await?;

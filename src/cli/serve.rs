@@ -39,7 +39,7 @@ fn fitted(config: &Config) -> Result<Fitted, CannotRun> {
     }
     let shards = placement::place(&wish_of(&settings), &host, &settings.limits)?.shards.len();
     let is_default = |field: &str| config.is_default_limit(field);
-    let listens = settings.listen.len();
+    let listens = settings.listen.len() + settings.resp_listen.len();
     let kinds = (without, settings.host);
     let notes = preflight::fit(&mut settings.limits, &is_default, shards, listens, kinds, &host);
     Ok(Fitted { settings, without, host, notes })
@@ -83,6 +83,13 @@ pub(crate) fn run(config: &Config) -> Result<Exit, CannotRun> {
         // Whoever started it may not read this; the node serves all the same.
         let _ = print(format_args!("listening on {place}\n"));
     }
+    for place in running.resp_listens() {
+        let place = resp_url_of(place);
+        if json {
+            tracing::info!("listening on {place}");
+        }
+        let _ = print(format_args!("listening on {place}\n"));
+    }
     let outcome = running.wait();
     log.end();
     match outcome {
@@ -99,6 +106,7 @@ pub(crate) fn check(config: &Config) -> Result<Exit, CannotRun> {
     let Fitted { settings, without, host, notes } = fitted(config)?;
     let demand = Demand {
         listen: &settings.listen,
+        resp_listen: &settings.resp_listen,
         admin: settings.admin,
         limits: &settings.limits,
         wish: wish_of(&settings),
@@ -112,6 +120,9 @@ pub(crate) fn check(config: &Config) -> Result<Exit, CannotRun> {
     let mut text = format!("Linux {}.{}\n", host.release.0, host.release.1);
     for listen in &settings.listen {
         text.push_str(&format!("would listen on {}\n", url_of(listen)));
+    }
+    for listen in &settings.resp_listen {
+        text.push_str(&format!("would listen on {}\n", resp_url_of(listen)));
     }
     for (id, cpu) in (0..).zip(cpus) {
         text.push_str(&describe_shard(id, cpu, granted, &lacking));
@@ -143,8 +154,12 @@ fn server_of(settings: Settings, without: RingFeatures) -> Server {
         .steer(settings.steer)
         .proxy_protocol(settings.proxy_protocol)
         .trusted_proxies(settings.trusted_proxies)
+        .cache(settings.cache)
         .without(without)
         .server_field(server_field(settings.server_field));
+    for place in settings.resp_listen {
+        server = server.resp(place);
+    }
     if let Some(shards) = settings.shards {
         server = server.shards(shards);
     }
@@ -166,6 +181,14 @@ fn wish_of(settings: &Settings) -> Wish<'_> {
 fn url_of(place: &Listen) -> String {
     match place {
         Listen::Tcp(addr) => format!("http://{addr}"),
+        Listen::Unix(_) => place.to_string(),
+    }
+}
+
+/// The same for a Redis client.
+fn resp_url_of(place: &Listen) -> String {
+    match place {
+        Listen::Tcp(addr) => format!("redis://{addr}"),
         Listen::Unix(_) => place.to_string(),
     }
 }

@@ -86,10 +86,10 @@ fn read_table(
     for (name, value) in table {
         let full = format!("{above}{}", name.get_ref());
         let origin = file.at(name.span().start);
-        if full == "limits"
-            && let DeValue::Table(limits) = value.get_ref()
+        if keys::TABLES.iter().any(|(table, _)| *table == full)
+            && let DeValue::Table(inner) = value.get_ref()
         {
-            read_table(config, file, limits, "limits.")?;
+            read_table(config, file, inner, &format!("{full}."))?;
             continue;
         }
         // A quoted key may hold a dot, and is then another one.

@@ -9,6 +9,7 @@ use corelane_base::Limits;
 
 use super::kinds::{self, Given, Kind};
 use super::{Accept, LogFormat, Numa, Settings, ShardHost};
+use crate::services::cache::store::Eviction;
 
 /// A flag of the command line.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -76,7 +77,12 @@ pub struct Key {
 impl Key {
     /// Its name inside its table.
     pub fn short(&self) -> &'static str {
-        self.name.strip_prefix("limits.").unwrap_or(self.name)
+        self.name.rsplit_once('.').map_or(self.name, |(_, short)| short)
+    }
+
+    /// The table it is in; empty for the top of the file.
+    pub fn table(&self) -> &'static str {
+        self.name.rsplit_once('.').map_or("", |(table, _)| table)
     }
 
     /// Its value in `settings`, as TOML; of a secret only whether it is set.
@@ -92,7 +98,7 @@ impl Key {
 
 /// All keys, in the order of the file.
 pub fn all() -> impl Iterator<Item = &'static Key> {
-    TOP.iter().chain(LIMITS)
+    TOP.iter().chain(SERVICES).chain(LIMITS)
 }
 
 /// The key called `name`.
@@ -269,6 +275,40 @@ static TOP: &[Key] = &[
     ),
 ];
 
+/// The tables of the file, each with what is said above it.
+pub(super) const TABLES: &[(&str, &str)] = &[
+    ("resp", "Redis clients. Off unless it listens somewhere."),
+    ("cache", "The keyed store, of the whole node."),
+    ("limits", "Of one shard, unless it says otherwise. docs/LIMITS.md: what happens at each."),
+];
+
+static SERVICES: &[Key] = &[
+    key!(
+        resp_listen: Places,
+        "resp.listen",
+        "Address and port for Redis clients, or unix:/path, or off",
+        "Whoever can reach it can read and write all keys: keep it on loopback, or give it a password.",
+        Some(Flag::Values { long: "resp-listen", value: "ADDR:PORT" }),
+        Some("CORELANE_RESP_LISTEN")
+    ),
+    key!(
+        cache.memory_max: Bytes,
+        "cache.memory_max",
+        "Bytes that all keys and values may hold; 0 is no maximum",
+        "Each shard has an equal part. Past it keys go, as cache.eviction says.",
+        None,
+        Some("CORELANE_CACHE_MEMORY_MAX")
+    ),
+    key!(
+        cache.eviction: Word,
+        "cache.eviction",
+        "Which keys go when memory is short",
+        "One of s3-fifo, lru, lfu, fifo, random; with noeviction writes are refused instead.",
+        None,
+        Some("CORELANE_CACHE_EVICTION")
+    ),
+];
+
 macro_rules! limits {
     ($($field:ident: $kind:ident, $help:literal;)*) => {
         static LIMITS: &[Key] = &[
@@ -336,6 +376,17 @@ impl kinds::Words for Accept {
 impl kinds::Words for ShardHost {
     const ALL: &'static [(&'static str, ShardHost)] =
         &[("native", ShardHost::Native), ("glommio", ShardHost::Glommio)];
+}
+
+impl kinds::Words for Eviction {
+    const ALL: &'static [(&'static str, Eviction)] = &[
+        ("s3-fifo", Eviction::S3Fifo),
+        ("lru", Eviction::Lru),
+        ("lfu", Eviction::Lfu),
+        ("fifo", Eviction::Fifo),
+        ("random", Eviction::Random),
+        ("noeviction", Eviction::NoEviction),
+    ];
 }
 
 impl kinds::Words for Numa {

@@ -72,6 +72,8 @@ pub(crate) struct Bytes;
 pub(crate) struct Time;
 /// Where to listen: at least one place.
 pub(crate) struct Listens;
+/// Where to listen, if anywhere.
+pub(crate) struct Places;
 /// An address and port, or nothing.
 pub(crate) struct Address;
 /// Networks of addresses.
@@ -225,6 +227,23 @@ impl Kind<Vec<Listen>> for Listens {
 
 /// How "not at all" is written.
 const OFF: &str = "off";
+
+impl Kind<Vec<Listen>> for Places {
+    fn read(given: &Given<'_>) -> Option<Vec<Listen>> {
+        match given.text() {
+            Some(OFF) => Some(Vec::new()),
+            _ => Listens::read(given),
+        }
+    }
+
+    fn write(value: &Vec<Listen>) -> String {
+        if value.is_empty() { quoted(OFF) } else { Listens::write(value) }
+    }
+
+    fn may_be() -> String {
+        format!("{}; or \"{OFF}\"", <Listens as Kind<Vec<Listen>>>::may_be())
+    }
+}
 
 impl Kind<Option<SocketAddr>> for Address {
     fn read(given: &Given<'_>) -> Option<Option<SocketAddr>> {

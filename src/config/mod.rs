@@ -23,6 +23,7 @@ use std::path::PathBuf;
 use corelane_base::Limits;
 use ipnet::IpNet;
 
+pub use crate::services::cache::store::Config as CacheConfig;
 pub use error::{ConfigError, Origin};
 pub use keys::{Flag, Key};
 use kinds::Given;
@@ -31,6 +32,9 @@ pub use secret::Secret;
 
 /// Most shards of a node: four times the hardware threads of the largest machines of two sockets.
 pub const SHARDS_MAX: u16 = 1024;
+
+/// What the keys of a node may hold if nothing else is said: 256 MiB.
+const CACHE_MEMORY_MAX: u64 = 256 << 20;
 
 /// What stands for a secret in messages.
 const HIDDEN: &str = "(not shown)";
@@ -126,6 +130,10 @@ pub struct Settings {
     pub log_format: LogFormat,
     /// The value of the `Server` field; empty for none.
     pub server_field: String,
+    /// Where Redis clients are listened for, if anywhere.
+    pub resp_listen: Vec<Listen>,
+    /// The keyed store of the node.
+    pub cache: CacheConfig,
     /// Every maximum.
     pub limits: Limits,
 }
@@ -150,6 +158,8 @@ impl Default for Settings {
             log: "info".to_owned(),
             log_format: LogFormat::Text,
             server_field: "corelane".to_owned(),
+            resp_listen: Vec::new(),
+            cache: CacheConfig { memory_max: CACHE_MEMORY_MAX, ..CacheConfig::default() },
             limits: Limits::default(),
         }
     }
@@ -240,12 +250,16 @@ impl Config {
         let mut text = String::from(
             "# Corelane: every key with its value. Remove what should follow the defaults of the program.\n",
         );
-        let mut in_limits = false;
+        let mut table = "";
         for key in keys::all() {
-            if key.name.starts_with("limits.") && !std::mem::replace(&mut in_limits, true) {
-                text.push_str("\n# Of one shard, unless it says otherwise. docs/LIMITS.md: what happens at each.\n[limits]\n");
+            if key.table() != table {
+                table = key.table();
+                let about =
+                    keys::TABLES.iter().find(|(name, _)| *name == table).map_or("", |(_, about)| about);
+                // Writing to a String cannot fail.
+                let _ = write!(text, "\n# {about}\n[{table}]\n");
             }
-            let blank = if in_limits { "" } else { "\n" };
+            let blank = if table.is_empty() { "\n" } else { "" };
             let more = if key.more.is_empty() { "" } else { " " };
             let value = key.write(&self.settings);
             // A secret that is set is not a value to read back.

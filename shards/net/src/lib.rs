@@ -1,8 +1,8 @@
 //! Corelane floor 5: listeners, connections, and the protocols they speak.
 //!
 //! Reading order: [`service`] is the seam to the application, [`message`] and [`body`] what crosses it,
-//! [`http1`] the HTTP/1.1 connections of a shard, [`balance`] whose they should be, [`stream`] plain TCP, in and
-//! out.
+//! [`http1`] the HTTP/1.1 connections of a shard, [`session`] those of protocols of bytes, [`balance`] whose they
+//! should be, [`stream`] plain TCP, in and out.
 //!
 //! # Rules
 //! 1. A connection is a slot in a table, not a task: its completions are handled where they are reaped.
@@ -18,10 +18,13 @@ mod accepting;
 pub mod balance;
 pub mod body;
 pub mod http1;
+mod inbox;
 pub mod message;
 mod notice;
 mod output;
+mod peers;
 pub mod service;
+pub mod session;
 pub mod stream;
 
 pub use balance::Balance;
@@ -31,6 +34,7 @@ pub use http1::{ConnInfo, Http1, Http1Config, Http1Stats};
 pub use ipnet::IpNet;
 pub use message::{Field, Response, ResponseBody, Takeover};
 pub use service::{Answer, Incoming, Pending, Service};
+pub use session::{ConnKey, Link, Next, Protocol, SessionConfig, SessionStats, Sessions};
 pub use stream::{TcpAcceptor, TcpStream};
 
 /// Errno values that decide something here (Linux, every architecture).

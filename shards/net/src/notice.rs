@@ -9,11 +9,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 /// Which connection of a table: slot and generation.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Key {
-    pub(crate) index: u32,
-    pub(crate) generation: u32,
-}
+pub(crate) use corelane_pools::SlotKey as Key;
 
 /// Connections that something happened to. Holds at most one entry per change of one body, so its size is
 /// bounded by the number of polls in a turn.

@@ -3,7 +3,7 @@
 //! Small answers of one turn share buffers, so that a pipelined burst is one send. Large bodies go beside
 //! them without a copy.
 //!
-//! Not here: when it is sent (`http1`).
+//! Not here: when it is sent (`http1`, `session`).
 
 use corelane_pools::{Buf, Chain, Chunk, Full, Pools};
 use corelane_proto_h1::Sink;
@@ -87,6 +87,46 @@ impl Output {
                 Ok(buf) => self.tail = Some(buf),
                 Err(Full { .. }) => self.failed = true,
             }
+        }
+    }
+
+    /// Appends to the buffer being filled, a small one where there is none. False where it has no room.
+    #[inline]
+    pub(crate) fn put(&mut self, pools: &Pools, bytes: &[u8]) -> bool {
+        if self.tail.is_none() {
+            match pools.get(HEAD_ROOM.max(bytes.len())) {
+                Ok(buf) => self.tail = Some(buf),
+                Err(Full { .. }) => self.failed = true,
+            }
+        }
+        match &mut self.tail {
+            Some(tail) if tail.spare_len() >= bytes.len() => {
+                tail.put(bytes);
+                true
+            }
+            Some(_) => false,
+            None => true, // it failed: nothing more matters
+        }
+    }
+
+    /// As `put`, where that found no room. What is in a small buffer moves on to a large one: a copy costs less than
+    /// a second piece.
+    pub(crate) fn put_on(&mut self, pools: &Pools, bytes: &[u8]) {
+        if self.failed {
+            return;
+        }
+        let small = self.tail.take_if(|tail| tail.capacity() < COPY_MAX);
+        if let Some(full) = self.tail.take() {
+            self.chain.push(full);
+        }
+        let before = small.as_deref().unwrap_or_default();
+        match pools.get((before.len() + bytes.len()).max(BURST_ROOM)) {
+            Ok(mut buf) => {
+                let put = buf.put(before) + buf.put(bytes);
+                assert_eq!(put, before.len() + bytes.len(), "a buffer holds what was asked for");
+                self.tail = Some(buf);
+            }
+            Err(Full { .. }) => self.failed = true,
         }
     }
 

@@ -51,11 +51,6 @@ impl Locks {
         self.held.get(key).is_some_and(|holder| *holder != ticket)
     }
 
-    /// Keys held, and requests that wait.
-    pub(super) fn sizes(&self) -> (usize, usize) {
-        (self.held.len(), self.queue.len())
-    }
-
     fn is_free(&self, at: usize) -> bool {
         let wanted = &self.queue[at];
         let barred = wanted.keys.iter().any(|key| self.bars(key, wanted.ticket));

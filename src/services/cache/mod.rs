@@ -27,8 +27,11 @@ mod transaction;
 pub mod value;
 
 use std::fmt;
+use std::rc::Rc;
+use std::time::Duration;
 
-use corelane_exec::{CallError, Sharded};
+use corelane_exec::{CallError, Shard, Sharded};
+use corelane_net::session::{SessionConfig, Sessions};
 
 pub use shard::CacheShard;
 use store::{Config, KeyHasher};
@@ -74,5 +77,55 @@ impl Cache {
             CacheShard::new(shard, count, hasher.clone(), config)
         });
         Cache { shards }
+    }
+}
+
+/// The Redis clients of a node: a cache, and the connections of all shards.
+#[derive(Clone, Debug)]
+pub(crate) struct Redis {
+    cache: Cache,
+    everywhere: session::Everywhere,
+    settings: session::Settings,
+}
+
+/// Told to a client that finds no room, in the words of Redis.
+const FULL_TEXT: &[u8] = b"-ERR max number of clients reached\r\n";
+
+impl Redis {
+    /// For `shards` shards that share the memory of `config`.
+    pub(crate) fn new(config: &Config, shards: usize, settings: session::Settings) -> Redis {
+        let each = Config { memory_max: config.memory_max.div_ceil(shards.max(1) as u64), ..*config };
+        Redis { cache: Cache::new(each), everywhere: session::Resp::everywhere(), settings }
+    }
+
+    /// The connections of one shard.
+    pub(crate) fn start(&self, shard: &Rc<Shard>) -> Rc<Sessions<session::Resp>> {
+        let config = SessionConfig { full_text: Some(FULL_TEXT), peers: true, ..SessionConfig::default() };
+        let resp = session::Resp::new(shard, &self.cache, self.everywhere.clone(), self.settings.clone());
+        self.cache.begin(shard);
+        Sessions::start(shard, resp, config)
+    }
+}
+
+impl Cache {
+    /// Starts the work of a shard that is nobody's: expiry and freeing.
+    fn begin(&self, shard: &Rc<Shard>) {
+        let here = self.shards.of(shard);
+        let of = Rc::clone(shard);
+        let work = shard.spawn(async move {
+            loop {
+                if here.work(&of) {
+                    corelane_exec::yield_now().await;
+                } else {
+                    corelane_exec::sleep(Duration::from_millis(here.rest_ms(&of))).await;
+                }
+            }
+        });
+        match work {
+            Ok(task) => task.detach(),
+            Err(full) => {
+                tracing::error!(%full, "no task is free for the expiry of keys: they go when asked for")
+            }
+        }
     }
 }

@@ -12,7 +12,6 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::rc::Rc;
 
-use corelane_base::ShardId;
 use corelane_exec::Shard;
 use corelane_proto_resp::{Parser, Step, Version};
 
@@ -43,8 +42,6 @@ impl std::fmt::Debug for Then {
 #[derive(Debug)]
 pub(super) struct Client {
     pub(super) keys: Vec<Box<[u8]>>,
-    /// Of its connection.
-    pub(super) home: ShardId,
     pub(super) then: Then,
 }
 

@@ -59,8 +59,6 @@ pub struct CacheShard {
     numbers: Cell<u64>,
     parser: RefCell<Parser>,
     places: RefCell<Vec<usize>>,
-    /// Calls of each command.
-    pub(super) calls: RefCell<Vec<u64>>,
 }
 
 impl CacheShard {
@@ -83,7 +81,6 @@ impl CacheShard {
             numbers: Cell::new(0),
             parser: RefCell::new(Parser::new()),
             places: RefCell::default(),
-            calls: RefCell::default(),
         };
         here.random.set(here.hasher.hash(&mono_ms.to_le_bytes()) | 1);
         here.set_wall(mono_ms);
@@ -285,14 +282,5 @@ impl CacheShard {
         let next = self.store.borrow().next_expiry();
         let now = self.now(shard).unix_ms;
         next.map_or(REST_MS, |at| at.saturating_sub(now).clamp(10, REST_MS))
-    }
-
-    /// Counts a call of a command.
-    pub(super) fn count(&self, index: usize) {
-        let mut calls = self.calls.borrow_mut();
-        if calls.len() <= index {
-            calls.resize(index + 1, 0);
-        }
-        calls[index] += 1;
     }
 }

@@ -41,7 +41,7 @@ pub(super) struct Queued {
 
 /// A key that must be as it was.
 #[derive(Clone, Debug)]
-pub(super) struct Watched {
+pub struct Watched {
     pub(super) key: Box<[u8]>,
     pub(super) owner: ShardId,
     pub(super) version: u64,
@@ -335,15 +335,14 @@ impl Coordinator {
             false
         });
         if queued.spec.flags.has(Flags::WRITE) {
-            let changed: Vec<_> = keys
-                .into_iter()
-                .zip(before)
-                .filter(|((key, _), before)| table.version(self.here.key(key)) != *before)
-                .map(|((key, owner), _)| {
+            let mut changed = Vec::new();
+            for ((key, owner), before) in keys.into_iter().zip(before) {
+                let is_changed = table.version(self.here.key(&key)) != before;
+                if is_changed {
                     let value = table.take(self.here.key(&key));
-                    (owner, key, value)
-                })
-                .collect();
+                    changed.push((owner, key, value));
+                }
+            }
             self.give_back(changed, ticket).await?;
         }
         Ok(blocked)

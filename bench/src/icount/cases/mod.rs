@@ -16,6 +16,7 @@ mod h1;
 mod http;
 mod lanes;
 mod pools;
+mod session;
 mod shard;
 
 use std::hint::black_box;
@@ -69,7 +70,7 @@ const EMPTY: Case = Case {
 /// Every case, in the order of the table and of the baseline.
 pub(super) fn all() -> Vec<Case> {
     let mut cases = vec![EMPTY];
-    for group in [h1::CASES, http::CASES, lanes::CASES, shard::CASES, pools::CASES] {
+    for group in [h1::CASES, http::CASES, lanes::CASES, shard::CASES, session::CASES, pools::CASES] {
         cases.extend_from_slice(group);
     }
     cases

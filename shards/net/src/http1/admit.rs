@@ -19,10 +19,9 @@ use corelane_base::{Op, Sock, Token};
 use corelane_exec::{Data, Event, Shard};
 use corelane_proto_proxy as proxy;
 
-use super::accept::plain;
 use super::conn::{Conn, Phase, Reading};
 use super::{Drain, Http1, bump, tag};
-use crate::notice::Key;
+use crate::accepting::plain;
 use crate::service::Service;
 
 impl<S: Service> Http1<S> {
@@ -31,16 +30,10 @@ impl<S: Service> Http1<S> {
         self.config.peers || !self.config.proxy_from.is_empty() || shard.limits().connections_per_peer_max > 0
     }
 
-    /// Whether they must be had by accepting one by one, because they cannot be asked for.
-    pub(super) fn needs_single_accepts(&self, shard: &Shard) -> bool {
-        self.wants_addresses(shard) && !shard.abilities().peer_name
-    }
-
     /// Makes a connection of a socket, accepted here or by another shard.
     pub(super) fn admit(&self, shard: &Shard, sock: Sock, peer: Option<SocketAddr>) {
         let mut conns = self.conns.borrow_mut();
-        let inserted =
-            conns.insert_with(|key| Conn::new(Key { index: key.index, generation: key.generation }, sock));
+        let inserted = conns.insert_with(|key| Conn::new(key, sock));
         let Ok(key) = inserted else {
             // The table has the headroom of the descriptor table, so this needs more connections than
             // descriptors; the connection is lost, and counted.
@@ -102,13 +95,10 @@ impl<S: Service> Http1<S> {
         if limits.connections_per_peer_max > 0
             && let Some(peer) = &conn.peer
         {
-            let mut peers = self.held.peers.borrow_mut();
-            let count = peers.entry(peer.ip()).or_insert(0);
-            if *count >= limits.connections_per_peer_max {
+            if !self.held.peers.enter(peer.ip(), limits.connections_per_peer_max) {
                 bump(&self.stats.refused_per_peer);
                 return self.kill(conn);
             }
-            *count += 1;
             conn.counted = true;
         }
         conn.phase = Phase::Open;
@@ -150,7 +140,7 @@ impl<S: Service> Http1<S> {
         self.open(shard, conn);
         if kept {
             if let Some(inbox) = &mut conn.inbox {
-                inbox.used += consumed;
+                inbox.leave(inbox.unread().len() - consumed);
             }
             self.process_inbox(shard, conn);
         } else if consumed < bytes.len() {

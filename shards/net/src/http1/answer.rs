@@ -300,7 +300,7 @@ impl<S: Service> Http1<S> {
         let mut noticed = self.noticed.borrow_mut();
         self.notices.swap(&mut noticed);
         for key in noticed.drain(..) {
-            if self.conns.borrow().get(Self::slot_key(key)).is_some() {
+            if self.conns.borrow().get(key).is_some() {
                 self.with(shard, key.index, |conn| self.noticed(shard, conn));
             }
         }

@@ -7,6 +7,7 @@ use corelane_exec::{Task, TimerKey};
 use corelane_proto_h1 as h1;
 
 use crate::body::{BodyFeed, BodyStream};
+use crate::inbox::Inbox;
 use crate::message::Takeover;
 use crate::notice::Key;
 use crate::output::Output;
@@ -82,22 +83,6 @@ pub(super) struct Exchange {
 impl Exchange {
     pub(super) fn new(began_ns: u64) -> Exchange {
         Exchange { feed: None, task: None, streaming: None, deadline_ns: NEVER, began_ns }
-    }
-}
-
-/// Input that could not be used where it lay.
-#[derive(Debug, Default)]
-pub(super) struct Inbox {
-    pub(super) bytes: Vec<u8>,
-    /// Bytes at the front that were used already.
-    pub(super) used: usize,
-    /// Order among the inboxes of the shard.
-    pub(super) born: u64,
-}
-
-impl Inbox {
-    pub(super) fn unread(&self) -> &[u8] {
-        &self.bytes[self.used..]
     }
 }
 

@@ -9,9 +9,9 @@
 use corelane_base::{ListenerId, Token};
 use corelane_exec::Shard;
 
-use super::accept::State;
 use super::conn::{Conn, Phase};
 use super::{Drain, Http1, bump, tag};
+use crate::accepting;
 use crate::service::Service;
 
 /// What a handle outside the shard's generic code needs.
@@ -29,11 +29,7 @@ pub trait Draining {
 }
 
 impl<S: Service> Http1<S> {
-    fn listeners_done(&self) -> bool {
-        self.listeners.borrow().iter().all(|l| l.state == State::Done && l.under_way == 0)
-    }
-
-    pub(super) fn check_drained(&self, shard: &Shard) {
+    pub(super) fn look_whether_drained(&self, shard: &Shard) {
         if self.drain.get() != Drain::No && self.is_drained() {
             tracing::debug!(shard = shard.id().0, "drained");
             shard.turn_again();
@@ -48,7 +44,7 @@ impl<S: Service> Http1<S> {
                 if let Some(balance) = &self.config.balance {
                     balance.close(self.here);
                 }
-                self.empty_listeners(shard);
+                accepting::empty(self, shard);
                 limits.drain_idle
             }
             Drain::Grace => {
@@ -64,11 +60,7 @@ impl<S: Service> Http1<S> {
             Drain::Closing => {
                 self.drain.set(Drain::Cut);
                 self.each(shard, |conn| self.cut(conn));
-                for listener in self.listeners.borrow_mut().iter_mut() {
-                    if listener.under_way == 0 {
-                        listener.state = State::Done;
-                    }
-                }
+                self.listeners.give_up();
                 shard.turn_again();
                 return;
             }
@@ -76,19 +68,6 @@ impl<S: Service> Http1<S> {
         };
         let token = Token::new(self.owner.get(), tag::DRAIN_TIMER, 0, 0);
         shard.timer_for(Self::after(shard, next), token);
-    }
-
-    fn empty_listeners(&self, shard: &Shard) {
-        self.paused.set(false);
-        for (at, listener) in self.listeners.borrow_mut().iter_mut().enumerate() {
-            listener.resting = false;
-            listener.state = State::Emptying;
-            if listener.under_way == 0 {
-                self.arm_accept(shard, listener, at);
-            } else {
-                self.cancel_accepts(shard, listener, at);
-            }
-        }
     }
 
     /// Runs `f` on every connection.
@@ -108,17 +87,13 @@ impl<S: Service> Draining for Http1<S> {
     }
 
     fn is_drained(&self) -> bool {
-        self.drain.get() != Drain::No && self.connections() == 0 && self.listeners_done() && self.is_settled()
+        self.drain.get() != Drain::No
+            && self.connections() == 0
+            && self.listeners.are_done()
+            && self.is_settled()
     }
 
     fn take_closed_listeners(&self) -> Vec<ListenerId> {
-        let mut closed = Vec::new();
-        for listener in self.listeners.borrow_mut().iter_mut() {
-            if listener.state == State::Done && listener.under_way == 0 && !listener.handed_back {
-                listener.handed_back = true;
-                closed.push(listener.id);
-            }
-        }
-        closed
+        self.listeners.take_closed()
     }
 }

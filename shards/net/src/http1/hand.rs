@@ -24,6 +24,7 @@ use corelane_base::{Op, Sock, Token};
 use corelane_exec::{Event, Shard};
 
 use super::{Drain, Http1, bump, tag};
+use crate::accepting::Accepting;
 use crate::balance::{Arrival, Balance, Door, mark};
 use crate::service::Service;
 
@@ -177,17 +178,15 @@ impl<S: Service> Http1<S> {
     }
 
     /// Whether listeners must pause now that this shard is full.
-    pub(super) fn pauses(&self, shard: &Shard) -> bool {
-        let pauses = match &self.config.balance {
+    pub(super) fn must_pause(&self, shard: &Shard) -> bool {
+        match &self.config.balance {
             Some(balance) if self.can_hand(shard) => balance.pause(self.here),
             _ => true,
-        };
-        self.paused.set(self.paused.get() | pauses);
-        pauses
+        }
     }
 
     /// Whether paused listeners may go on: there is room here again, or another shard rang because it has some.
-    pub(super) fn may_resume(&self, shard: &Shard) -> bool {
+    pub(super) fn has_room_again(&self, shard: &Shard) -> bool {
         let room = u32::try_from(self.conns_max).unwrap_or(u32::MAX);
         // Not only the last place, so that a full table does not pause and resume with every connection.
         let here = self.load() <= mark(room) as usize;

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use corelane_exec::{Data, Event, Shard, spawn};
 use corelane_proto_h1 as h1;
 
-use super::conn::{Conn, Exchange, Inbox, NEVER, Phase, Reading, Recv};
+use super::conn::{Conn, Exchange, NEVER, Phase, Reading, Recv};
 use super::{Drain, Http1, add, bump, tag};
 use crate::body::BodyFeed;
 use crate::errno;
@@ -76,29 +76,12 @@ impl<S: Service> Http1<S> {
 
     /// Copies bytes out of the receive ring.
     pub(super) fn keep(&self, conn: &mut Conn, bytes: &[u8]) {
-        self.inbox_bytes.set(self.inbox_bytes.get() + bytes.len() as u64);
-        match &mut conn.inbox {
-            Some(inbox) => {
-                if inbox.used > 0 && inbox.bytes.len() + bytes.len() > inbox.bytes.capacity() {
-                    self.inbox_bytes.set(self.inbox_bytes.get() - inbox.used as u64);
-                    inbox.bytes.drain(..inbox.used);
-                    inbox.used = 0;
-                }
-                inbox.bytes.extend_from_slice(bytes);
-            }
-            None => {
-                let born = self.inbox_serial.get() + 1;
-                self.inbox_serial.set(born);
-                let mut order = self.inboxes.borrow_mut();
-                order.push_back((conn.key, born));
-                conn.inbox = Some(Box::new(Inbox { bytes: bytes.to_vec(), used: 0, born }));
-            }
-        }
+        self.inboxes.keep(&mut conn.inbox, conn.key, bytes);
     }
 
     pub(super) fn drop_inbox(&self, conn: &mut Conn) {
         if let Some(inbox) = conn.inbox.take() {
-            self.inbox_bytes.set(self.inbox_bytes.get() - inbox.bytes.len() as u64);
+            self.inboxes.end(inbox);
         }
     }
 
@@ -115,10 +98,10 @@ impl<S: Service> Http1<S> {
         let mut rest = inbox.unread();
         self.process(shard, conn, &mut rest);
         let left = rest.len();
-        inbox.used = inbox.bytes.len() - left;
         if left == 0 || !matches!(conn.phase, Phase::Open | Phase::HandOver) {
-            self.inbox_bytes.set(self.inbox_bytes.get() - inbox.bytes.len() as u64);
+            self.inboxes.end(inbox);
         } else {
+            inbox.leave(left);
             conn.inbox = Some(inbox);
         }
     }
@@ -308,7 +291,7 @@ impl<S: Service> Http1<S> {
     /// An async handler is done; `None` is a panic.
     fn finish(&self, key: crate::notice::Key, outcome: Option<Response>) {
         let shard = corelane_exec::current();
-        if self.conns.borrow().get(Self::slot_key(key)).is_none() {
+        if self.conns.borrow().get(key).is_none() {
             return;
         }
         self.with(&shard, key.index, |conn| {
@@ -341,7 +324,7 @@ impl<S: Service> Http1<S> {
         let count = self.waiting.borrow().len();
         for _ in 0..count {
             let Some(key) = self.waiting.borrow_mut().pop_front() else { break };
-            if self.conns.borrow().get(Self::slot_key(key)).is_none() {
+            if self.conns.borrow().get(key).is_none() {
                 continue;
             }
             self.with(shard, key.index, |conn| {
@@ -355,32 +338,16 @@ impl<S: Service> Http1<S> {
     /// Too much unread input on the shard: the oldest goes (DESIGN, rule 6).
     pub(super) fn evict_inboxes(&self, shard: &Shard) {
         let max = shard.limits().inbox_bytes_max;
-        let mut order = self.inboxes.borrow_mut();
-        // Entries of inboxes long gone are dropped now and then, so that the list stays in proportion.
-        if order.len() > 1024 && order.len() > 4 * self.conns.borrow().len() {
+        let oldest = || {
             let conns = self.conns.borrow();
-            order.retain(|&(key, born)| {
-                conns
-                    .get(Self::slot_key(key))
-                    .and_then(|c| c.inbox.as_ref())
-                    .is_some_and(|inbox| inbox.born == born)
+            self.inboxes.oldest_beyond(max, conns.len(), |key| conns.get(key)?.inbox.as_deref())
+        };
+        while let Some(key) = oldest() {
+            bump(&self.stats.inbox_evicted);
+            self.with(shard, key.index, |conn| {
+                self.drop_inbox(conn);
+                self.kill(conn);
             });
-        }
-        while self.inbox_bytes.get() > max {
-            let Some((key, born)) = order.pop_front() else { break };
-            let live = self
-                .conns
-                .borrow()
-                .get(Self::slot_key(key))
-                .and_then(|c| c.inbox.as_ref())
-                .is_some_and(|inbox| inbox.born == born);
-            if live {
-                bump(&self.stats.inbox_evicted);
-                self.with(shard, key.index, |conn| {
-                    self.drop_inbox(conn);
-                    self.kill(conn);
-                });
-            }
         }
     }
 }

@@ -29,7 +29,7 @@ mod list;
 pub mod measure;
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::fmt;
 use std::net::IpAddr;
 use std::rc::{Rc, Weak};
@@ -38,13 +38,16 @@ use std::time::Duration;
 
 use corelane_base::{Limits, Op, Token};
 use corelane_exec::{Data, Driver, Event, Shard};
-use corelane_pools::{SlotKey, Slots};
+use corelane_pools::Slots;
 use corelane_proto_h1 as h1;
 use ipnet::IpNet;
 
+use crate::accepting::{self, Accepting, Listeners};
 use crate::balance::Balance;
+use crate::inbox::Inboxes;
 use crate::message::Takeover;
 use crate::notice::{Key, Notices};
+use crate::peers::PeerCounts;
 use crate::service::Service;
 use crate::stream::TcpStream;
 use conn::{Conn, NEVER, Phase, Recv};
@@ -185,10 +188,6 @@ fn bump(cell: &Cell<u64>) {
     cell.set(cell.get() + 1);
 }
 
-fn errno_is(result: i32, among: &[i32]) -> bool {
-    among.contains(&-result)
-}
-
 #[inline]
 fn add(cell: &Cell<u64>, n: usize) {
     cell.set(cell.get() + n as u64);
@@ -210,20 +209,7 @@ enum Drain {
 #[derive(Default)]
 struct Held {
     upgraded: Cell<usize>,
-    peers: RefCell<HashMap<IpAddr, u32>>,
-}
-
-impl Held {
-    /// One connection of a peer less.
-    fn leave(&self, peer: IpAddr) {
-        let mut peers = self.peers.borrow_mut();
-        if let Some(count) = peers.get_mut(&peer) {
-            *count -= 1;
-            if *count == 0 {
-                peers.remove(&peer);
-            }
-        }
-    }
+    peers: PeerCounts,
 }
 
 /// The share of an upgraded connection, given back when its stream is closed.
@@ -237,7 +223,7 @@ impl Drop for Share {
     fn drop(&mut self) {
         self.held.upgraded.set(self.held.upgraded.get() - 1);
         if let Some(peer) = self.peer {
-            self.held.leave(peer);
+            self.held.peers.leave(peer);
         }
         if let Some((balance, here)) = &self.seat {
             balance.leave(*here);
@@ -259,9 +245,7 @@ pub struct Http1<S: Service> {
     h1_limits: h1::Limits,
     conns: RefCell<Slots<Conn>>,
     conns_max: usize,
-    listeners: RefCell<Vec<accept::Listener>>,
-    /// A listener is paused: there may be room by now.
-    paused: Cell<bool>,
+    listeners: Listeners,
     /// A listener has fewer accepts under way than it could: this shard is full, and others were to take them.
     held_back: Cell<bool>,
     handing: RefCell<Slots<hand::Handing>>,
@@ -273,9 +257,7 @@ pub struct Http1<S: Service> {
     noticed: RefCell<Vec<Key>>,
     dirty: RefCell<Vec<u32>>,
     waiting: RefCell<VecDeque<Key>>,
-    inboxes: RefCell<VecDeque<(Key, u64)>>,
-    inbox_bytes: Cell<u64>,
-    inbox_serial: Cell<u64>,
+    inboxes: Inboxes,
     date: RefCell<DateCache>,
     /// The head written last, whichever connection it was for.
     memo: RefCell<h1::HeadMemo>,
@@ -319,8 +301,7 @@ impl<S: Service> Http1<S> {
             h1_limits: h1_limits(limits),
             conns: RefCell::new(Slots::new("connections_max", room)),
             conns_max: limits.connections_max as usize,
-            listeners: RefCell::new(Vec::new()),
-            paused: Cell::new(false),
+            listeners: Listeners::default(),
             held_back: Cell::new(false),
             handing: RefCell::new(Slots::new("hand-overs under way", hand::HANDING_MAX)),
             here: usize::from(shard.id().0),
@@ -330,9 +311,7 @@ impl<S: Service> Http1<S> {
             noticed: RefCell::new(Vec::new()),
             dirty: RefCell::new(Vec::new()),
             waiting: RefCell::new(VecDeque::new()),
-            inboxes: RefCell::new(VecDeque::new()),
-            inbox_bytes: Cell::new(0),
-            inbox_serial: Cell::new(0),
+            inboxes: Inboxes::default(),
             date: RefCell::new(DateCache { unix_s: shard.now().unix_s, text }),
             memo: RefCell::default(),
             drain: Cell::new(Drain::No),
@@ -382,7 +361,7 @@ impl<S: Service> Http1<S> {
 
     /// Bytes held for partial heads and unread input.
     pub fn inbox_bytes(&self) -> u64 {
-        self.inbox_bytes.get()
+        self.inboxes.bytes()
     }
 
     fn token(&self, tag: u8, key: Key) -> Token {
@@ -514,18 +493,18 @@ impl<S: Service> Http1<S> {
     }
 
     /// A slot was freed.
-    fn forget(&self, shard: &Shard, conn: Conn) {
+    fn forget(&self, shard: &Shard, mut conn: Conn) {
         bump(&self.stats.closed);
         if let Some(timer) = conn.timer {
             shard.cancel_timer(timer);
         }
-        if let Some(inbox) = &conn.inbox {
-            self.inbox_bytes.set(self.inbox_bytes.get() - inbox.bytes.len() as u64);
+        if let Some(inbox) = conn.inbox.take() {
+            self.inboxes.end(inbox);
         }
         if conn.counted
             && let Some(peer) = &conn.peer
         {
-            self.held.leave(peer.ip());
+            self.held.peers.leave(peer.ip());
         }
         if !conn.shared {
             self.left();
@@ -533,10 +512,6 @@ impl<S: Service> Http1<S> {
         drop(conn);
         self.resume_accept(shard);
         self.check_drained(shard);
-    }
-
-    fn slot_key(key: Key) -> SlotKey {
-        SlotKey { index: key.index, generation: key.generation }
     }
 
     fn after(shard: &Shard, time: Duration) -> u64 {
@@ -557,7 +532,7 @@ impl<S: Service> Driver for Http1<S> {
                 Data::Sent(chain) => self.sent(shard, conn, event.result, chain),
                 _ => unreachable!("a send gives its bytes back"),
             }),
-            tag::ACCEPT => self.accepted(shard, &event),
+            tag::ACCEPT => accepting::accepted(self, shard, &event),
             tag::SHUTDOWN => self.with(shard, index, |conn| conn.other = false),
             tag::NAME => self.with(shard, index, |conn| self.named(shard, conn, &event)),
             tag::HAND => self.handed_over(shard, &event),
@@ -576,7 +551,7 @@ impl<S: Service> Driver for Http1<S> {
                 conn.timer_ns = NEVER;
                 self.deadline(shard, conn);
             }),
-            tag::ACCEPT_TIMER => self.retry_accept(shard, token.index()),
+            tag::ACCEPT_TIMER => accepting::retry(self, shard, token.index()),
             tag::DRAIN_TIMER => self.drain_step(shard),
             other => unreachable!("no timer has the tag {other}"),
         }
@@ -589,7 +564,7 @@ impl<S: Service> Driver for Http1<S> {
         self.flush_dirty(shard);
         self.hand_over(shard);
         self.take_arrivals(shard);
-        if self.paused.get() {
+        if self.listeners.paused.get() {
             self.resume_accept(shard);
         }
         self.measure.end_turn(shard, &self.stats);

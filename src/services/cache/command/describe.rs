@@ -50,7 +50,7 @@ fn infos(reply: &mut Reply, specs: impl Iterator<Item = Option<&'static Spec>>) 
     for spec in specs {
         match spec {
             Some(spec) => info(reply, spec),
-            None => reply.null_array(),
+            None => reply.null(),
         }
         count += 1;
     }
@@ -83,7 +83,8 @@ fn info(reply: &mut Reply, spec: &'static Spec) {
     words(reply, categories.map(|(_, name)| format!("@{name}")));
     words(reply, std::iter::empty());
     key_specs(reply, spec);
-    infos(reply, spec.subcommands.iter().map(Some));
+    reply.write().set(spec.subcommands.len());
+    spec.subcommands.iter().for_each(|spec| info(reply, spec));
 }
 
 /// A set of words that are replied as they are, not as strings.
@@ -99,7 +100,7 @@ fn words(reply: &mut Reply, words: impl Iterator<Item = String>) {
 fn key_specs(reply: &mut Reply, spec: &Spec) {
     let flags: &[&str] = match () {
         () if spec.flags.has(Flags::WRITE) => &["RW"],
-        () => &["RO"],
+        () => &["RO", "access"],
     };
     let pair = |reply: &mut Reply, name: &str, value: i64| {
         reply.bulk(name.as_bytes());
@@ -233,4 +234,96 @@ fn keys_of(reply: &mut Reply, command: &Command<'_>) {
     }
     reply.array(places.len());
     places.iter().for_each(|at| reply.bulk(&command[at + 2]));
+}
+
+#[cfg(test)]
+mod tests {
+    use corelane_proto_resp::{Limits, Parser, Step, Version};
+
+    use super::*;
+
+    fn said(line: &str, version: Version) -> String {
+        let wire = format!("{line}\r\n");
+        let (mut parser, limits, mut unread) = (Parser::new(), Limits::default(), wire.as_bytes());
+        let Step::Command(command) = parser.poll(&limits, &mut unread) else { panic!("this is no command") };
+        let mut reply = Reply::new(version);
+        match super::super::find(&command) {
+            Ok(_) => command_reply(&command, &mut reply),
+            Err(unfit) => unfit.reply(&command, &mut reply),
+        }
+        String::from_utf8(reply.to_vec()).expect("text")
+    }
+
+    #[test]
+    fn info_has_the_shape_of_redis_in_both_protocols() {
+        assert_eq!(
+            said("command info GET nosuch", Version::Resp2),
+            "*2\r\n*10\r\n$3\r\nget\r\n:2\r\n*2\r\n+readonly\r\n+fast\r\n:1\r\n:1\r\n:1\r\n*3\r\n+@read\r\n\
+             +@string\r\n+@fast\r\n*0\r\n*1\r\n*6\r\n$5\r\nflags\r\n*2\r\n+RO\r\n+access\r\n$12\r\nbegin_search\r\n*4\r\n\
+             $4\r\ntype\r\n$5\r\nindex\r\n$4\r\nspec\r\n*2\r\n$5\r\nindex\r\n:1\r\n$9\r\nfind_keys\r\n*4\r\n$4\r\ntype\r\n\
+             $5\r\nrange\r\n$4\r\nspec\r\n*6\r\n$7\r\nlastkey\r\n:0\r\n$7\r\nkeystep\r\n:1\r\n$5\r\nlimit\r\n:0\r\n*0\r\n\
+             $-1\r\n"
+        );
+        assert_eq!(
+            said("command info object|help", Version::Resp3),
+            "*1\r\n*10\r\n$11\r\nobject|help\r\n:2\r\n~2\r\n+loading\r\n+stale\r\n:0\r\n:0\r\n:0\r\n~2\r\n+@keyspace\r\n\
+             +@slow\r\n~0\r\n~0\r\n~0\r\n"
+        );
+    }
+
+    #[test]
+    fn docs_are_a_map_of_maps() {
+        let text = said("command docs time nosuch", Version::Resp3);
+        assert!(text.starts_with("%1\r\n$4\r\ntime\r\n%4\r\n$7\r\nsummary\r\n$"), "{text}");
+        assert!(said("command docs object", Version::Resp2).contains("$11\r\nsubcommands\r\n*10\r\n"));
+        for spec in each() {
+            let texts = [spec.summary, spec.since, spec.group, spec.complexity];
+            assert!(texts.iter().all(|text| !text.is_empty()), "{}", spec.name);
+        }
+    }
+
+    #[test]
+    fn names_are_listed_by_pattern_and_by_category() {
+        assert_eq!(said("command list filterby pattern TI*", Version::Resp2), "*1\r\n$4\r\ntime\r\n");
+        assert_eq!(
+            said("command list filterby pattern object|f*", Version::Resp2),
+            "*1\r\n$11\r\nobject|freq\r\n"
+        );
+        assert!(said("command list filterby aclcat bitmap", Version::Resp2).contains("bitop"));
+        assert_eq!(said("command list filterby aclcat nosuch", Version::Resp2), "*0\r\n");
+        assert_eq!(said("command list filterby module json", Version::Resp2), "*0\r\n");
+        assert_eq!(said("command list filterby", Version::Resp2), "-ERR syntax error\r\n");
+        assert_eq!(said("command count", Version::Resp2), format!(":{}\r\n", all().count()));
+    }
+
+    #[test]
+    fn keys_of_a_command_are_found_without_running_it() {
+        for (line, wanted) in [
+            ("mset a 1 b 2", "*2\r\n$1\r\na\r\n$1\r\nb\r\n"),
+            ("object freq a", "*1\r\n$1\r\na\r\n"),
+            ("object nosuch a", "-ERR Invalid command specified\r\n"),
+            ("nosuch a", "-ERR Invalid command specified\r\n"),
+            ("set a", "-ERR Invalid number of arguments specified for command\r\n"),
+            ("ping a", "-ERR The command has no key arguments\r\n"),
+            ("ping", "-ERR wrong number of arguments for 'command|getkeys' command\r\n"),
+        ] {
+            assert_eq!(said(&format!("command getkeys {line}"), Version::Resp2), wanted, "{line}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_command_is_said_in_the_words_of_redis() {
+        for (line, wanted) in [
+            ("nosuch a b", "-ERR unknown command 'nosuch', with args beginning with: 'a' 'b' \r\n"),
+            ("object nosuch", "-ERR unknown subcommand 'nosuch'. Try OBJECT HELP.\r\n"),
+            ("object", "-ERR wrong number of arguments for 'object' command\r\n"),
+            ("object freq", "-ERR wrong number of arguments for 'object|freq' command\r\n"),
+        ] {
+            assert_eq!(said(line, Version::Resp2), wanted);
+        }
+        let long = "x".repeat(300);
+        let cut = &long[..128];
+        let wanted = format!("-ERR unknown command '{cut}', with args beginning with: '{cut}' \r\n");
+        assert_eq!(said(&format!("{long} {long} {long}"), Version::Resp2), wanted);
+    }
 }

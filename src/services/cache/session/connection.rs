@@ -236,7 +236,7 @@ impl Resp {
     /// One line of CLIENT LIST.
     pub(super) fn describe(&self, shard: &Rc<Shard>, state: &State, facts: Option<&super::Facts>) -> String {
         let now_ms = shard.now().mono_ns / 1_000_000;
-        let (addr, age_s) = facts.map_or((None, 0), |facts| (facts.peer, facts.age.as_secs()));
+        let (addr, age_s) = facts.map_or((None, 0), |facts| (facts.peer, facts.age_ns / 1_000_000_000));
         let multi = state.multi.as_ref().map_or(-1, |multi| i64::try_from(multi.len()).unwrap_or(i64::MAX));
         let flags = match (state.multi.is_some(), state.is_subscriber(), state.waiting.is_some()) {
             (true, ..) => "x",

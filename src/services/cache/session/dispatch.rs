@@ -12,7 +12,7 @@ use super::client::State;
 use super::pipeline::Gathering;
 use super::{Resp, connection};
 use crate::services::cache::batch::copy;
-use crate::services::cache::command::{self, Flags, Keys, Reply, Run, Spec};
+use crate::services::cache::command::{self, Flags, Keys, Reply, Run, Spec, Unfit};
 use crate::services::cache::shard::Executed;
 use crate::services::cache::transaction::Queued;
 
@@ -44,19 +44,11 @@ impl Resp {
         reply: &mut Reply,
     ) -> Then {
         self.commands.set(self.commands.get() + 1);
-        let spec = match command::lookup(command.name()) {
-            Some(spec) => spec,
-            None if gathering.is_some() => return Then::NotYet,
-            None => return self.unknown(state, command, reply),
+        let spec = match command::find(command) {
+            Ok(spec) => spec,
+            Err(_) if gathering.is_some() => return Then::NotYet,
+            Err(unfit) => return self.unfit(state, unfit, command, reply),
         };
-        if !spec.takes(command.len()) {
-            if gathering.is_some() {
-                return Then::NotYet;
-            }
-            self.spoil(state);
-            command::wrong_arity(reply, spec.name);
-            return Then::Next;
-        }
         state.last = spec.name;
         if state.multi.is_none()
             && !state.is_subscriber()
@@ -194,7 +186,7 @@ impl Resp {
         Then::Wait
     }
 
-    fn unknown(&self, state: &mut State, command: &Command<'_>, reply: &mut Reply) -> Then {
+    fn unfit(&self, state: &mut State, unfit: Unfit, command: &Command<'_>, reply: &mut Reply) -> Then {
         self.spoil(state);
         // Whoever sends HTTP here is a browser that was led astray, and must not reach what stands behind.
         let name = command.name();
@@ -202,7 +194,7 @@ impl Resp {
             tracing::warn!("an HTTP request came to the RESP port: the connection is closed");
             return Then::Close;
         }
-        reply.error(unknown_command(command));
+        unfit.reply(command, reply);
         Then::Next
     }
 
@@ -212,21 +204,4 @@ impl Resp {
             multi.failed = true;
         }
     }
-}
-
-/// As Redis says it, with the beginnings of the arguments.
-fn unknown_command(command: &Command<'_>) -> String {
-    const SHOWN: usize = 128;
-    let shown = |bytes: &[u8]| String::from_utf8_lossy(&bytes[..bytes.len().min(SHOWN)]).into_owned();
-    let mut text = format!("ERR unknown command '{}', with args beginning with: ", shown(command.name()));
-    let mut room = SHOWN;
-    for argument in command.iter().skip(1) {
-        if room == 0 {
-            break;
-        }
-        let part = format!("'{}' ", String::from_utf8_lossy(&argument[..argument.len().min(room)]));
-        room = room.saturating_sub(part.len());
-        text.push_str(&part);
-    }
-    text
 }

@@ -281,6 +281,7 @@ impl Protocol for Resp {
             }
             Post::Watched { number, watched } => {
                 if number != state.awaits {
+                    self.coordinator().unwatch(watched.unwrap_or_default());
                     return Next::Same;
                 }
                 state.awaits = 0;
@@ -297,6 +298,12 @@ impl Protocol for Resp {
             }
             Post::Message(message) => self.deliver(shard, state, link, &message),
             Post::Kill => Next::Close,
+        }
+    }
+
+    fn undelivered(&self, _shard: &Rc<Shard>, post: Post) {
+        if let Post::Watched { watched: Ok(watched), .. } = post {
+            self.coordinator().unwatch(watched);
         }
     }
 

@@ -2,7 +2,6 @@
 //!
 //! Not here: how a transaction is atomic over shards (`transaction`).
 
-use corelane_net::session::Next;
 use corelane_proto_resp::{Command, Version};
 
 use super::client::{Multi, QUEUED_BYTES_MAX, State, WATCHED_MAX};
@@ -205,12 +204,6 @@ impl Resp {
     pub(super) fn unwatch(&self, state: &mut State) {
         self.coordinator().unwatch(std::mem::take(&mut state.watched));
     }
-
-    /// For a wait whose client is gone, or that came too late: what it watched is let go.
-    pub(super) fn unwatch_late(&self, watched: Vec<Watched>) -> Next {
-        self.coordinator().unwatch(watched);
-        Next::Same
-    }
 }
 
 /// Puts the replies of a transaction in order: `ran` has those that ran on shards, one behind the other.
@@ -279,7 +272,9 @@ impl crate::services::cache::transaction::Coordinator {
                 }
             });
             // Kept until it is answered: a call that waits for a credit goes with its handle.
-            if let Ok(task) = self.shard.spawn(async move { drop(call.await) }) {
+            if let Ok(task) = self.shard.spawn(async move {
+                let _ = call.await;
+            }) {
                 task.detach();
             }
         }

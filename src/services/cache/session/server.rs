@@ -64,8 +64,8 @@ impl Resp {
                 reply.bulk(now.subsec_micros().to_string().as_bytes());
                 Then::Next
             }
-            "command" => {
-                command::describe::reply(command, reply);
+            name if name == "command" || name.starts_with("command|") => {
+                command::describe::command_reply(command, reply);
                 Then::Next
             }
             "auth" => self.auth(state, command, reply),
@@ -158,10 +158,9 @@ impl Resp {
     /// SCAN: shard by shard. The shard stands in the high bits of the cursor.
     fn scan(&self, state: &mut State, command: &Command<'_>, reply: &mut Reply) -> Then {
         let Some(cursor) = scan::cursor_or_reply(reply, &command[1]) else { return Then::Next };
-        let Some(options) = scan::options_or_reply(reply, command, 2, Scanned::Keys) else {
+        if scan::options_or_reply(reply, command, 2, Scanned::Keys).is_none() {
             return Then::Next;
-        };
-        drop(options);
+        }
         let (of, inner) = (cursor >> CURSOR_BITS, cursor & ((1 << CURSOR_BITS) - 1));
         let shards = self.here.shards();
         let Some(of) = u16::try_from(of).ok().filter(|of| *of < shards) else {
@@ -266,7 +265,7 @@ impl Resp {
         let version = state.version;
         let calls = self.each_table(move |shard, sessions| {
             let mut lines = String::new();
-            sessions.each(|_, client, facts| {
+            sessions.each(shard, |_, client: &super::Client, facts| {
                 let state = &client.state;
                 let kind: &[u8] = if state.is_subscriber() { b"pubsub" } else { b"normal" };
                 if (ids.is_empty() || ids.contains(&state.id))
@@ -339,9 +338,9 @@ impl Resp {
             }
         }
         let (me, version) = (state.id, state.version);
-        let calls = self.each_table(move |_, sessions| {
+        let calls = self.each_table(move |shard, sessions| {
             let mut killed = 0_usize;
-            sessions.each(|key, client, facts| {
+            sessions.each(shard, |key, client: &super::Client, facts| {
                 let is_wanted = id.is_none_or(|id| id == client.state.id)
                     && addr
                         .as_ref()

@@ -20,7 +20,7 @@ mod table;
 use bytes::Bytes;
 
 pub use hash::{Fields, Hash};
-pub use list::List;
+pub use list::{End, List};
 pub use set::{Member, Members, Set};
 pub use sorted_set::SortedSet;
 
@@ -175,16 +175,3 @@ collection!(Hash);
 collection!(List);
 collection!(Set);
 collection!(SortedSet);
-
-impl ValueRef<'_> {
-    /// Its kind.
-    pub const fn kind(&self) -> Kind {
-        match self {
-            ValueRef::Str(_) => Kind::String,
-            ValueRef::Hash(_) => Kind::Hash,
-            ValueRef::List(_) => Kind::List,
-            ValueRef::Set(_) => Kind::Set,
-            ValueRef::SortedSet(_) => Kind::SortedSet,
-        }
-    }
-}

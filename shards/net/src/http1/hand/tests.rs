@@ -142,12 +142,7 @@ fn more_than_a_table_holds_is_refused_and_counted_and_its_place_given_back() {
         .http
         .conns
         .borrow_mut()
-        .insert_with(|key| {
-            super::super::conn::Conn::new(
-                crate::notice::Key { index: key.index, generation: key.generation },
-                Sock(u32::MAX),
-            )
-        })
+        .insert_with(|key| super::super::conn::Conn::new(key, Sock(u32::MAX)))
         .is_ok()
     {}
     bed.balance.count(0);

@@ -4,7 +4,7 @@
 
 use corelane_proto_resp::Command;
 
-use super::strings::{STRING_LEN_MAX, len_or_reply, may_have_or_reply, range, with_bytes};
+use super::strings::{STRING_LEN_MAX, len_or_reply, may_have_or_reply, range, range_cut, with_bytes};
 use crate::services::cache::command::parse::{self, SYNTAX};
 use crate::services::cache::command::{Ctx, Keys, Reply, Run, Spec};
 use crate::services::cache::store::Expiry;
@@ -109,14 +109,9 @@ fn is_bits(word: Option<&[u8]>) -> Result<bool, &'static str> {
     }
 }
 
-/// The bits of a string of `len` bytes from `start` to `end`, in bytes or in bits.
-fn bits_between(start: i64, end: i64, in_bits: bool, len: usize) -> std::ops::Range<usize> {
-    if in_bits {
-        range(start, end, 8 * len)
-    } else {
-        let bytes = range(start, end, len);
-        8 * bytes.start..8 * bytes.end
-    }
+/// The bits of a range of bytes.
+fn in_bytes(range: std::ops::Range<usize>) -> std::ops::Range<usize> {
+    8 * range.start..8 * range.end
 }
 
 /// A byte with only those of its bits that are in `bits`, all of them counted from the start of the string.
@@ -133,8 +128,13 @@ fn bitcount(ctx: &mut Ctx<'_>, command: &Command<'_>) {
             4 | 5 => {
                 let Some(start) = parse::integer_or_reply(reply, &command[2]) else { return };
                 let Some(end) = parse::integer_or_reply(reply, &command[3]) else { return };
+                if start < 0 && end < 0 && start > end {
+                    // Before the unit is looked at, as in Redis.
+                    return reply.integer(0);
+                }
                 match is_bits(command.get(4)) {
-                    Ok(in_bits) => bits_between(start, end, in_bits, bytes.len()),
+                    Ok(true) => range(start, end, 8 * bytes.len()),
+                    Ok(false) => in_bytes(range(start, end, bytes.len())),
                     Err(error) => return reply.error(error),
                 }
             }
@@ -183,7 +183,10 @@ fn bitpos(ctx: &mut Ctx<'_>, command: &Command<'_>) {
             let Some(given) = parse::integer_or_reply(reply, text) else { return };
             end = given;
         }
-        let bits = bits_between(start, end, in_bits, bytes.len());
+        let bits = match in_bits {
+            true => range_cut(start, end, 8 * bytes.len()),
+            false => in_bytes(range_cut(start, end, bytes.len())),
+        };
         match first_bit(bytes, bit == 1, &bits) {
             Some(at) => reply.count(at),
             // Without an end the string counts as followed by zeros, unless nothing was looked at.
@@ -213,17 +216,45 @@ fn first_bit(bytes: &[u8], set: bool, bits: &std::ops::Range<usize>) -> Option<u
     (at..=last).find_map(bit_in)
 }
 
-/// What BITOP does with two bytes: one of a source, and what it has made so far.
-type Operation = fn(u8, u8) -> u8;
+/// What BITOP does with each byte of a further source.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Operation {
+    And,
+    Or,
+    Xor,
+    Not,
+}
+
+impl Operation {
+    fn of(word: &[u8]) -> Option<Operation> {
+        let names = [
+            ("and", Operation::And),
+            ("or", Operation::Or),
+            ("xor", Operation::Xor),
+            ("not", Operation::Not),
+        ];
+        names.into_iter().find_map(|(name, operation)| parse::is(word, name).then_some(operation))
+    }
+
+    /// Puts `source` to what was made of those before it. A shorter source counts as followed by zeros.
+    fn put(self, made: &mut [u8], source: &[u8]) {
+        let (head, tail) = made.split_at_mut(source.len());
+        // One loop for each, so that the compiler can take many bytes at once.
+        match self {
+            Operation::And => {
+                head.iter_mut().zip(source).for_each(|(to, byte)| *to &= byte);
+                tail.fill(0);
+            }
+            Operation::Or => head.iter_mut().zip(source).for_each(|(to, byte)| *to |= byte),
+            Operation::Xor => head.iter_mut().zip(source).for_each(|(to, byte)| *to ^= byte),
+            Operation::Not => head.iter_mut().zip(source).for_each(|(to, byte)| *to = !byte),
+        }
+    }
+}
 
 fn bitop(ctx: &mut Ctx<'_>, command: &Command<'_>) {
-    let operations: [(&str, Operation); 4] =
-        [("and", |a, b| a & b), ("or", |a, b| a | b), ("xor", |a, b| a ^ b), ("not", |a, _| !a)];
-    let Some((name, operation)) = operations.into_iter().find(|(name, _)| parse::is(&command[1], name))
-    else {
-        return ctx.reply.error(SYNTAX);
-    };
-    if name == "not" && command.len() != 4 {
+    let Some(operation) = Operation::of(&command[1]) else { return ctx.reply.error(SYNTAX) };
+    if operation == Operation::Not && command.len() != 4 {
         return ctx.reply.error("ERR BITOP NOT must be called with a single source key.");
     }
     let mut len = 0;
@@ -239,16 +270,11 @@ fn bitop(ctx: &mut Ctx<'_>, command: &Command<'_>) {
     for at in 3..command.len() {
         let key = ctx.key(&command[at]);
         let Ok(found) = ctx.store.get_str(key) else { continue };
-        let mut put = |bytes: &[u8]| {
-            let padded = bytes.iter().copied().chain(std::iter::repeat(0));
-            let is_first = at == 3 && name != "not";
-            made.iter_mut().zip(padded).for_each(|(to, byte)| {
-                *to = if is_first { byte } else { operation(byte, *to) };
-            });
-        };
+        // The first one is put to zeros, where OR takes it as it is.
+        let operation = if at == 3 && operation != Operation::Not { Operation::Or } else { operation };
         match found {
-            Some(value) => with_bytes(value, put),
-            None => put(b""),
+            Some(value) => with_bytes(value, |bytes| operation.put(&mut made, bytes)),
+            None => operation.put(&mut made, b""),
         }
     }
     let target = ctx.key(&command[2]);

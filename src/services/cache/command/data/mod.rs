@@ -5,6 +5,10 @@
 pub mod bits;
 pub mod hashes;
 pub mod keys;
+pub mod lists;
 mod picks;
 pub mod sets;
 pub mod strings;
+
+#[cfg(test)]
+mod tests;

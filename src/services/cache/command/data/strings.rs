@@ -495,9 +495,11 @@ fn getrange(ctx: &mut Ctx<'_>, command: &Command<'_>) {
 
 /// The indexes from `start` to `end`, both among them, of `len`; negative ones count from the end. Cut to what is there.
 pub(super) fn range(start: i64, end: i64, len: usize) -> std::ops::Range<usize> {
-    if start < 0 && end < 0 && start > end {
-        return 0..0;
-    }
+    if start < 0 && end < 0 && start > end { 0..0 } else { range_cut(start, end, len) }
+}
+
+/// As [`range`], but negative ones in the wrong order are cut before they are compared: BITPOS in Redis does so.
+pub(super) fn range_cut(start: i64, end: i64, len: usize) -> std::ops::Range<usize> {
     let place = |index: i64| {
         if index < 0 {
             len.saturating_sub(usize::try_from(index.unsigned_abs()).unwrap_or(usize::MAX))

@@ -4,7 +4,7 @@
 //! 1. What the system lacks is waited for: the same accept would fail again at once.
 //! 2. Anything else is one peer's misfortune, and the next accept goes on at once; unless they all fail.
 //!
-//! Not here: counting and logging (the listener's owner).
+//! Not here: counting and logging (the listeners).
 
 use std::time::Duration;
 

@@ -1,0 +1,14 @@
+//! What the tests of the RESP cache share: replies as values, connections, and the servers.
+//!
+//! Not here: the assertions.
+
+// Each test program uses its part of this; tests have a clock of their own.
+#![allow(dead_code, clippy::disallowed_methods)]
+
+pub(crate) mod conn;
+pub(crate) mod subject;
+pub(crate) mod value;
+
+pub(crate) use conn::{Conn, Cut, encode};
+pub(crate) use subject::Subject;
+pub(crate) use value::{Value, shown};
