@@ -199,7 +199,7 @@ fn fill(shards: &Shards, count: u32, tag: &str) {
             2 => vec![b"SET", key.as_bytes(), b"1234"],
             _ => vec![b"SET", key.as_bytes(), element.as_bytes()],
         };
-        let said = run_one(&mut store, &words, Version::V2);
+        let said = run_one(&mut store, &words, Version::Resp2);
         assert!(!said.starts_with(b"-"), "{}", said.escape_ascii());
         let key = store.hasher().key(key.as_bytes());
         if n % 3 == 0 {
@@ -366,9 +366,9 @@ fn a_key_that_was_set_before_the_load_stays() {
     let dir = Fake::new();
     save_to(&dir, &before).unwrap();
     let after = shards(1, 1, 0);
-    run_one(&mut after[0].borrow_mut(), &[b"SET", b"k3", b"newer"], Version::V2);
+    run_one(&mut after[0].borrow_mut(), &[b"SET", b"k3", b"newer"], Version::Resp2);
     load_from(&dir, &after, 0).unwrap();
-    assert_eq!(run_one(&mut after[0].borrow_mut(), &[b"GET", b"k3"], Version::V2), b"$5\r\nnewer\r\n");
+    assert_eq!(run_one(&mut after[0].borrow_mut(), &[b"GET", b"k3"], Version::Resp2), b"$5\r\nnewer\r\n");
 }
 
 #[test]
