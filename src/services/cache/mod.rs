@@ -23,7 +23,7 @@ mod shard;
 pub mod snapshot;
 pub mod store;
 mod transaction;
-//UP pub mod upstream;
+pub mod upstream;
 pub mod value;
 
 use std::fmt;
