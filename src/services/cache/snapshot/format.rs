@@ -400,9 +400,7 @@ impl Reader {
             }
             END if bytes.len() == FOOTER_LEN => self.footer(bytes),
             END if self.left() < FOOTER_LEN as u64 => self.fault(self.len, What::Torn("the footer")),
-            END => {
-                self.fault(self.at + FOOTER_LEN as u64, What::Trailing(self.left() - FOOTER_LEN as u64))
-            }
+            END => self.fault(self.at + FOOTER_LEN as u64, What::Trailing(self.left() - FOOTER_LEN as u64)),
             other => self.fault(self.at, What::Tag(other)),
         }
     }
@@ -479,7 +477,8 @@ mod tests {
     fn file(count: u32) -> Vec<u8> {
         let (mut writer, mut file) = Writer::new(7, 1_000);
         for n in 0..count {
-            let value = ValueRef::Str(if n % 2 == 0 { Str::Int(n.into()) } else { Str::Bytes(b"some bytes") });
+            let value =
+                ValueRef::Str(if n % 2 == 0 { Str::Int(n.into()) } else { Str::Bytes(b"some bytes") });
             assert!(writer.entry(format!("key{n}").as_bytes(), value, (n % 3 == 0).then_some(5_000)));
             if n % 4 == 3 {
                 file.extend(writer.take().unwrap());
@@ -571,7 +570,11 @@ mod tests {
         let more = [&whole[..], b"xy"].concat();
         assert!(said(&more).ends_with("2 bytes follow the footer"), "{}", said(&more));
         let cut = &whole[..whole.len() - FOOTER_LEN];
-        assert!(said(cut).ends_with("the file ends within the head of a block, or the footer"), "{}", said(cut));
+        assert!(
+            said(cut).ends_with("the file ends within the head of a block, or the footer"),
+            "{}",
+            said(cut)
+        );
     }
 
     #[test]

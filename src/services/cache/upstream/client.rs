@@ -396,7 +396,11 @@ async fn read(stream: &TcpStream, reader: &mut Reader) -> Result<(), String> {
 }
 
 /// One command, while nothing else goes on.
-async fn ask(stream: &TcpStream, reader: &mut Reader, words: &[&[u8]]) -> Result<Result<Reply, Bytes>, String> {
+async fn ask(
+    stream: &TcpStream,
+    reader: &mut Reader,
+    words: &[&[u8]],
+) -> Result<Result<Reply, Bytes>, String> {
     let mut out = Vec::new();
     command(&mut out, words);
     stream.write_all(out).await.map_err(|error| error.to_string())?;
@@ -431,7 +435,8 @@ async fn connect(settings: &Settings) -> Result<(TcpStream, Reader, bool), Strin
         // Before Redis 6.
         Err(text) if text.starts_with(b"ERR unknown command") || text.starts_with(b"NOPROTO") => {
             if let Some(password) = password {
-                let words: &[&[u8]] = if url.user.is_some() { &[b"AUTH", user, password] } else { &[b"AUTH", password] };
+                let words: &[&[u8]] =
+                    if url.user.is_some() { &[b"AUTH", user, password] } else { &[b"AUTH", password] };
                 ask(&stream, &mut reader, words).await?.map_err(|text| refused("AUTH", text))?;
             }
             false

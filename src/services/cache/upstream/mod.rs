@@ -241,7 +241,9 @@ pub enum Unavailable {
 impl fmt::Display for Unavailable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Unavailable::Open => f.write_str("it failed several times in a row and is left alone for a while"),
+            Unavailable::Open => {
+                f.write_str("it failed several times in a row and is left alone for a while")
+            }
             Unavailable::Call(error) => error.fmt(f),
             Unavailable::Refused => f.write_str("it answered an error; its own log says more"),
         }
@@ -434,7 +436,8 @@ impl Upstream {
             stats: Cell::default(),
             settings,
         });
-        let Settings { url, in_flight_max, timeout, value_len_max, tracking, seed, .. } = inner.settings.clone();
+        let Settings { url, in_flight_max, timeout, value_len_max, tracking, seed, .. } =
+            inner.settings.clone();
         let of_client =
             client::Settings { url, in_flight_max, timeout, string_max: value_len_max, tracking, seed };
         let weak = Rc::downgrade(&inner);
@@ -577,11 +580,7 @@ impl Inner {
     }
 
     /// Calls the upstream if the breaker lets us.
-    fn start(
-        &self,
-        count: usize,
-        write: impl FnOnce(&mut Vec<u8>),
-    ) -> Result<client::Pending, Unavailable> {
+    fn start(&self, count: usize, write: impl FnOnce(&mut Vec<u8>)) -> Result<client::Pending, Unavailable> {
         let now_ms = self.mono_ms();
         if !self.breaker.borrow_mut().admits(now_ms) {
             return Err(Unavailable::Open);
@@ -603,7 +602,9 @@ impl Inner {
     /// Tells the breaker what came of a call.
     fn judge(&self, answer: &Result<Vec<Reply>, CallError>) {
         let is_well = match answer {
-            Ok(replies) => !replies.iter().any(|reply| matches!(reply, Reply::Error(text) if is_passing(text))),
+            Ok(replies) => {
+                !replies.iter().any(|reply| matches!(reply, Reply::Error(text) if is_passing(text)))
+            }
             Err(_) => false,
         };
         let mut breaker = self.breaker.borrow_mut();

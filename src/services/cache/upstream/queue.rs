@@ -138,7 +138,11 @@ mod tests {
     use super::*;
 
     fn set(key: &str, value: &str) -> WriteOp {
-        WriteOp::Set { key: key.as_bytes().into(), value: Bytes::copy_from_slice(value.as_bytes()), expires_at: None }
+        WriteOp::Set {
+            key: key.as_bytes().into(),
+            value: Bytes::copy_from_slice(value.as_bytes()),
+            expires_at: None,
+        }
     }
 
     fn expire(key: &str, at: u64) -> WriteOp {

@@ -244,10 +244,7 @@ mod tests {
             Reply::Null,
             Reply::Null,
             Reply::Array(vec![Reply::Bulk(text("x")), Reply::Array(vec![Reply::Int(1)])]),
-            Reply::Push(vec![
-                Reply::Bulk(text("invalidate")),
-                Reply::Array(vec![Reply::Bulk(text("k"))]),
-            ]),
+            Reply::Push(vec![Reply::Bulk(text("invalidate")), Reply::Array(vec![Reply::Bulk(text("k"))])]),
             Reply::Array(vec![Reply::Text(text("a")), Reply::Text(text("t"))]),
             Reply::Bulk(text("abc")),
             Reply::Error(text("bad")),

@@ -364,7 +364,8 @@ fn strings_are_forgotten_in_slices_and_collections_stay() {
     let mut store = Store::new(Config::default(), KeyHasher::seeded(1), Now::default());
     for n in 0..500 {
         let key = format!("k{n}");
-        let words: [&[u8]; 3] = if n % 2 == 0 { [b"SET", key.as_bytes(), b"v"] } else { [b"SADD", key.as_bytes(), b"v"] };
+        let words: [&[u8]; 3] =
+            if n % 2 == 0 { [b"SET", key.as_bytes(), b"v"] } else { [b"SADD", key.as_bytes(), b"v"] };
         run_one(&mut store, &words, Version::Resp2);
     }
     let (mut cursor, mut slices) = (0, 0);
@@ -379,5 +380,8 @@ fn strings_are_forgotten_in_slices_and_collections_stay() {
     assert!(slices > 3, "{slices}");
     let hasher = store.hasher().clone();
     assert_eq!(WriteOp::of_state(&mut store, hasher.key(b"k1")), None);
-    assert_eq!(WriteOp::of_state(&mut store, hasher.key(b"k0")), Some(WriteOp::Delete { key: (*b"k0").into() }));
+    assert_eq!(
+        WriteOp::of_state(&mut store, hasher.key(b"k0")),
+        Some(WriteOp::Delete { key: (*b"k0").into() })
+    );
 }

@@ -49,7 +49,9 @@ fn decoded(text: &str) -> Result<String, String> {
         }
         let mut digit = || rest.next().and_then(|byte| char::from(byte).to_digit(16));
         let (Some(high), Some(low)) = (digit(), digit()) else {
-            return Err("a % in it is not followed by two hexadecimal digits; write %25 for the sign itself".into());
+            return Err(
+                "a % in it is not followed by two hexadecimal digits; write %25 for the sign itself".into()
+            );
         };
         bytes.push(u8::try_from(high * 16 + low).unwrap_or_default());
     }
