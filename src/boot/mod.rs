@@ -230,10 +230,17 @@ impl Server {
         self
     }
 
-    /// What Redis clients may do.
+    /// What Redis clients must give by AUTH; empty asks for nothing.
     #[must_use]
-    pub fn resp_settings(mut self, settings: RespSettings) -> Server {
-        self.resp = settings;
+    pub fn resp_password(mut self, password: Secret) -> Server {
+        self.resp.password = password;
+        self
+    }
+
+    /// What Redis clients may send.
+    #[must_use]
+    pub fn resp_limits(mut self, limits: corelane_proto_resp::Limits) -> Server {
+        self.resp.limits = limits;
         self
     }
 

@@ -291,6 +291,17 @@ static SERVICES: &[Key] = &[
         Some(Flag::Values { long: "resp-listen", value: "ADDR:PORT" }),
         Some("CORELANE_RESP_LISTEN")
     ),
+    Key {
+        is_secret: true,
+        ..key!(
+            resp_password: Token,
+            "resp.password",
+            "What Redis clients must give by AUTH; empty asks for nothing",
+            "Needed where resp.listen can be reached from other hosts. Better in the environment than in a file.",
+            None,
+            Some("CORELANE_RESP_PASSWORD")
+        )
+    },
     key!(
         cache.memory_max: Bytes,
         "cache.memory_max",

@@ -132,6 +132,8 @@ pub struct Settings {
     pub server_field: String,
     /// Where Redis clients are listened for, if anywhere.
     pub resp_listen: Vec<Listen>,
+    /// What they must give by AUTH; empty asks for nothing.
+    pub resp_password: Secret,
     /// The keyed store of the node.
     pub cache: CacheConfig,
     /// Every maximum.
@@ -159,6 +161,7 @@ impl Default for Settings {
             log_format: LogFormat::Text,
             server_field: "corelane".to_owned(),
             resp_listen: Vec::new(),
+            resp_password: Secret::default(),
             cache: CacheConfig { memory_max: CACHE_MEMORY_MAX, ..CacheConfig::default() },
             limits: Limits::default(),
         }
@@ -299,6 +302,7 @@ impl Config {
     fn check(&self) -> Result<(), ConfigError> {
         self.check_limits()?;
         self.check_shards()?;
+        self.check_resp()?;
         self.check_admin()
     }
 
@@ -334,6 +338,28 @@ impl Config {
         if *steer && !pin {
             let cure = "cannot work: shards that are not pinned have no CPU of their own; leave steer or --no-pin out";
             return Err(self.conflict("steer", cure.to_owned()));
+        }
+        Ok(())
+    }
+
+    fn check_resp(&self) -> Result<(), ConfigError> {
+        let is_open = |place: &Listen| place.tcp().is_some_and(|addr| !addr.ip().is_loopback());
+        let open = self.settings.resp_listen.iter().find(|place| is_open(place));
+        if let Some(open) = open
+            && self.settings.resp_password.is_empty()
+        {
+            let cure = format!(
+                "{open} can be reached from other hosts and needs a password: set CORELANE_RESP_PASSWORD=$(openssl \
+                 rand -hex 32), or listen on 127.0.0.1"
+            );
+            return Err(self.conflict("resp.listen", cure));
+        }
+        let twice = self.settings.resp_listen.iter().find(|place| {
+            self.settings.listen.contains(place) && place.tcp().is_none_or(|addr| addr.port() != 0)
+        });
+        if twice.is_some() {
+            let cure = "cannot work: listen has the same place; choose another port for one of the two";
+            return Err(self.conflict("resp.listen", cure.to_owned()));
         }
         Ok(())
     }

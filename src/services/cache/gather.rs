@@ -23,6 +23,14 @@ pub(super) fn split(spec: &Spec, command: &Command<'_>, here: &CacheShard) -> Ve
     parts
 }
 
+/// Whether every key has all its arguments.
+pub(super) fn is_whole(spec: &Spec, command: &Command<'_>) -> bool {
+    match spec.keys {
+        Keys::Range { step, .. } => (command.len() - 1).is_multiple_of(step),
+        Keys::None | Keys::Counted { .. } => true,
+    }
+}
+
 /// Calls `see` with the arguments of each part.
 pub(super) fn each_part(spec: &Spec, command: &Command<'_>, mut see: impl FnMut(&[&[u8]])) {
     let step = match spec.keys {

@@ -366,6 +366,29 @@ fn word(kind: &str, random: &mut Random) -> Vec<Vec<u8>> {
         }
         "OPTIONS" => return (0..random.below(5)).map(|_| random.of(OPTIONS).to_vec()).collect(),
         "KEYS" => return (0..=random.below(4)).map(|_| random.of(KEYS).to_vec()).collect(),
+        "FIELD" => {
+            let action: &[u8] = random.of(&[b"get", b"SET", b"incrby", b"incrby"]);
+            let kind = random.of(&[
+                b"u8", b"i8", b"i64", b"u63", b"u1", b"i1", b"i5", b"u13", b"u64", b"i65", b"i0", b"x8",
+                b"U8",
+            ]);
+            let at = random.of(&[
+                b"0",
+                b"1",
+                b"7",
+                b"#0",
+                b"#1",
+                b"#3",
+                b"100",
+                b"33",
+                b"-1",
+                b"#-1",
+                b"x",
+                b"4294967296",
+            ]);
+            let value = (action != b"get").then(|| random.of(NUMBERS));
+            return [action, kind, at].into_iter().chain(value).map(<[u8]>::to_vec).collect();
+        }
         "PAIRS" => {
             let pairs = (0..=random.below(3)).flat_map(|_| [random.of(KEYS), random.of(VALUES)]);
             return pairs.map(<[u8]>::to_vec).collect();
@@ -428,6 +451,10 @@ const LINES: &[&str] = &[
     "bitpos KEY BIT NUMBER NUMBER bit",
     "bitpos KEY BIT NUMBER NUMBER OPTIONS",
     "bitop OPERATION KEY KEYS",
+    "bitfield KEY FIELD",
+    "bitfield KEY FIELD FIELD FIELD",
+    "bitfield KEY overflow sat FIELD overflow fail FIELD",
+    "bitfield_ro KEY FIELD",
     "del KEYS",
     "unlink KEY",
     "exists KEYS",
@@ -450,7 +477,6 @@ const LINES: &[&str] = &[
     "copy KEY KEY OPTIONS",
     "copy KEY KEY DB NUMBER",
     "keys PATTERN",
-    "dbsize",
     "object ABOUT KEY",
     "object ABOUT",
     "object",

@@ -19,15 +19,17 @@ fn timeout_of<'c>(command: &Command<'c>) -> Option<&'c [u8]> {
 /// # Errors
 /// The reply to a timeout that is none, in the words of Redis.
 pub fn block_timeout(command: &Command<'_>) -> Result<Option<Duration>, &'static str> {
-    let seconds = timeout_of(command).and_then(parse::float).filter(|seconds| seconds.is_finite());
-    let Some(seconds) = seconds else { return Err("ERR timeout is not a float or out of range") };
-    if seconds < 0.0 {
-        return Err("ERR timeout is negative");
-    }
-    // Redis counts in milliseconds, and rounds up.
+    const NOT_FLOAT: &str = "ERR timeout is not a float or out of range";
+    const NEGATIVE: &str = "ERR timeout is negative";
+    let Some(text) = timeout_of(command) else { return Err(NOT_FLOAT) };
+    let Some(seconds) = parse::float(text) else {
+        // Redis reads 80 bits, and what is too much for its counter is negative there.
+        return Err(if super::Extended::parse(text).is_some() { NEGATIVE } else { NOT_FLOAT });
+    };
+    // In milliseconds, rounded up.
     let ms = (seconds * 1000.0).ceil();
-    if ms > i64::MAX as f64 / 2.0 {
-        return Err("ERR timeout is out of range");
+    if ms < 0.0 || ms >= i64::MAX as f64 {
+        return Err(NEGATIVE);
     }
     Ok((ms > 0.0).then(|| Duration::from_secs_f64(ms / 1000.0)))
 }

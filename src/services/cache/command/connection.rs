@@ -126,54 +126,15 @@ pub const TABLE: &[Spec] = &[
     Spec::new("config", -2, "", "slow")
         .docs("server", "2.0.0", "that of the subcommand", "About settings.")
         .with(CONFIG),
-    Spec::new("slowlog", -2, "", "slow")
-        .docs("server", "2.2.12", "that of the subcommand", "About commands that took long.")
-        .with(SLOWLOG),
-    Spec::new("latency", -2, "", "slow")
-        .docs("server", "2.8.13", "that of the subcommand", "About what took long, by kind of event.")
-        .with(LATENCY),
     Spec::new("memory", -2, "", "slow")
         .docs("server", "4.0.0", "that of the subcommand", "About memory.")
         .with(MEMORY),
-    Spec::new("debug", -2, "admin noscript loading stale", "admin slow dangerous").docs(
-        "server",
-        "1.0.0",
-        "that of the subcommand",
-        "For tests of the server itself: off unless the configuration allows it.",
-    ),
     Spec::new("time", 1, "loading stale fast", "fast").docs(
         "server",
         "2.6.0",
         "O(1)",
         "Replies the time of the host: seconds since 1970 and microseconds.",
     ),
-    Spec::new("shutdown", -1, "admin noscript loading stale no_multi", "admin slow dangerous").docs(
-        "server",
-        "1.0.0",
-        "O(N), N being the number of keys, with a snapshot, else O(1)",
-        "Ends the server.",
-    ),
-    Spec::new("save", 1, "admin noscript no_multi", "admin slow dangerous").docs(
-        "server",
-        "1.0.0",
-        "O(N), N being the number of keys",
-        "Writes a snapshot, and replies when it is written.",
-    ),
-    Spec::new("bgsave", -1, "admin noscript", "admin slow dangerous").docs(
-        "server",
-        "1.0.0",
-        "O(N), N being the number of keys, in slices",
-        "Begins to write a snapshot.",
-    ),
-    Spec::new("lastsave", 1, "loading stale fast", "admin fast dangerous").docs(
-        "server",
-        "1.0.0",
-        "O(1)",
-        "Replies when the last snapshot was written, in seconds since 1970.",
-    ),
-    Spec::new("acl", -2, "", "slow")
-        .docs("server", "6.0.0", "that of the subcommand", "About users and what they may do.")
-        .with(ACL),
     Spec::new("scan", -2, "readonly", "keyspace read slow").docs(
         "generic",
         "2.8.0",
@@ -194,66 +155,62 @@ pub const TABLE: &[Spec] = &[
     ),
 ];
 
-const CLIENT: &[Spec] =
-    &[
-        Spec::new("client|getname", 2, "noscript loading stale", "slow connection").docs(
-            "connection",
-            "2.6.9",
-            "O(1)",
-            "Replies the name of this connection.",
-        ),
-        Spec::new("client|help", 2, "loading stale", "slow connection").docs(
-            "connection",
-            "5.0.0",
-            "O(1)",
-            "Replies these lines.",
-        ),
-        Spec::new("client|id", 2, "noscript loading stale", "slow connection").docs(
-            "connection",
-            "5.0.0",
-            "O(1)",
-            "Replies the number of this connection.",
-        ),
-        Spec::new("client|info", 2, "noscript loading stale", "slow connection").docs(
-            "connection",
-            "6.2.0",
-            "O(1)",
-            "Replies one line about this connection.",
-        ),
-        Spec::new("client|kill", -3, "admin noscript loading stale", "admin slow dangerous connection").docs(
-            "connection",
-            "2.4.0",
-            "O(N), N being the number of those named or replied",
-            "Closes connections.",
-        ),
-        Spec::new("client|list", -2, "admin noscript loading stale", "admin slow dangerous connection").docs(
-            "connection",
-            "2.4.0",
-            "O(N), N being the number of those named or replied",
-            "Replies one line about each connection.",
-        ),
-        Spec::new("client|no-evict", 3, "admin noscript loading stale", "admin slow dangerous connection")
-            .docs(
-                "connection",
-                "7.0.0",
-                "O(1)",
-                "Exempts this connection from being closed where memory is short.",
-            ),
-        Spec::new("client|reply", 3, "noscript loading stale", "slow connection").docs(
-            "connection",
-            "3.2.0",
-            "O(1)",
-            "Has the server reply, not reply, or skip one reply.",
-        ),
-        Spec::new("client|setname", 3, "noscript loading stale", "slow connection").docs(
-            "connection",
-            "2.6.9",
-            "O(1)",
-            "Names this connection.",
-        ),
-        Spec::new("client|unblock", -3, "admin noscript loading stale", "admin slow dangerous connection")
-            .docs("connection", "5.0.0", "O(1)", "Ends the waiting of another connection."),
-    ];
+const CLIENT: &[Spec] = &[
+    Spec::new("client|getname", 2, "noscript loading stale", "slow connection").docs(
+        "connection",
+        "2.6.9",
+        "O(1)",
+        "Replies the name of this connection.",
+    ),
+    Spec::new("client|help", 2, "loading stale", "slow connection").docs(
+        "connection",
+        "5.0.0",
+        "O(1)",
+        "Replies these lines.",
+    ),
+    Spec::new("client|id", 2, "noscript loading stale", "slow connection").docs(
+        "connection",
+        "5.0.0",
+        "O(1)",
+        "Replies the number of this connection.",
+    ),
+    Spec::new("client|info", 2, "noscript loading stale", "slow connection").docs(
+        "connection",
+        "6.2.0",
+        "O(1)",
+        "Replies one line about this connection.",
+    ),
+    Spec::new("client|kill", -3, "admin noscript loading stale", "admin slow dangerous connection").docs(
+        "connection",
+        "2.4.0",
+        "O(N), N being the number of those named or replied",
+        "Closes connections.",
+    ),
+    Spec::new("client|list", -2, "admin noscript loading stale", "admin slow dangerous connection").docs(
+        "connection",
+        "2.4.0",
+        "O(N), N being the number of those named or replied",
+        "Replies one line about each connection.",
+    ),
+    Spec::new("client|no-evict", 3, "admin noscript loading stale", "admin slow dangerous connection").docs(
+        "connection",
+        "7.0.0",
+        "O(1)",
+        "Exempts this connection from being closed where memory is short.",
+    ),
+    Spec::new("client|reply", 3, "noscript loading stale", "slow connection").docs(
+        "connection",
+        "3.2.0",
+        "O(1)",
+        "Has the server reply, not reply, or skip one reply.",
+    ),
+    Spec::new("client|setname", 3, "noscript loading stale", "slow connection").docs(
+        "connection",
+        "2.6.9",
+        "O(1)",
+        "Names this connection.",
+    ),
+];
 
 const COMMAND: &[Spec] = &[
     Spec::new("command|count", 2, "loading stale", "slow connection").docs(
@@ -348,156 +305,15 @@ const CONFIG: &[Spec] = &[
     ),
 ];
 
-const SLOWLOG: &[Spec] = &[
-    Spec::new("slowlog|get", -2, "admin loading stale", "admin slow dangerous").docs(
-        "server",
-        "2.2.12",
-        "O(N), N being the number of those named or replied",
-        "Replies the last entries.",
-    ),
-    Spec::new("slowlog|help", 2, "loading stale", "slow").docs(
-        "server",
-        "6.2.0",
-        "O(1)",
-        "Replies these lines.",
-    ),
-    Spec::new("slowlog|len", 2, "admin loading stale", "admin slow dangerous").docs(
-        "server",
-        "2.2.12",
-        "O(1)",
-        "Counts the entries.",
-    ),
-    Spec::new("slowlog|reset", 2, "admin loading stale", "admin slow dangerous").docs(
-        "server",
-        "2.2.12",
-        "O(N), N being the number of those named or replied",
-        "Removes all entries.",
-    ),
-];
-
-const LATENCY: &[Spec] = &[
-    Spec::new("latency|doctor", 2, "admin noscript loading stale", "admin slow dangerous").docs(
-        "server",
-        "2.8.13",
-        "O(1)",
-        "Replies in words what took long, and what to do.",
-    ),
-    Spec::new("latency|help", 2, "loading stale", "slow").docs(
-        "server",
-        "2.8.13",
-        "O(1)",
-        "Replies these lines.",
-    ),
-    Spec::new("latency|history", 3, "admin noscript loading stale", "admin slow dangerous").docs(
-        "server",
-        "2.8.13",
-        "O(N), N being the number of those named or replied",
-        "Replies when an event took how long.",
-    ),
-    Spec::new("latency|latest", 2, "admin noscript loading stale", "admin slow dangerous").docs(
-        "server",
-        "2.8.13",
-        "O(1)",
-        "Replies the last and the worst of each event.",
-    ),
-    Spec::new("latency|reset", -2, "admin noscript loading stale", "admin slow dangerous").docs(
-        "server",
-        "2.8.13",
-        "O(1)",
-        "Forgets events.",
-    ),
-];
-
 const MEMORY: &[Spec] = &[
-    Spec::new("memory|doctor", 2, "", "slow").docs(
-        "server",
-        "4.0.0",
-        "O(1)",
-        "Replies in words how memory is used.",
-    ),
     Spec::new("memory|help", 2, "loading stale", "slow").docs(
         "server",
         "4.0.0",
         "O(1)",
         "Replies these lines.",
     ),
-    Spec::new("memory|purge", 2, "", "slow").docs(
-        "server",
-        "4.0.0",
-        "O(1)",
-        "Gives unused memory back to the host.",
-    ),
-    Spec::new("memory|stats", 2, "", "slow").docs(
-        "server",
-        "4.0.0",
-        "O(N), N being the number of those named or replied",
-        "Replies where memory is.",
-    ),
     Spec::new("memory|usage", -3, "readonly", "read slow")
         .keys(Keys::Range { first: 2, last: 2, step: 1 })
+        .run(super::Run::Data(super::data::keys::memory_usage))
         .docs("server", "4.0.0", "O(1)", "Replies how many bytes a key and its value hold."),
-];
-
-const ACL: &[Spec] = &[
-    Spec::new("acl|cat", -2, "noscript loading stale", "slow").docs(
-        "server",
-        "6.0.0",
-        "O(1)",
-        "Replies the categories, or the commands of one.",
-    ),
-    Spec::new("acl|deluser", -3, "admin noscript loading stale", "admin slow dangerous").docs(
-        "server",
-        "6.0.0",
-        "O(N), N being the number of those named or replied",
-        "Removes users, and closes their connections.",
-    ),
-    Spec::new("acl|dryrun", -4, "admin noscript loading stale", "admin slow dangerous").docs(
-        "server",
-        "7.0.0",
-        "O(1)",
-        "Says whether a user may run a command, without running it.",
-    ),
-    Spec::new("acl|genpass", -2, "noscript loading stale", "slow").docs(
-        "server",
-        "6.0.0",
-        "O(1)",
-        "Replies a random password.",
-    ),
-    Spec::new("acl|getuser", 3, "admin noscript loading stale", "admin slow dangerous").docs(
-        "server",
-        "6.0.0",
-        "O(N), N being the number of those named or replied",
-        "Replies the rights of a user.",
-    ),
-    Spec::new("acl|help", 2, "loading stale", "slow").docs("server", "6.0.0", "O(1)", "Replies these lines."),
-    Spec::new("acl|list", 2, "admin noscript loading stale", "admin slow dangerous").docs(
-        "server",
-        "6.0.0",
-        "O(N), N being the number of those named or replied",
-        "Replies the rules of all users.",
-    ),
-    Spec::new("acl|log", -2, "admin noscript loading stale", "admin slow dangerous").docs(
-        "server",
-        "6.0.0",
-        "O(N), N being the number of those named or replied",
-        "Replies what was refused last.",
-    ),
-    Spec::new("acl|setuser", -3, "admin noscript loading stale", "admin slow dangerous").docs(
-        "server",
-        "6.0.0",
-        "O(N), N being the number of those named or replied",
-        "Makes a user, or changes its rights.",
-    ),
-    Spec::new("acl|users", 2, "admin noscript loading stale", "admin slow dangerous").docs(
-        "server",
-        "6.0.0",
-        "O(N), N being the number of those named or replied",
-        "Replies the names of all users.",
-    ),
-    Spec::new("acl|whoami", 2, "noscript loading stale", "slow").docs(
-        "server",
-        "6.0.0",
-        "O(1)",
-        "Replies the name of the user of this connection.",
-    ),
 ];

@@ -56,10 +56,12 @@ impl Ctx<'_> {
 const TABLES: &[&[Spec]] = &[
     data::strings::TABLE,
     data::bits::TABLE,
+    data::bitfield::TABLE,
     data::keys::TABLE,
     data::hashes::TABLE,
     data::lists::TABLE,
     data::sets::TABLE,
+    data::sorted_sets::TABLE,
     connection::TABLE,
 ];
 

@@ -53,6 +53,8 @@ pub(super) struct State {
     pub(super) watched: Vec<Watched>,
     pub(super) channels: usize,
     pub(super) patterns: usize,
+    /// It has yet to authenticate.
+    pub(super) is_guest: bool,
     pub(super) replies: Replies,
     /// The number of the reply that is awaited: what comes for an earlier one is too late.
     pub(super) awaits: u64,

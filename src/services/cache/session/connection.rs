@@ -38,7 +38,13 @@ impl Resp {
         reply: &mut Reply,
     ) -> Then {
         let _ = raw;
-        match spec.name {
+        if spec.own_name() == "help" && spec.name.contains('|') {
+            let whole = spec.name.split('|').next().unwrap_or_default();
+            let all = command::lookup(whole.as_bytes()).map_or(&[][..], |spec| spec.subcommands);
+            command::describe::help(reply, &whole.to_uppercase(), all);
+            return Then::Next;
+        }
+        match spec.name.split('|').next().unwrap_or(spec.name) {
             "ping" => self.ping(state, command, reply),
             "echo" => {
                 reply.bulk(&command[1]);
@@ -132,6 +138,14 @@ impl Resp {
                 return Then::Next;
             }
         }
+        if state.is_guest {
+            reply.error(
+                "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH \
+                 <user> <pass> option can be used to authenticate the client and select the RESP protocol version at \
+                 the same time",
+            );
+            return Then::Next;
+        }
         state.version = version;
         reply.set_version(version);
         if let Some(name) = name {
@@ -163,6 +177,7 @@ impl Resp {
         state.name.clear();
         state.replies = Replies::On;
         state.version = Version::Resp2;
+        state.is_guest = !self.settings.password.is_empty();
         reply.set_version(Version::Resp2);
         reply.write().simple(b"RESET");
         Then::Next

@@ -13,6 +13,7 @@ use super::pipeline::Gathering;
 use super::{Resp, connection};
 use crate::services::cache::batch::copy;
 use crate::services::cache::command::{self, Flags, Keys, Reply, Run, Spec, Unfit};
+use crate::services::cache::gather;
 use crate::services::cache::shard::Executed;
 use crate::services::cache::transaction::Queued;
 
@@ -49,6 +50,11 @@ impl Resp {
             Err(_) if gathering.is_some() => return Then::NotYet,
             Err(unfit) => return self.unfit(state, unfit, command, reply),
         };
+        if state.is_guest && !spec.flags.has(Flags::NO_AUTH) {
+            self.spoil(state);
+            reply.error("NOAUTH Authentication required.");
+            return Then::Next;
+        }
         state.last = spec.name;
         if state.multi.is_none()
             && !state.is_subscriber()
@@ -118,7 +124,13 @@ impl Resp {
         let Some(owner) = owner else {
             return match spec.run {
                 Run::All(_, how) => Some(self.gather_all(state, spec, command, raw, how, gathering)),
-                Run::Split(_, how) => Some(self.gather_split(state, spec, command, how, gathering)),
+                Run::Split(_, how) if gather::is_whole(spec, command) => {
+                    Some(self.gather_split(state, spec, command, how, gathering))
+                }
+                // Malformed: any shard says so.
+                Run::Split(..) => {
+                    Some(self.gather_one(state, spec, command, raw, self.here.here(), gathering))
+                }
                 _ => None, // a transaction of its own
             };
         };
@@ -193,6 +205,16 @@ impl Resp {
         if name.eq_ignore_ascii_case(b"POST") || name.eq_ignore_ascii_case(b"HOST:") {
             tracing::warn!("an HTTP request came to the RESP port: the connection is closed");
             return Then::Close;
+        }
+        if let Unfit::Arity(spec) = unfit
+            && spec.name == "exec"
+        {
+            state.multi = None;
+            self.unwatch(state);
+            reply.error(
+                "EXECABORT Transaction discarded because of: wrong number of arguments for 'exec' command",
+            );
+            return Then::Next;
         }
         unfit.reply(command, reply);
         Then::Next

@@ -21,6 +21,7 @@
 
 mod blocking;
 mod client;
+mod config;
 mod connection;
 mod dispatch;
 mod multi;
@@ -29,6 +30,7 @@ mod pubsub;
 mod server;
 
 use std::cell::{Cell, RefCell};
+use std::pin::Pin;
 use std::rc::{Rc, Weak};
 
 use corelane_exec::{Shard, Sharded};
@@ -38,6 +40,7 @@ use corelane_proto_resp::{Parser, Step, Version};
 use super::command::Reply;
 use super::shard::CacheShard;
 use super::transaction::{Coordinator, Watched};
+use crate::config::Secret;
 pub use client::Client;
 use client::{Replies, State};
 pub use pubsub::Message;
@@ -72,22 +75,15 @@ pub enum Post {
 }
 
 /// Settings of the connections of a node.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Settings {
     /// Maxima of what a client may send.
     pub limits: corelane_proto_resp::Limits,
-    /// Whether `DEBUG SLEEP` and its like may be used.
-    pub debug: bool,
-}
-
-impl Default for Settings {
-    fn default() -> Settings {
-        Settings { limits: corelane_proto_resp::Limits::default(), debug: false }
-    }
+    /// What AUTH must give; empty asks for nothing.
+    pub password: Secret,
 }
 
 /// What Redis clients speak to, on one shard.
-#[derive(Debug)]
 pub struct Resp {
     shard: Rc<Shard>,
     here: Rc<CacheShard>,
@@ -100,6 +96,17 @@ pub struct Resp {
     channels: RefCell<pubsub::Channels>,
     waits: Cell<u64>,
     commands: Cell<u64>,
+    /// EXEC runs: what would be a task of its own is a part of it.
+    captured: RefCell<Option<Captured>>,
+}
+
+/// What comes later of a command that EXEC runs, if anything does.
+type Captured = Option<Pin<Box<dyn Future<Output = Result<Reply, super::CacheError>>>>>;
+
+impl std::fmt::Debug for Resp {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Resp({:?})", self.here.here())
+    }
 }
 
 /// The table of each shard.
@@ -120,6 +127,7 @@ impl Resp {
             channels: RefCell::default(),
             waits: Cell::new(0),
             commands: Cell::new(0),
+            captured: RefCell::default(),
         }
     }
 
@@ -152,6 +160,10 @@ impl Resp {
         state: &mut State,
         work: impl Future<Output = Result<Reply, super::CacheError>> + 'static,
     ) -> Next {
+        if let Some(captured) = &mut *self.captured.borrow_mut() {
+            *captured = Some(Box::pin(work));
+            return Next::Wait;
+        }
         let number = self.next_wait(state);
         let version = state.version;
         self.task(state.key, number, version, async move {
@@ -245,6 +257,7 @@ impl Protocol for Resp {
             watched: Vec::new(),
             channels: 0,
             patterns: 0,
+            is_guest: !self.settings.password.is_empty(),
             replies: Replies::On,
             awaits: 0,
             waiting: None,
@@ -252,7 +265,9 @@ impl Protocol for Resp {
             last: "NULL",
             last_ms: shard.now().mono_ns / 1_000_000,
         };
-        Ok(Client { parser: Parser::new(), state })
+        let mut parser = Parser::new();
+        parser.set_guest(state.is_guest);
+        Ok(Client { parser, state })
     }
 
     fn input(&self, shard: &Rc<Shard>, client: &mut Client, link: &mut Link<'_>, unread: &mut &[u8]) -> Next {
@@ -362,6 +377,7 @@ impl Resp {
                     let start = scratch.bytes().len();
                     match self.dispatch(shard, state, &command, raw, &mut gathering, scratch) {
                         dispatch::Then::Next => {
+                            parser.set_guest(state.is_guest);
                             if state.replies != Replies::On && !self.wants_reply(state) {
                                 scratch.truncate(start);
                             }

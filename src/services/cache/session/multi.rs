@@ -2,14 +2,18 @@
 //!
 //! Not here: how a transaction is atomic over shards (`transaction`).
 
+use std::pin::Pin;
+use std::rc::Rc;
+
 use corelane_proto_resp::{Command, Version};
 
 use super::client::{Multi, QUEUED_BYTES_MAX, State, WATCHED_MAX};
 use super::dispatch::Then;
 use super::{Post, Resp};
+use crate::services::cache::CacheError;
 use crate::services::cache::batch::copy;
 use crate::services::cache::command::{Flags, Reply, Run, Spec};
-use crate::services::cache::transaction::{Outcome, Queued, Watched};
+use crate::services::cache::transaction::{Outcome, Queued, Watched, with_command};
 
 /// The reply of a command that was a transaction of its own.
 pub(super) fn reply_of(outcome: Outcome, version: Version) -> Reply {
@@ -19,6 +23,30 @@ pub(super) fn reply_of(outcome: Outcome, version: Version) -> Reply {
             let mut reply = Reply::new(version);
             reply.null_array();
             reply
+        }
+    }
+}
+
+/// Where the reply of a command of a transaction comes from.
+enum Part {
+    /// From a shard.
+    Shard,
+    /// It is here.
+    Ready(Reply),
+    /// From several shards, asked by the connection.
+    Later(Pin<Box<dyn Future<Output = Result<Reply, CacheError>>>>),
+}
+
+impl Part {
+    async fn finish(self, version: Version) -> Option<Reply> {
+        match self {
+            Part::Shard => None,
+            Part::Ready(reply) => Some(reply),
+            Part::Later(later) => Some(later.await.unwrap_or_else(|error| {
+                let mut reply = Reply::new(version);
+                reply.error(error);
+                reply
+            })),
         }
     }
 }
@@ -95,46 +123,50 @@ impl Resp {
         }
         let version = state.version;
         // What is about connection or node is asked for now: it needs this connection.
-        let mut replies: Vec<Option<Reply>> = Vec::with_capacity(count);
+        let mut replies = Vec::with_capacity(count);
         let mut rest = Vec::new();
         for queued in multi.queued {
-            if !matches!(queued.spec.run, Run::Connection) {
-                replies.push(None);
+            if matches!(queued.spec.run, Run::Connection) {
+                replies.push(self.run_captured(state, &queued));
+            } else {
+                replies.push(Part::Shard);
                 rest.push(queued);
-                continue;
             }
-            let mut one = Reply::new(version);
-            let then = crate::services::cache::transaction::with_command(&queued.wire, |command| {
-                let shard = std::rc::Rc::clone(&self.shard);
-                self.run_connection(&shard, state, queued.spec, command, &queued.wire, &mut one)
-            });
-            if then == Then::Wait {
-                // It has to ask other shards, and a transaction cannot hold its keys meanwhile.
-                state.awaits = 0;
-                one = Reply::new(version);
-                one.error(format_args!(
-                    "ERR '{}' cannot be part of a transaction on several shards",
-                    queued.spec.name
-                ));
-            }
-            replies.push(Some(one));
         }
         let coordinator = self.coordinator();
-        let kept = watched.clone();
         self.later(state, async move {
-            let outcome = coordinator.run(rest, watched, version).await;
-            coordinator.unwatch(kept);
+            let outcome = coordinator.run(rest, watched.clone(), version).await;
+            coordinator.unwatch(watched);
             let mut reply = Reply::new(version);
             match outcome? {
                 Outcome::Changed => reply.null_array(),
                 Outcome::Ran(ran) | Outcome::Blocked(ran) => {
+                    let mut parts = Vec::with_capacity(count);
+                    for part in replies {
+                        parts.push(part.finish(version).await);
+                    }
                     reply.array(count);
-                    weave(&mut reply, &ran, &replies);
+                    weave(&mut reply, &ran, &parts);
                 }
             }
             Ok(reply)
         });
         Then::Wait
+    }
+
+    /// Runs a command about connection or node as a part of EXEC.
+    fn run_captured(&self, state: &mut State, queued: &Queued) -> Part {
+        let mut reply = Reply::new(state.version);
+        self.captured.replace(Some(None));
+        let then = with_command(&queued.wire, |command| {
+            let shard = Rc::clone(&self.shard);
+            self.run_connection(&shard, state, queued.spec, command, &queued.wire, &mut reply)
+        });
+        let captured = self.captured.take().flatten();
+        match captured {
+            Some(later) if then == Then::Wait => Part::Later(later),
+            _ => Part::Ready(reply),
+        }
     }
 
     /// WATCH.

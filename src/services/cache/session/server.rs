@@ -26,7 +26,7 @@ const CURSOR_BITS: u32 = 48;
 
 impl Resp {
     /// Asks every shard for something about its sessions or its keys.
-    fn each<R: Send + 'static>(
+    pub(super) fn each<R: Send + 'static>(
         &self,
         ask: impl Fn(&Rc<Shard>, &Resp) -> R + Clone + Send + 'static,
     ) -> Vec<Call<Option<R>>> {
@@ -50,7 +50,7 @@ impl Resp {
         command: &Command<'_>,
         reply: &mut Reply,
     ) -> Then {
-        match spec.name {
+        match spec.name.split('|').next().unwrap_or(spec.name) {
             "publish" => self.publish(state, command, reply),
             "pubsub" => self.pubsub(state, command, reply),
             "scan" => self.scan(state, command, reply),
@@ -64,11 +64,13 @@ impl Resp {
                 reply.bulk(now.subsec_micros().to_string().as_bytes());
                 Then::Next
             }
-            name if name == "command" || name.starts_with("command|") => {
+            "command" => {
                 command::describe::command_reply(command, reply);
                 Then::Next
             }
             "auth" => self.auth(state, command, reply),
+            "hotkeys" => self.hot_keys(state),
+            "config" => self.config(state, spec, command, reply),
             name => {
                 reply.error(format_args!(
                     "ERR '{name}' is not offered by this build; docs/CACHE.md lists what is"
@@ -125,7 +127,7 @@ impl Resp {
                 self.later(state, async move {
                     let counts = all_of(calls).await?;
                     let mut reply = Reply::new(version);
-                    reply.write().map(names.len());
+                    reply.array(2 * names.len());
                     for (n, name) in names.iter().enumerate() {
                         reply.bulk(name);
                         reply.count(counts.iter().map(|of| of[n]).sum());
@@ -394,10 +396,17 @@ impl Resp {
 
     fn auth(&self, state: &mut State, command: &Command<'_>, reply: &mut Reply) -> Then {
         let (user, password): (&[u8], &[u8]) = match command.len() {
+            2 if self.settings.password.is_empty() => {
+                reply.error(
+                    "ERR AUTH <password> called without any password configured for the default user. Are you sure \
+                     your configuration is correct?",
+                );
+                return Then::Next;
+            }
             2 => (b"default", &command[1]),
             3 => (&command[1], &command[2]),
             _ => {
-                reply.error("ERR syntax error");
+                reply.error(parse::SYNTAX);
                 return Then::Next;
             }
         };
@@ -408,19 +417,40 @@ impl Resp {
         Then::Next
     }
 
-    /// Whether `password` is that of `user`.
+    /// Whether `password` is that of `user`. There is one user; without a password it takes any.
     pub(super) fn authenticate(
         &self,
         state: &mut State,
         user: &[u8],
         password: &[u8],
     ) -> Result<(), CacheError> {
-        let _ = (state, user, password);
-        Err(CacheError::Reply(
-            "ERR AUTH <password> called without any password configured for the default user. Are you sure your \
-             configuration is correct?"
-                .to_owned(),
-        ))
+        let own = &self.settings.password;
+        if user == b"default" && (own.is_empty() || own.is(password)) {
+            state.is_guest = false;
+            return Ok(());
+        }
+        tracing::warn!(client = state.id, "a Redis client gave a wrong user name or password");
+        Err(CacheError::Reply("WRONGPASS invalid username-password pair or user is disabled.".to_owned()))
+    }
+
+    /// HOTKEYS: the keys used most, of all shards, with estimates of how often.
+    fn hot_keys(&self, state: &mut State) -> Then {
+        const SHOWN: usize = 64;
+        let version = state.version;
+        let calls = self.each(|_, resp| resp.here.store.borrow().hot_keys());
+        self.later(state, async move {
+            let mut all = all_of(calls).await?.concat();
+            all.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+            all.truncate(SHOWN);
+            let mut reply = Reply::new(version);
+            reply.array(2 * all.len());
+            for (key, count) in all {
+                reply.bulk(&key);
+                reply.integer(i64::try_from(count).unwrap_or(i64::MAX));
+            }
+            Ok(reply)
+        });
+        Then::Wait
     }
 }
 
@@ -433,7 +463,7 @@ struct Part {
     blocked: usize,
 }
 
-async fn all_of<R>(calls: Vec<Call<Option<R>>>) -> Result<Vec<R>, CacheError> {
+pub(super) async fn all_of<R>(calls: Vec<Call<Option<R>>>) -> Result<Vec<R>, CacheError> {
     let mut all = Vec::with_capacity(calls.len());
     for call in calls {
         all.extend(call.await?);

@@ -22,7 +22,7 @@ use bytes::Bytes;
 pub use hash::{Fields, Hash};
 pub use list::{End, List};
 pub use set::{Member, Members, Set};
-pub use sorted_set::SortedSet;
+pub use sorted_set::{Put, SortedSet};
 
 /// The kind of a value, in the words of `TYPE`.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]

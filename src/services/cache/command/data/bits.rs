@@ -1,6 +1,6 @@
 //! Commands on the bits of strings. Bit 0 is the highest one of the first byte.
 //!
-//! Not here: whole strings (`strings`).
+//! Not here: whole strings (`strings`), integers of some bits (`bitfield`).
 
 use corelane_proto_resp::Command;
 
@@ -9,7 +9,7 @@ use crate::services::cache::command::parse::{self, SYNTAX};
 use crate::services::cache::command::{Ctx, Keys, Reply, Run, Spec};
 use crate::services::cache::store::Expiry;
 
-const OFFSET: &str = "ERR bit offset is not an integer or out of range";
+pub(super) const OFFSET: &str = "ERR bit offset is not an integer or out of range";
 const BIT: &str = "ERR bit is not an integer or out of range";
 const LINEAR: &str = "O(N), N being the bytes looked at";
 
@@ -45,11 +45,16 @@ pub const TABLE: &[Spec] = &[
         .docs("bitmap", "2.6.0", LINEAR, "Puts the bits of several strings together into another one."),
 ];
 
+/// Whether a string may have a bit there.
+pub(super) const fn is_place(offset: usize) -> bool {
+    offset >> 3 < STRING_LEN_MAX
+}
+
 /// Which byte and which bit of it, or the error that says there is no such bit.
 fn place_or_reply(reply: &mut Reply, text: &[u8]) -> Option<(usize, u8)> {
     let offset = parse::integer(text).and_then(|offset| usize::try_from(offset).ok());
     match offset {
-        Some(offset) if offset >> 3 < STRING_LEN_MAX => Some((offset >> 3, 0x80 >> (offset & 7))),
+        Some(offset) if is_place(offset) => Some((offset >> 3, 0x80 >> (offset & 7))),
         _ => {
             reply.error(OFFSET);
             None

@@ -16,8 +16,6 @@ pub const SCAN_COUNT_MAX: usize = 10_000;
 
 /// Bytes of a string up to which Redis keeps it in one piece with its head: `embstr`.
 const EMBEDDED_LEN_MAX: usize = 44;
-/// Elements up to which Redis 7.0 keeps a hash or a sorted set in one piece, by default.
-const LISTPACK_COUNT_MAX: usize = 128;
 
 const LINEAR: &str = "O(N), N being the number of keys";
 const SIZE: &str = "O(N), N being the size of the value";
@@ -552,9 +550,25 @@ fn encoding(value: ValueRef<'_>) -> &'static str {
         ValueRef::Str(_) => "raw",
         ValueRef::Hash(one) => one.encoding(),
         ValueRef::Set(one) => one.encoding(),
-        ValueRef::List(_) => "quicklist",
-        ValueRef::SortedSet(one) if one.len() <= LISTPACK_COUNT_MAX => "listpack",
-        ValueRef::SortedSet(_) => "skiplist",
+        ValueRef::List(one) => one.encoding(),
+        ValueRef::SortedSet(one) => one.encoding(),
+    }
+}
+
+/// MEMORY USAGE. SAMPLES is taken and makes no difference: the store counts as it goes.
+pub(in crate::services::cache::command) fn memory_usage(ctx: &mut Ctx<'_>, command: &Command<'_>) {
+    if command.len() > 3 {
+        let samples = command.get(4).filter(|_| command.len() == 5 && parse::is(&command[3], "samples"));
+        let Some(samples) = samples else { return ctx.reply.error(parse::SYNTAX) };
+        match parse::integer_or_reply(ctx.reply, samples) {
+            None => return,
+            Some(..=-1) => return ctx.reply.error(parse::SYNTAX),
+            Some(_) => {}
+        }
+    }
+    match ctx.store.memory_usage(ctx.key(&command[2])) {
+        Some(bytes) => ctx.reply.count(bytes),
+        None => ctx.reply.null(),
     }
 }
 

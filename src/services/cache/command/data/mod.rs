@@ -2,12 +2,14 @@
 //!
 //! Not here: connections (`connection`).
 
+pub mod bitfield;
 pub mod bits;
 pub mod hashes;
 pub mod keys;
 pub mod lists;
 mod picks;
 pub mod sets;
+pub mod sorted_sets;
 pub mod strings;
 
 #[cfg(test)]

@@ -444,9 +444,18 @@ pub(super) fn may_have_or_reply(ctx: &mut Ctx<'_>, len: usize) -> bool {
     }
 }
 
-/// Bytes of the string at `key`, 0 without a key, or the error that it is no string.
+/// The string at `key`, before it is changed: the change is the use that counts, and no hit of a read.
+pub(super) fn before<'s>(store: &'s mut Store, key: Key<'_>) -> Result<Option<Str<'s>>, StoreError> {
+    match store.peek(key) {
+        None => Ok(None),
+        Some(ValueRef::Str(found)) => Ok(Some(found)),
+        Some(_) => Err(StoreError::WrongType),
+    }
+}
+
+/// Bytes of the string at `key` before it is changed, 0 without a key, or the error that it is no string.
 pub(super) fn len_or_reply(ctx: &mut Ctx<'_>, key: Key<'_>) -> Option<usize> {
-    match ctx.store.get_str(key) {
+    match before(ctx.store, key) {
         Ok(found) => Some(found.map_or(0, |value| with_bytes(value, <[u8]>::len))),
         Err(error) => {
             ctx.reply.error(error);
@@ -473,8 +482,9 @@ fn append(ctx: &mut Ctx<'_>, command: &Command<'_>) {
 
 fn strlen(ctx: &mut Ctx<'_>, command: &Command<'_>) {
     let key = ctx.key(&command[1]);
-    if let Some(len) = len_or_reply(ctx, key) {
-        ctx.reply.count(len);
+    match ctx.store.get_str(key) {
+        Ok(found) => ctx.reply.count(found.map_or(0, |value| with_bytes(value, <[u8]>::len))),
+        Err(error) => ctx.reply.error(error),
     }
 }
 
@@ -560,7 +570,7 @@ fn decrby(ctx: &mut Ctx<'_>, command: &Command<'_>) {
 
 fn add(ctx: &mut Ctx<'_>, key: &[u8], by: i64) {
     let key = ctx.key(key);
-    let before = match ctx.store.get_str(key) {
+    let before = match before(ctx.store, key) {
         Ok(None) => Some(0),
         Ok(Some(Str::Int(n))) => Some(n),
         Ok(Some(value)) => with_bytes(value, parse::integer),
@@ -576,7 +586,7 @@ fn add(ctx: &mut Ctx<'_>, key: &[u8], by: i64) {
 
 fn incrbyfloat(ctx: &mut Ctx<'_>, command: &Command<'_>) {
     let key = ctx.key(&command[1]);
-    let before = match ctx.store.get_str(key) {
+    let before = match before(ctx.store, key) {
         Ok(None) => Some(Extended::default()),
         Ok(Some(value)) => with_bytes(value, Extended::parse),
         Err(error) => return ctx.reply.error(error),

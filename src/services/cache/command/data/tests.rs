@@ -200,6 +200,28 @@ fn bits_are_counted_from_the_highest_one() {
 }
 
 #[test]
+fn a_field_of_bits_wraps_saturates_or_stays() {
+    let mut setup = Setup::new();
+    setup.with_list();
+    setup.all(&[
+        ("bitfield a set u8 0 255 get u4 4 get i8 0", "*3\r\n:0\r\n:15\r\n:-1"),
+        ("bitfield a incrby u8 0 2", "*1\r\n:1"),
+        ("bitfield a overflow sat incrby i8 #1 200 incrby i8 #1 -500", "*2\r\n:127\r\n:-128"),
+        ("bitfield a overflow fail incrby u2 100 4", "*1\r\n$-1"),
+        ("strlen a", ":13"),
+        ("bitfield a set i64 0 -1 get u63 1", "*2\r\n:108086391056891904\r\n:9223372036854775807"),
+        ("bitfield_ro a get u8 0", "*1\r\n:255"),
+        ("bitfield_ro a set u8 0 1", "-ERR BITFIELD_RO only supports the GET subcommand"),
+        ("bitfield a get u64 0", &format!("-{}", super::bitfield::TYPE)),
+        ("bitfield a get u8", "-ERR syntax error"),
+        ("bitfield a overflow no", "-ERR Invalid OVERFLOW type specified"),
+        ("bitfield a get u8 -1", "-ERR bit offset is not an integer or out of range"),
+        ("bitfield list get u8 0", WRONG_TYPE),
+        ("bitfield none", "*0"),
+    ]);
+}
+
+#[test]
 fn an_expiry_obeys_its_conditions() {
     let mut setup = Setup::new();
     setup.all(&[

@@ -1,0 +1,179 @@
+//! Config: CONFIG GET, SET and RESETSTAT.
+//!
+//! What clients and their tools ask for, and what can be changed while the node runs: how much memory the keys may
+//! have, and who goes when it is short. A change holds until the node ends; its file is the operator's.
+//!
+//! Not here: the configuration of the node (`crate::config`).
+
+use corelane_proto_resp::Command;
+
+use super::client::State;
+use super::dispatch::Then;
+use super::{Resp, server::all_of};
+use crate::services::cache::command::{self, Reply, Spec, parse};
+use crate::services::cache::glob;
+use crate::services::cache::store::{Config, Eviction};
+
+/// Policies by the names that Redis clients know, and ours.
+const POLICIES: [(&str, Eviction); 6] = [
+    ("noeviction", Eviction::NoEviction),
+    ("allkeys-s3-fifo", Eviction::S3Fifo),
+    ("allkeys-lru", Eviction::Lru),
+    ("allkeys-lfu", Eviction::Lfu),
+    ("allkeys-fifo", Eviction::Fifo),
+    ("allkeys-random", Eviction::Random),
+];
+
+/// A number of bytes as Redis writes it: `100mb` is 100 * 2^20, `100m` 100 * 10^6.
+fn bytes(text: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(text).ok()?.to_ascii_lowercase();
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match &text[digits.len()..] {
+        "" | "b" => 1,
+        "k" => 1_000,
+        "kb" => 1 << 10,
+        "m" => 1_000_000,
+        "mb" => 1 << 20,
+        "g" => 1_000_000_000,
+        "gb" => 1 << 30,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(unit)
+}
+
+impl Resp {
+    pub(super) fn config(
+        &self,
+        state: &mut State,
+        spec: &'static Spec,
+        command: &Command<'_>,
+        reply: &mut Reply,
+    ) -> Then {
+        match spec.own_name() {
+            "get" => self.config_get(command, reply),
+            "set" => return self.config_set(state, command, reply),
+            "resetstat" => {
+                let calls = self.each(|_, resp| resp.here.store.borrow_mut().reset_stats());
+                let version = state.version;
+                self.later(state, async move {
+                    all_of(calls).await?;
+                    let mut reply = Reply::new(version);
+                    reply.ok();
+                    Ok(reply)
+                });
+                return Then::Wait;
+            }
+            _ => command::wrong_arity(reply, spec.name),
+        }
+        Then::Next
+    }
+
+    /// Of the whole node: each shard has an equal part.
+    fn memory_max(&self) -> u64 {
+        self.here.store.borrow().config().memory_max * u64::from(self.here.shards())
+    }
+
+    fn config_get(&self, command: &Command<'_>, reply: &mut Reply) {
+        let eviction = self.here.store.borrow().config().eviction;
+        let policy = POLICIES.iter().find(|(_, one)| *one == eviction).map_or("", |(name, _)| name);
+        let all: [(&str, String); 9] = [
+            ("appendonly", "no".to_owned()),
+            ("bind", String::new()),
+            ("databases", "1".to_owned()),
+            ("maxclients", self.shard.limits().connections_max.to_string()),
+            ("maxmemory", self.memory_max().to_string()),
+            ("maxmemory-policy", policy.to_owned()),
+            ("proto-max-bulk-len", self.settings.limits.bulk_bytes_max.to_string()),
+            ("save", String::new()),
+            ("timeout", "0".to_owned()),
+        ];
+        let is_asked =
+            |name: &str| command.iter().skip(2).any(|glob| glob::matches_any_case(glob, name.as_bytes()));
+        let found: Vec<_> = all.into_iter().filter(|(name, _)| is_asked(name)).collect();
+        reply.write().map(found.len());
+        for (name, value) in found {
+            reply.bulk(name.as_bytes());
+            reply.bulk(value.as_bytes());
+        }
+    }
+
+    fn config_set(&self, state: &mut State, command: &Command<'_>, reply: &mut Reply) -> Then {
+        if !command.len().is_multiple_of(2) {
+            reply.error("ERR wrong number of arguments for 'config|set' command");
+            return Then::Next;
+        }
+        let (mut memory_max, mut eviction) = (None, None);
+        let mut at = 2;
+        while let (Some(name), Some(value)) = (command.get(at), command.get(at + 1)) {
+            let shown = String::from_utf8_lossy(name);
+            let wrong =
+                |why: &str| format!("ERR CONFIG SET failed (possibly related to argument '{shown}') - {why}");
+            if parse::is(name, "maxmemory") {
+                memory_max = bytes(value);
+                if memory_max.is_none() {
+                    reply.error(wrong("argument must be a memory value"));
+                    return Then::Next;
+                }
+            } else if parse::is(name, "maxmemory-policy") {
+                eviction =
+                    POLICIES.iter().find(|(name, _)| parse::is(value, name)).map(|(_, eviction)| *eviction);
+                if eviction.is_none() {
+                    let names: Vec<&str> = POLICIES.iter().map(|(name, _)| *name).collect();
+                    reply.error(wrong(&format!(
+                        "argument(s) must be one of the following: {}",
+                        names.join(", ")
+                    )));
+                    return Then::Next;
+                }
+            } else if parse::is(name, "save") && value.is_empty() {
+                // As it is: there is no fork and no file of its own time here.
+            } else {
+                reply.error(format_args!(
+                    "ERR Unknown option or number of arguments for CONFIG SET - '{shown}'"
+                ));
+                return Then::Next;
+            }
+            at += 2;
+        }
+        let shards = u64::from(self.here.shards());
+        let calls = self.each(move |_, resp| {
+            let mut store = resp.here.store.borrow_mut();
+            let old = store.config();
+            store.configure(Config {
+                memory_max: memory_max.map_or(old.memory_max, |all| all.div_ceil(shards)),
+                eviction: eviction.unwrap_or(old.eviction),
+            });
+        });
+        let version = state.version;
+        self.later(state, async move {
+            all_of(calls).await?;
+            let mut reply = Reply::new(version);
+            reply.ok();
+            Ok(reply)
+        });
+        Then::Wait
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_written_as_redis_writes_it() {
+        for (text, value) in [
+            ("0", 0),
+            ("100", 100),
+            ("1k", 1_000),
+            ("1kb", 1_024),
+            ("2MB", 2 << 20),
+            ("3gb", 3 << 30),
+            ("7b", 7),
+        ] {
+            assert_eq!(bytes(text.as_bytes()), Some(value), "{text}");
+        }
+        for text in ["", "mb", "1tb", "-1", "1.5mb", "99999999999gb"] {
+            assert_eq!(bytes(text.as_bytes()), None, "{text}");
+        }
+    }
+}
