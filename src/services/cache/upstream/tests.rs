@@ -13,10 +13,12 @@ fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
 }
 
+type Strings = BTreeMap<Vec<u8>, (Bytes, Option<u64>)>;
+
 /// A store of strings, as far as these tests need one.
 #[derive(Default)]
 struct Here {
-    strings: RefCell<BTreeMap<Vec<u8>, (Bytes, Option<u64>)>>,
+    strings: RefCell<Strings>,
     all_forgotten: Cell<u32>,
 }
 
