@@ -50,6 +50,8 @@ enum Crash {
     Power,
     /// The half of the data, all names.
     Half,
+    /// What was synced, and of the names since then only that of the manifest.
+    ManifestOnly,
 }
 
 impl Inner {
@@ -71,11 +73,18 @@ impl Fake {
         let names = match how {
             Crash::Killed | Crash::Half => self.0.names.borrow().clone(),
             Crash::Power => self.0.names_synced.borrow().clone(),
+            Crash::ManifestOnly => {
+                let mut names = self.0.names_synced.borrow().clone();
+                names.extend(
+                    self.0.names.borrow().get_key_value(manifest::NAME).map(|(name, &at)| (name.clone(), at)),
+                );
+                names
+            }
         };
         let left_of = |content: &Content| {
             let bytes = match how {
                 Crash::Killed => content.now.clone(),
-                Crash::Power => content.synced.clone(),
+                Crash::Power | Crash::ManifestOnly => content.synced.clone(),
                 Crash::Half => {
                     let len = content.synced.len() + (content.now.len() - content.synced.len()) / 2;
                     content.now[..len].to_vec()
@@ -289,7 +298,7 @@ fn a_crash_at_any_step_leaves_a_whole_snapshot_the_one_before_or_the_new_one() {
         save_to(&dir, &old).unwrap();
         dir.0.steps_max.set(dir.0.steps.get() + steps);
         let saved = save_to(&dir, &new);
-        for how in [Crash::Killed, Crash::Power, Crash::Half] {
+        for how in [Crash::Killed, Crash::Power, Crash::Half, Crash::ManifestOnly] {
             let left = dir.crash(how);
             let after = shards(4, 3, 0);
             load_from(&left, &after, 1_000_000).unwrap_or_else(|error| panic!("{steps} {how:?}: {error}"));

@@ -329,6 +329,17 @@ fn writes_behind_are_joined_sent_in_order_and_flushed() {
 }
 
 #[test]
+fn what_waits_to_be_written_is_newer_than_what_others_changed() {
+    let bench = Bench::new(|settings| settings.mode = Mode::Behind);
+    bench.there.says.borrow_mut().extend_from_slice(b">2\r\n$10\r\ninvalidate\r\n*1\r\n$1\r\nk\r\n");
+    bench.set("k", "v").unwrap();
+    let upstream = bench.upstream.clone();
+    assert_eq!(bench.server.run(async move { upstream.flush(ms(20_000)).await }), 0);
+    assert_eq!(bench.upstream.stats().invalidations, 1);
+    assert_eq!((bench.here("k").unwrap(), bench.there("k").unwrap()), (Bytes::from_static(b"v"), "v".into()));
+}
+
+#[test]
 fn at_the_end_of_the_queue_a_write_is_refused_and_forgotten() {
     let bench = Bench::new(|settings| {
         settings.mode = Mode::Behind;
