@@ -16,6 +16,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use common::{Node, until};
+use corelane::services::cache::Cache;
 use corelane::services::cache::snapshot::{
     self, Disk, Keys, Loaded, Outcome, State, load_part, put, save_part,
 };
@@ -165,7 +166,7 @@ impl Local for Here {
         Now { unix_ms: unix_ms(), mono_ms: unix_ms() }
     }
 
-    fn store(&self, key: &[u8], value: &Bytes, expires_at: Option<u64>) {
+    fn store(&self, key: &[u8], value: &Bytes, expires_at: Option<u64>) -> bool {
         self.with(|store| {
             let hasher = store.hasher().clone();
             let key = hasher.key(key);
@@ -173,6 +174,7 @@ impl Local for Here {
                 store.set_str(key, value, expires_at.map_or(Expiry::Never, Expiry::At)).unwrap();
             }
         });
+        true
     }
 
     fn forget(&self, key: &[u8]) {
@@ -502,7 +504,7 @@ fn two_shards_write_what_one_reads_and_the_other_way_round() {
         });
         drop(node);
         let names = std::fs::read_dir(dir.path()).unwrap().count();
-        assert_eq!(names, usize::try_from(writing).unwrap() + 1, "the files of the one before are gone");
+        assert_eq!(names, usize::from(writing) + 1, "the files of the one before are gone");
         let path = dir.path().to_owned();
         let node = Node::of(common::server().shards(reading));
         on(&node, move || async move {
@@ -512,6 +514,36 @@ fn two_shards_write_what_one_reads_and_the_other_way_round() {
             assert_eq!(content(&shards).await, (20_001, vec![7]));
         });
     }
+}
+
+#[test]
+fn a_cache_takes_a_snapshot_and_makes_the_same_one() {
+    let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let paths = (first.path().to_owned(), second.path().to_owned());
+    let node = Node::of(common::server().shards(2));
+    on(&node, move || async move {
+        let (before, state) = (shards(), Arc::new(State::default()));
+        fill(&before, 5_000, 3).await;
+        save_all(&paths.0, &before, &state).await;
+        let cache = Cache::new(Config::default());
+        let (from, to) = (Disk::new(&paths.0), Disk::new(&paths.1));
+        assert_eq!(cache.load(&to, &state).await, Ok(None), "there is none");
+        let outcome = cache.load(&from, &state).await.unwrap().unwrap();
+        assert_eq!(outcome, Outcome { loaded: 5_000, ..Outcome::default() });
+        assert_eq!(state.progress(), (5_000, 5_000));
+        let manifest = cache.save(&to, &state).await.unwrap();
+        assert_eq!((manifest.entries(), manifest.parts.len()), (5_000, 2));
+        assert!(
+            manifest.parts.iter().all(|part| part.sum.entries > 1_000),
+            "both shards have keys: {manifest:?}"
+        );
+        let running = state.begin(1).unwrap();
+        assert_eq!(cache.save(&to, &state).await, Err(snapshot::SnapshotError::Busy));
+        drop(running);
+        let after = shards();
+        load_all(&paths.1, &after).await;
+        assert_eq!(content(&after).await, (5_000, vec![3]));
+    });
 }
 
 const CHILD: &str = "CACHE_TIER_SNAPSHOT_DIR";

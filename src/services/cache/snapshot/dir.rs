@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use corelane_exec::fs::File;
 
-/// Between two slices of a walk: with slices of at most some 500 us, a walk takes a third of a core at most.
+/// Between two slices of a walk: with slices of half a millisecond, a walk takes a third of a core.
 pub const PAUSE: Duration = Duration::from_millis(1);
 
 /// What snapshots ask of a directory. Tests have one that ends in the middle.

@@ -19,6 +19,7 @@ pub mod absent;
 pub mod breaker;
 pub mod client;
 pub mod commands;
+mod local;
 pub mod queue;
 pub mod reply;
 #[cfg(test)]
@@ -43,6 +44,7 @@ use absent::Absent;
 use breaker::Breaker;
 use client::{CallError, Client, Event, command};
 pub use commands::{Part, part_of};
+pub use local::Here;
 use queue::Queue;
 use reply::Reply;
 pub use url::Url;
@@ -122,13 +124,13 @@ pub trait Local {
     /// The moment.
     fn now(&self) -> Now;
 
-    /// Puts a fetched string at `key`, unless something is there: that is newer.
-    fn store(&self, key: &[u8], value: &Bytes, expires_at: Option<u64>);
+    /// Puts a fetched string at `key`, unless something is there: that is newer. Whether something is there now.
+    fn store(&self, key: &[u8], value: &Bytes, expires_at: Option<u64>) -> bool;
 
     /// Forgets `key` if a string is there. Not a write.
     fn forget(&self, key: &[u8]);
 
-    /// Forgets all strings, in slices ([`forget_strings`]), before the next read of one if it can.
+    /// Forgets all strings, in slices ([`forget_strings`]): soon, not at once.
     fn forget_all(&self);
 }
 
@@ -618,8 +620,8 @@ impl Inner {
         match self.queue.borrow().get(key) {
             Some(WriteOp::Set { value, expires_at, .. }) => {
                 // Rule 3: it went from here by eviction, and comes back.
-                self.local.store(key, value, *expires_at);
-                return Err(Fetched::Found { value: value.clone(), expires_at: *expires_at, stored: true });
+                let stored = self.local.store(key, value, *expires_at);
+                return Err(Fetched::Found { value: value.clone(), expires_at: *expires_at, stored });
             }
             Some(WriteOp::Delete { .. }) => return Err(Fetched::Absent),
             Some(WriteOp::Expire { .. }) | None => {}
@@ -763,8 +765,7 @@ impl Landing {
             Fetched::Found { value, expires_at, stored } => {
                 inner.count(|stats| stats.found += 1);
                 if is_fresh {
-                    inner.local.store(key, value, *expires_at);
-                    *stored = true;
+                    *stored = inner.local.store(key, value, *expires_at);
                 }
             }
             Fetched::Absent if is_fresh => inner.absent.borrow_mut().insert(key, inner.mono_ms()),

@@ -28,8 +28,9 @@ impl Local for Here {
         Now { unix_ms: 1_000_000 + mono_ms, mono_ms }
     }
 
-    fn store(&self, key: &[u8], value: &Bytes, expires_at: Option<u64>) {
+    fn store(&self, key: &[u8], value: &Bytes, expires_at: Option<u64>) -> bool {
         self.strings.borrow_mut().entry(key.to_vec()).or_insert((value.clone(), expires_at));
+        true
     }
 
     fn forget(&self, key: &[u8]) {
