@@ -2,7 +2,7 @@
 //!
 //! No fork: each shard walks its own table in slices and writes a file of its own. Each key is written as it is at some
 //! moment of the walk: the snapshot is consistent for each key, and no point in time for several. Reading order:
-//! [`format`] the bytes of a file; [`manifest`] which files there are; [`dir`] where they are; here how one is made and
+//! [`mod@format`] the bytes of a file; [`manifest`] which files there are; [`dir`] where they are; here how one is made and
 //! read; `node` all of it for a [`Cache`](super::Cache).
 //!
 //! # Rules
