@@ -3,7 +3,8 @@
 //! A key belongs to one shard, chosen by a hash of it or of its `{tag}`. Reading order: [`store`] the keys of one
 //! shard; [`value`] the kinds of values; [`command`] what can be done with them, one command at a time; `shard` the
 //! part that one shard has; `batch` and `gather` what goes between shards; `locks` and `transaction` several keys as
-//! one; `parked` clients that wait for a key; `session` the connections of Redis clients.
+//! one; `parked` clients that wait for a key; `session` the connections of Redis clients; [`snapshot`] the keys in files;
+//! [`upstream`] another server behind this one.
 //!
 //! # Rules
 //! 1. A key is read and written by its own shard only, inside that shard's turn.
@@ -19,8 +20,10 @@ mod locks;
 mod parked;
 pub mod session;
 mod shard;
+pub mod snapshot;
 pub mod store;
 mod transaction;
+pub mod upstream;
 pub mod value;
 
 use std::fmt;
