@@ -30,7 +30,8 @@ pub(crate) struct Subject {
 impl Subject {
     /// `redis-server`, or `None` where it is missing, which fails on a build machine.
     pub(crate) fn redis() -> Option<Subject> {
-        Subject::redis_with("")
+        // As ours, which has one.
+        Subject::redis_with("databases 1\n")
     }
 
     /// The same with more lines in its configuration.
@@ -47,7 +48,7 @@ impl Subject {
         let config = dir.path().join("redis.conf");
         fs::write(&config, lines).expect("the directory can be written");
         command.arg0("redis-server").current_dir(dir.path()).arg(&config);
-        command.args(["--port", &addr.port().to_string(), "--bind", "127.0.0.1", "--databases", "1"]);
+        command.args(["--port", &addr.port().to_string(), "--bind", "127.0.0.1"]);
         command.args(["--save", "", "--appendonly", "no", "--daemonize", "no", "--loglevel", "warning"]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
