@@ -420,6 +420,7 @@ fn huge_pages_that_the_kernel_will_not_give_are_pointed_out() {
     let machine = Machine::bare(1);
     let notes = |huge_pages| {
         let demand = corelane::preflight::Demand {
+            resp_listen: &[],
             listen: &[],
             admin: None,
             limits: &machine.limits,

@@ -156,6 +156,7 @@ impl Machine {
         let placement = placement::place(&wish, &host, &self.limits)?;
         // The start asks for the same again.
         let demand = corelane::preflight::Demand {
+            resp_listen: &[],
             listen: &[],
             admin: None,
             limits: &self.limits,

@@ -44,7 +44,7 @@ mod tests {
         assert!(!counts.enter(a, 2));
         counts.leave(a);
         assert!(counts.enter(a, 2));
-        [a, a, b].map(|peer| counts.leave(peer));
+        [a, a, b].into_iter().for_each(|peer| counts.leave(peer));
         assert!(counts.0.borrow().is_empty());
     }
 }

@@ -242,7 +242,7 @@ fn one_that_waits_is_received_from_up_to_a_bound_and_loses_nothing() {
         left = &left[peer.write(left)..];
         b.settle();
     }
-    let held = b.table.inbox_bytes() as usize;
+    let held = usize::try_from(b.table.inbox_bytes()).unwrap();
     assert!((INBOX_PAUSE..=INBOX_PAUSE + 65_536).contains(&held), "{held}");
     assert!(!left.is_empty() && b.table.stats.recv_paused.get() == 1);
     b.table.post(key, Post::Answer("now".into()));

@@ -411,7 +411,7 @@ fn a_command_that_meets_the_end_of_idle_time_is_answered() {
         let mut b = Bench::with(limits(), SessionConfig { idle: Some(secs(10)), ..SessionConfig::default() });
         let peer = b.connect();
         b.world.advance(Duration::from_micros(after_us));
-        let closed_before = b.table.len() == 0;
+        let closed_before = b.table.is_empty();
         peer.write(b"echo just in time\n");
         b.settle();
         assert!(!closed_before && text(&peer) == "just in time\n", "after {after_us} us");

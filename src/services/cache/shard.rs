@@ -88,6 +88,10 @@ impl CacheShard {
     }
 
     /// Looks at the host's clock: it may have been set meanwhile.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "expiry is by the host's clock; read once a second, not once a command"
+    )]
     fn set_wall(&self, mono_ms: u64) {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
         let wall = i64::try_from(wall).unwrap_or(i64::MAX);

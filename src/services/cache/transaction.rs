@@ -76,6 +76,9 @@ pub(super) struct Coordinator {
     pub(super) all: Sharded<CacheShard>,
 }
 
+/// A key that was changed: what it has now, if anything.
+type Changed = (Box<[u8]>, Option<Exported>);
+
 /// The keys of each shard.
 type ByShard = BTreeMap<u16, Vec<Box<[u8]>>>;
 
@@ -387,7 +390,7 @@ impl Coordinator {
         changed: Vec<(ShardId, Box<[u8]>, Option<Exported>)>,
         _ticket: Ticket,
     ) -> Result<(), CacheError> {
-        let mut by_shard: BTreeMap<u16, Vec<(Box<[u8]>, Option<Exported>)>> = BTreeMap::new();
+        let mut by_shard: BTreeMap<u16, Vec<Changed>> = BTreeMap::new();
         for (owner, key, value) in changed {
             by_shard.entry(owner.0).or_default().push((key, value));
         }

@@ -23,6 +23,7 @@ use crate::output::{COPY_MAX, Output};
 pub(super) struct Outbox {
     output: Output,
     /// Chains that had no room for one more piece; they come before `output`. Hardly ever there.
+    #[expect(clippy::box_collection, reason = "every connection has room for it, hardly any needs it")]
     before: Option<Box<VecDeque<Chain>>>,
     before_len: usize,
 }

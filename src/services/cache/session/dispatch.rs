@@ -71,7 +71,6 @@ impl Resp {
 
     /// Commands on keys outside of transactions. None: it is no such one, or has to be alone.
     #[inline]
-    #[expect(clippy::too_many_arguments, reason = "they are what a command consists of")]
     fn dispatch_data(
         &self,
         state: &mut State,
@@ -105,7 +104,6 @@ impl Resp {
     }
 
     /// Commands with several keys, or none.
-    #[expect(clippy::too_many_arguments, reason = "they are what a command consists of")]
     fn dispatch_wide(
         &self,
         state: &mut State,

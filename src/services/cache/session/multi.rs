@@ -233,8 +233,8 @@ impl Resp {
             .filter(|key| !state.watched.iter().any(|one| *one.key == **key))
             .map(Box::from)
             .collect();
-        let is_here = |key: &Box<[u8]>| self.here.owner(self.here.key(key)) == self.here.here();
-        if keys.iter().all(is_here) {
+        let is_here = |key: &[u8]| self.here.owner(self.here.key(key)) == self.here.here();
+        if keys.iter().all(|key| is_here(key)) {
             let mut store = self.here.store.borrow_mut();
             let owner = self.here.here();
             for key in keys {

@@ -115,6 +115,10 @@ impl Resp {
     }
 
     /// Sends what was gathered. The reply comes by a post.
+    #[expect(
+        clippy::boxed_local,
+        reason = "it is boxed while it grows, so that a pipeline without it stays small"
+    )]
     pub(super) fn send_gathered(&self, state: &mut State, gathering: Box<Gathering>) -> Next {
         let Gathering { version, slots, batches } = *gathering;
         let mesh = self.shard.mesh();

@@ -95,10 +95,10 @@ impl Channels {
     pub(super) fn leave(&mut self, key: ConnKey) {
         let Some(all) = self.of.remove(&key) else { return };
         for channel in all.channels {
-            Self::remove(&mut self.channels, &*channel, key);
+            Self::remove(&mut self.channels, &channel, key);
         }
         for pattern in all.patterns {
-            Self::remove(&mut self.patterns, &*pattern, key);
+            Self::remove(&mut self.patterns, &pattern, key);
         }
     }
 

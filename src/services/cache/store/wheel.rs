@@ -35,6 +35,7 @@ pub(super) struct Wheel {
     now: u64,
 }
 
+#[expect(clippy::cast_possible_truncation, reason = "levels are below 8, slots below 64")]
 impl Wheel {
     pub(super) fn new(now: u64) -> Wheel {
         Wheel { records: Slab::default(), heads: Box::new([NIL; LEVELS * SLOTS]), occupied: [0; LEVELS], now }

@@ -76,7 +76,7 @@ pub(super) fn zadd(ctx: &mut Ctx<'_>, command: &Command<'_>) {
     if options.nx && options.xx {
         return ctx.reply.error("ERR XX and NX options at the same time are not compatible");
     }
-    if (options.gt && options.nx) || (options.lt && options.nx) || (options.gt && options.lt) {
+    if [options.gt, options.lt, options.nx].into_iter().filter(|is_set| *is_set).count() > 1 {
         return ctx.reply.error("ERR GT, LT, and/or NX options at the same time are not compatible");
     }
     if options.incr && rest > 2 {
