@@ -92,7 +92,7 @@ impl SortedSet {
     /// As it is kept at a key: in the form of its size.
     #[must_use]
     pub fn kept(self) -> SortedSet {
-        if self.len > LISTPACK_MAX {
+        if self.len > LISTPACK_MAX || self.iter_from(0).any(|(member, _)| member.len() > LISTPACK_LEN_MAX) {
             return self;
         }
         let mut kept = SortedSet::default();

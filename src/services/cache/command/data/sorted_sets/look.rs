@@ -74,8 +74,9 @@ pub(super) fn zrevrank(ctx: &mut Ctx<'_>, command: &Command<'_>) {
 pub(super) fn zscan(ctx: &mut Ctx<'_>, command: &Command<'_>) {
     let Some(cursor) = scan::cursor_or_reply(ctx.reply, &command[2]) else { return };
     let Some((set, reply)) = find(ctx, command) else { return };
-    let (mut next, mut found) = (0, Vec::new());
+    let (mut next, mut found, mut is_small) = (0, Vec::new(), false);
     if let Some(set) = set {
+        is_small = set.encoding() == "listpack";
         let Some(options) = scan::options_or_reply(reply, command, 3, Scanned::Members) else { return };
         next = set.scan(cursor, options.count, |member, score| {
             if options.takes(member) {
@@ -88,7 +89,17 @@ pub(super) fn zscan(ctx: &mut Ctx<'_>, command: &Command<'_>) {
     reply.array(2 * found.len());
     for (member, score) in found {
         reply.bulk(&member);
-        // A string in both protocols, as in Redis.
-        reply.bulk(corelane_proto_resp::format_double(score).as_bytes());
+        // A string in both protocols, as in Redis, which shows here how a listpack keeps an integer.
+        match whole(score).filter(|_| is_small) {
+            Some(whole) => reply.write().bulk_integer(whole),
+            None => reply.bulk(corelane_proto_resp::format_double(score).as_bytes()),
+        }
     }
+}
+
+/// The integer that a score is, if it is one that a double has exactly.
+#[expect(clippy::cast_possible_truncation, reason = "it is compared with what it was made of")]
+fn whole(score: f64) -> Option<i64> {
+    const MAX: f64 = 9_007_199_254_740_992_000.0; // of 64 bits, with some left
+    (score.abs() < MAX && score.trunc() == score).then_some(score as i64)
 }
