@@ -3,6 +3,10 @@
 //! [`DIFFERENCES`] is the whole list of what may differ, each with its reason. What chance decides (SPOP and its
 //! like), iterations and pushed messages are steps of their own, in `run`.
 //!
+//! With several shards, clients wait for keys of one shard only: one that waits for keys of several hears of a value
+//! from each of them and then tries, so commands that come at once behind the one that put the value there may find it
+//! still (`docs/CACHE.md`).
+//!
 //! Not here: errors. They are always equal to the letter.
 
 use super::step::{Cmd, name};

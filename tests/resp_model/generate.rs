@@ -82,6 +82,8 @@ enum How {
 pub(crate) struct Generator {
     words: Words,
     left_out: BTreeSet<String>,
+    /// Clients wait for one key at a time: see `compare`, on waiting for keys of several shards.
+    one_wait: bool,
     in_multi: [bool; CLIENTS],
     made: u64,
 }
@@ -89,11 +91,24 @@ pub(crate) struct Generator {
 impl Generator {
     /// The steps of a seed, without the commands that are left out.
     pub(crate) fn new(seed: u64, left_out: BTreeSet<String>) -> Generator {
-        Generator { words: Words::new(seed), left_out, in_multi: [false; CLIENTS], made: 0 }
+        Generator { words: Words::new(seed), left_out, one_wait: false, in_multi: [false; CLIENTS], made: 0 }
+    }
+
+    /// For several shards: who waits names keys of one.
+    pub(crate) fn one_wait(mut self, on: bool) -> Generator {
+        self.one_wait = on;
+        self
     }
 
     /// The next one.
     pub(crate) fn step(&mut self) -> Step {
+        match self.any_step() {
+            Step::Block { client, cmd } if self.one_wait => Step::Block { client, cmd: for_one_key(cmd) },
+            step => step,
+        }
+    }
+
+    fn any_step(&mut self) -> Step {
         self.made += 1;
         if self.made.is_multiple_of(COMPARE_EVERY) {
             return Step::Compare;
@@ -248,6 +263,30 @@ fn owned_by(client: usize, cmd: Cmd) -> Cmd {
 /// A key of a client alone.
 pub(crate) fn owned_key(client: usize, key: &[u8]) -> Vec<u8> {
     [key, format!("~{client}").as_bytes()].concat()
+}
+
+/// The same with its first key alone; one that moves moves to where it came from. What is malformed stays so.
+fn for_one_key(mut cmd: Cmd) -> Cmd {
+    match name(&cmd).as_str() {
+        "BLMOVE" | "BRPOPLPUSH" => {
+            if cmd.len() > 2 {
+                cmd[2] = cmd[1].clone();
+            }
+        }
+        "BLMPOP" | "BZMPOP" => {
+            let count = cmd.get(2).and_then(|text| String::from_utf8_lossy(text).parse::<usize>().ok());
+            if let Some(count) = count.filter(|count| (2..cmd.len().saturating_sub(3)).contains(count)) {
+                cmd.drain(4..3 + count);
+                cmd[2] = b"1".to_vec();
+            }
+        }
+        _ => {
+            if cmd.len() > 3 {
+                cmd.drain(2..cmd.len() - 1);
+            }
+        }
+    }
+    cmd
 }
 
 fn how(cmd: &Cmd) -> How {
