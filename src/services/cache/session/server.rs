@@ -502,6 +502,8 @@ fn info_text(sections: &[String], parts: &[Part], shards: u16) -> String {
             ("redis_mode", "standalone".to_owned()),
             ("corelane_version", env!("CARGO_PKG_VERSION").to_owned()),
             ("corelane_shards", shards.to_string()),
+            ("arch_bits", usize::BITS.to_string()),
+            ("multiplexing_api", "io_uring".to_owned()),
             ("process_id", std::process::id().to_string()),
         ],
     );
