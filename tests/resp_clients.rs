@@ -131,9 +131,7 @@ fn redis_benchmark_gets_an_answer_to_every_command() {
         let Some(subject) = subject(shards) else { return };
         let port = subject.addr.port().to_string();
         let mut command = Command::new("redis-benchmark");
-        command
-            .args(["-p", &port, "-t", tests, "-n", "3000", "-c", "20", "-r", "1000", "--csv"])
-            .args(more);
+        command.args(["-p", &port, "-t", tests, "-n", "3000", "-c", "20", "-r", "1000", "--csv"]).args(more);
         let (output, text) = run(&mut command, b"");
         assert!(output.status.success(), "{more:?}: {text}");
         assert!(!text.to_lowercase().contains("error"), "{more:?}: {text}");
