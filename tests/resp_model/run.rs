@@ -548,7 +548,7 @@ impl Run {
             let [Value::Bulk(cursor), Value::Array(some)] = &parts[..] else {
                 return Err(format!("{reply:?}"));
             };
-            found.extend(some.chunks(size).map(<[Value]>::to_vec));
+            found.extend(some.chunks(size).map(|chunk| scanned(&cmd, chunk)));
             if cursor == b"0" {
                 return Ok(Value::Array(found.into_iter().map(Value::Array).collect()));
             }
@@ -823,6 +823,19 @@ fn in_order(said: &[Value]) -> Vec<Value> {
 
 fn replaced(all: &[Value], second: Value) -> Vec<Value> {
     all.iter().enumerate().map(|(at, value)| if at == 1 { second.clone() } else { value.clone() }).collect()
+}
+
+/// What an iteration gives at a place. A score of ZSCAN is a number: in its small encoding Redis writes a large one in
+/// digits where it otherwise writes an exponent.
+fn scanned(cmd: &Cmd, chunk: &[Value]) -> Vec<Value> {
+    let number = |value: &Value| std::str::from_utf8(value.text()?).ok()?.parse::<f64>().ok();
+    match (name(cmd).as_str(), chunk) {
+        ("ZSCAN", [member, score]) => {
+            let score = number(score).map_or(score.clone(), |number| Value::bulk(format!("{number:e}")));
+            vec![member.clone(), score]
+        }
+        _ => chunk.to_vec(),
+    }
 }
 
 /// The value without its texts and numbers.
