@@ -94,6 +94,20 @@ need_program() {
     say "the tests that need it fail or are skipped"
 }
 
+# need_module MODULE PACKAGE: installs the Debian package of a module of python3 that is missing.
+need_module() {
+    python3 -c "import $1" >/dev/null 2>&1 && return 0
+    if ((EUID == 0)) && command -v apt-get >/dev/null; then
+        say "installing: $2"
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$2" >/dev/null ||
+            say "apt-get install $2 failed"
+    fi
+    python3 -c "import $1" >/dev/null 2>&1 && return 0
+    say "missing: the module $1 of python3 (as root: apt-get install $2)"
+    in_ci && die "a build machine needs it"
+    say "the tests that need it fail or are skipped"
+}
+
 stage_names=()
 stage_results=()
 

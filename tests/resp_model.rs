@@ -68,7 +68,8 @@ fn commands() -> u64 {
 /// with commas. `unknown` in it is all that ours does not know, for a server that is being built.
 fn left_out(ours: SocketAddr) -> BTreeSet<String> {
     let said = std::env::var("RESP_MODEL_LEAVE_OUT").unwrap_or_default();
-    let mut names: BTreeSet<String> = said.split(',').map(str::to_ascii_uppercase).collect();
+    let mut names: BTreeSet<String> =
+        said.split(',').filter(|name| !name.is_empty()).map(str::to_ascii_uppercase).collect();
     let asked = if names.contains("UNKNOWN") { commands::all_names() } else { commands::OPTIONAL.to_vec() };
     names.extend(run::unknown_of(ours, &asked));
     names

@@ -3,8 +3,8 @@
 //! `limit-uring` and `limit-epoll` are hand-written servers that do nothing but the work; they mark
 //! what one core can do and everything else is compared with them. `compare` measures servers against
 //! each other in interleaved rounds, `ab` two revisions of this repository, `mesh` ways for two cores to talk,
-//! `idle` holds many connections to one server, `peers` puts Corelane beside other projects' servers, `icount`
-//! counts instructions of fixed inputs. Results go to standard output, talk to standard error. Exit codes: 0 done,
+//! `idle` holds many connections to one server, `peers` puts Corelane beside other projects' servers, `resp`
+//! its cache beside Redis and memcached, `icount` counts instructions of fixed inputs. Results go to standard output, talk to standard error. Exit codes: 0 done,
 //! 1 ran but a target was missed, 2 could not run.
 //!
 //! Not here: micro benchmarks of one part, and peers that need heavy crates (`bench/peers`).
@@ -17,6 +17,7 @@ mod idle;
 mod limit;
 mod mesh;
 mod peers;
+mod resp;
 mod revisions;
 
 use std::convert::Infallible;
@@ -53,6 +54,8 @@ enum Command {
     Idle(idle::Options),
     /// Measure Corelane beside its peers: one table for each load, JSON and a page.
     Peers(peers::Options),
+    /// Measure the cache beside redis-server and memcached: CPU time of a command, rates, latencies, memory.
+    Resp(resp::Options),
     /// Hold connections as told on standard input: part of `idle`.
     #[command(hide = true)]
     IdleHold(idle::HoldOptions),
@@ -69,6 +72,7 @@ fn main() -> ExitCode {
         Command::IcountCase(options) => icount::run_case(&options),
         Command::Idle(options) => idle::run(&options),
         Command::Peers(options) => peers::run(&options),
+        Command::Resp(options) => resp::run(&options),
         Command::IdleHold(options) => idle::hold(&options),
     };
     match result {

@@ -25,7 +25,7 @@ const COMPARE_EVERY: u64 = 250;
 const EXPIRE_MS_MAX: u64 = 6;
 
 /// What does not belong in a burst: its effect depends on others, or reaches them, or ends the connection.
-const ALONE: &[&str] = &["QUIT", "RESET", "HELLO", "DBSIZE"];
+const ALONE: &[&str] = &["QUIT", "RESET", "HELLO", "DBSIZE", "MEMORY"];
 
 /// What has to do with keys of others.
 const OF_ALL_KEYS: &[&str] = &["KEYS", "DBSIZE", "RANDOMKEY", "SCAN", "FLUSHALL", "FLUSHDB"];

@@ -120,9 +120,10 @@ const PATTERNS: &[&[u8]] = &[
 ];
 const CHANNELS: &[&[u8]] = &[b"news", b"sport", b"{t}chan", b"", b"\xff\x00", b"n"];
 const CHANNEL_PATTERNS: &[&[u8]] = &[b"n*", b"*", b"s?ort", b"[ns]*", b"news"];
-/// What stands in the place of an argument now and then. No number that could be a short time to live.
+/// What stands in the place of an argument now and then. No number that could be a short time to live, and no zero byte:
+/// where Redis takes an option or a score for a string of C, it ends there.
 const JUNK: &[&[u8]] =
-    &[b"", b"abc", b"-1", b"0", b"1.5", b"9223372036854775808", b"nan", b"\x00\xff", b"NX", b"GET"];
+    &[b"", b"abc", b"-1", b"0", b"1.5", b"9223372036854775808", b"nan", b"\xff\x01", b"NX", b"GET"];
 
 /// The first time that only a fault can reach, seconds; every long time to live lies behind it, and each is
 /// another, so that two commands never compare equal ones.

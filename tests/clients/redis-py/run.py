@@ -161,7 +161,8 @@ def main():
     if options.suggest:
         groups = collections.defaultdict(list)
         for name, message in unlisted.items():
-            groups[message.splitlines()[0][:100] if message else "?"].append(name)
+            line = message.splitlines()[0] if message else "?"
+            groups[re.sub(r", with args beginning with.*", "", line)[:100]].append(name)
         for message, names in sorted(groups.items(), key=lambda group: -len(group[1])):
             print(f"\n= {message}", *names, sep="\n")
     wrong = [f"fails, and is not listed: {name}: {message[:160]!r}" for name, message in unlisted.items()]
