@@ -51,6 +51,11 @@ impl Locks {
         self.held.get(key).is_some_and(|holder| *holder != ticket)
     }
 
+    /// The keys that are held.
+    fn all_held(&self) -> Vec<Box<[u8]>> {
+        self.held.keys().cloned().collect()
+    }
+
     fn is_free(&self, at: usize) -> bool {
         let wanted = &self.queue[at];
         let barred = wanted.keys.iter().any(|key| self.bars(key, wanted.ticket));
@@ -117,6 +122,27 @@ pub(super) struct Acquire<'a> {
 pub(super) fn acquire(locks: &RefCell<Locks>, ticket: Ticket, keys: Vec<Box<[u8]>>) -> Acquire<'_> {
     let number = locks.borrow_mut().ask(ticket, keys);
     Acquire { locks, number }
+}
+
+/// Waits until none of `keys` is held; with none named, until no key is. When it returns, that is so: who waited does
+/// its work before it waits again.
+pub(super) async fn wait_free(locks: &RefCell<Locks>, keys: &[Box<[u8]>]) {
+    loop {
+        let wanted = match keys {
+            [] => locks.borrow().all_held(),
+            keys => keys.to_vec(),
+        };
+        acquire(locks, 0, wanted).await;
+        // Between the grant and this moment another transaction may have taken them.
+        let locks = locks.borrow();
+        let is_free = match keys {
+            [] => locks.is_empty(),
+            keys => !keys.iter().any(|key| locks.bars(key, 0)),
+        };
+        if is_free {
+            return;
+        }
+    }
 }
 
 impl Future for Acquire<'_> {
@@ -204,6 +230,25 @@ mod tests {
         locks.borrow_mut().release(1);
         assert!(locks.borrow().is_empty());
         drop(held);
+    }
+
+    #[test]
+    fn who_waits_for_free_keys_finds_them_free_however_late_it_looks() {
+        for named in [keys(&["a"]), Vec::new()] {
+            let locks = RefCell::new(Locks::default());
+            let first = acquire(&locks, 1, keys(&["a"]));
+            let mut waits = std::pin::pin!(wait_free(&locks, &named));
+            let poll =
+                |waits: Pin<&mut _>| Future::poll(waits, &mut Context::from_waker(Waker::noop())).is_ready();
+            assert!(!poll(waits.as_mut()));
+            locks.borrow_mut().release(1);
+            // It was granted, but before it looks, another one takes the key.
+            let second = acquire(&locks, 2, keys(&["a"]));
+            assert!(!poll(waits.as_mut()));
+            locks.borrow_mut().release(2);
+            assert!(poll(waits.as_mut()));
+            drop((first, second));
+        }
     }
 
     #[test]

@@ -245,7 +245,7 @@ impl CacheShard {
         let mut left = Some(rest);
         while let Some(batch) = left.take() {
             let keys = self.keys_of_first(&batch);
-            locks::acquire(&self.locks, 0, keys).await;
+            locks::wait_free(&self.locks, &keys).await;
             self.set_now(&shard);
             self.run_on(batch, &mut done);
             left = done.rest.take();

@@ -150,8 +150,11 @@ impl Coordinator {
             let (shard, here) = (Rc::clone(shard), all.of(shard));
             async move {
                 let keys = here.all_keys(&batch, &watched);
-                // The wait itself holds nothing: what runs next runs at once behind it.
-                if corelane_exec::timeout(time, locks::acquire(&here.locks, 0, keys)).await.is_err() {
+                // The wait itself holds nothing: what runs next runs at once behind it. Without keys there is nothing
+                // to wait for.
+                let is_free = keys.is_empty()
+                    || corelane_exec::timeout(time, locks::wait_free(&here.locks, &keys)).await.is_ok();
+                if !is_free {
                     return Err(CacheError::Busy);
                 }
                 here.set_now(&shard);

@@ -363,7 +363,7 @@ impl CacheShard {
         number: u64,
         client: ParkedClient,
     ) -> Ran {
-        locks::acquire(&self.locks, 0, keys).await;
+        locks::wait_free(&self.locks, &keys).await;
         self.set_now(&shard);
         let mut reply = Reply::new(version);
         let executed = with_command(&wire, |command| self.execute(spec, command, None, 0, &mut reply));

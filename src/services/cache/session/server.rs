@@ -540,6 +540,7 @@ fn info_text(sections: &[String], parts: &[Part], shards: u16) -> String {
         "Replication",
         &[("role", "master".to_owned()), ("connected_slaves", "0".to_owned())],
     );
+    section("cluster", "Cluster", &[("cluster_enabled", "0".to_owned())]);
     let keys = sum(|part| part.stats.keys);
     let line = ("db0", format!("keys={keys},expires={},avg_ttl=0", sum(|part| part.stats.expires)));
     section("keyspace", "Keyspace", if keys > 0 { std::slice::from_ref(&line) } else { &[] });
