@@ -129,6 +129,14 @@ impl Reply {
         self.write().error(text.as_bytes());
     }
 
+    /// As [`Reply::error`], with the client's own bytes in it: as far as C would print them.
+    #[cold]
+    pub fn error_about(&mut self, before: &str, bytes: &[u8], behind: &str) {
+        let end = memchr::memchr(0, bytes).unwrap_or(bytes.len());
+        let text = [before.as_bytes(), &bytes[..end], behind.as_bytes()].concat();
+        self.write().error(&text);
+    }
+
     /// An integer.
     #[inline]
     pub fn integer(&mut self, value: i64) {

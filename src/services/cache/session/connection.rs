@@ -131,10 +131,7 @@ impl Resp {
                 name = Some(command[at + 1].to_vec());
                 at += 2;
             } else {
-                reply.error(format_args!(
-                    "ERR Syntax error in HELLO option '{}'",
-                    String::from_utf8_lossy(option)
-                ));
+                reply.error_about("ERR Syntax error in HELLO option '", option, "'");
                 return Then::Next;
             }
         }

@@ -278,8 +278,7 @@ impl Conditions {
                 _ if parse::is(word, "gt") => found.gt = true,
                 _ if parse::is(word, "lt") => found.lt = true,
                 _ => {
-                    let word = String::from_utf8_lossy(word);
-                    reply.error(format_args!("ERR Unsupported option {word}"));
+                    reply.error_about("ERR Unsupported option ", word, "");
                     return None;
                 }
             }
