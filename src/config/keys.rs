@@ -288,7 +288,7 @@ static SERVICES: &[Key] = &[
         "resp.listen",
         "Address and port for Redis clients, or unix:/path, or off",
         "Whoever can reach it can read and write all keys: keep it on loopback, or give it a password.",
-        Some(Flag::Values { long: "resp-listen", value: "ADDR:PORT" }),
+        Some(Flag::Values { long: "resp", value: "ADDR:PORT" }),
         Some("CORELANE_RESP_LISTEN")
     ),
     Key {
