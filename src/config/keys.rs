@@ -286,7 +286,7 @@ static SERVICES: &[Key] = &[
     key!(
         resp_listen: Places,
         "resp.listen",
-        "Address and port for Redis clients, or unix:/path, or off",
+        "Address and port for Redis clients, unix:/path, or off",
         "Whoever can reach it can read and write all keys: keep it on loopback, or give it a password.",
         Some(Flag::Values { long: "resp", value: "ADDR:PORT" }),
         Some("CORELANE_RESP_LISTEN")
