@@ -287,7 +287,7 @@ static SERVICES: &[Key] = &[
         resp_listen: Places,
         "resp.listen",
         "Address and port for Redis clients, unix:/path, or off",
-        "Whoever can reach it can read and write all keys: keep it on loopback, or give it a password.",
+        "Whoever reaches it can read and write all keys: keep it on loopback, or set a password.",
         Some(Flag::Values { long: "resp", value: "ADDR:PORT" }),
         Some("CORELANE_RESP_LISTEN")
     ),
