@@ -7,7 +7,7 @@
 //! # Rules
 //! 1. Only the last `*` is ever tried again, since all else consumes exactly one byte: the time is at most the length of
 //!    the pattern times that of the name.
-//! 2. And it is at most [`STEPS_MAX`]: a match that would take longer is none.
+//! 2. And it is at most `STEPS_MAX`: a match that would take longer is none.
 //!
 //! Not here: the shortcut for `*` alone, which in KEYS and SCAN matches the empty key, too (the commands).
 
@@ -19,7 +19,7 @@ pub fn matches(pattern: &[u8], text: &[u8]) -> bool {
     run(pattern, text, false)
 }
 
-/// As [`matches`], with no difference between small and capital letters (ASCII).
+/// As [`matches()`], with no difference between small and capital letters (ASCII).
 pub fn matches_any_case(pattern: &[u8], text: &[u8]) -> bool {
     run(pattern, text, true)
 }

@@ -10,7 +10,7 @@
 //! 3. `bytes` is what a recount would give, after every call.
 //! 4. A key is due when its moment is over: the millisecond of its expiry is still its own, as in Redis.
 //!
-//! Reading order: [`key`] keys and hashes; `slab` places; `entry` one key; `policy` who goes; `wheel` when; `hot` the
+//! Reading order: `key` keys and hashes; `slab` places; `entry` one key; `policy` who goes; `wheel` when; `hot` the
 //! keys used most; here the table and all that is done with it; `notes` who watches and waits.
 //!
 //! Not here: commands, replies, the other shards.

@@ -121,7 +121,7 @@ impl ValueRef<'_> {
     }
 }
 
-/// What [`Hash`], [`List`], [`Set`] and [`SortedSet`] have in common.
+/// What [`struct@Hash`], [`List`], [`Set`] and [`SortedSet`] have in common.
 pub trait Collection: Default + Sized {
     /// Its kind.
     const KIND: Kind;
