@@ -6,8 +6,9 @@
 //! 3. Every answer from now on says `Connection: close`. Idle connections may bring one more request for
 //!    `Limits::drain_idle`, then are closed after a last look for bytes.
 //! 4. Requests and plain streams under way are finished; what is left after `Limits::drain_time` is cut.
-//! 5. With no connection left the drain hooks run. The shard still answers calls of others, until all have come
-//!    this far; then their threads end, and the process with exit code 0.
+//! 5. With no connection left the drain hooks run; the last shard to come saves the
+//!    keys of the cache. The shard still answers calls of others, until all have come this far; then their threads
+//!    end, and the process with exit code 0.
 //!
 //! A second signal ends the process at once, with exit code 130. It is the only end of a node that has a shard
 //! which stands still (a handler that never returns, a stopped thread): nothing can cut what it holds, and two

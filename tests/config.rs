@@ -12,8 +12,9 @@ use std::time::Duration;
 use corelane::Limits;
 use corelane::config::{
     Accept, CacheConfig, Config, ConfigError, Layers, Listen, LogFormat, Numa, Origin, Secret, Settings,
-    ShardHost, keys,
+    ShardHost, SnapshotConfig, keys,
 };
+use corelane::services::cache::snapshot::OnError;
 use corelane::services::cache::store::Eviction;
 
 /// The settings that a file of this text makes, or what is said about it after the name of the file.
@@ -95,6 +96,7 @@ fn a_key_of_every_kind_is_read_from_a_file() {
          trusted_proxies = '::1, 192.0.2.0/24'\nadmin = '0.0.0.0:99'\nadmin_token = '0123456789abcdef'\n\
          log = 'warn'\nlog_format = 'json'\nserver_field = ''\n\
          [resp]\nlisten = '127.0.0.1:6379'\n[cache]\nmemory_max = '1GiB'\neviction = 'lru'\n\
+         snapshot_dir = '/var/lib/c'\nsnapshot_every = '5m'\nsnapshot_at_drain = false\nsnapshot_on_error = 'empty'\n\
          [limits]\nheaders_max = 0x40\nbody_bytes_max = '2MiB'\npool_heap_bytes_max = 1_000\nidle_time = '5m'\n",
     )
     .unwrap();
@@ -127,6 +129,12 @@ fn a_key_of_every_kind_is_read_from_a_file() {
         resp_password: Secret::default(),
         resp_listen: vec![Listen::Tcp("127.0.0.1:6379".parse().unwrap())],
         cache: CacheConfig { memory_max: 1 << 30, eviction: Eviction::Lru },
+        snapshots: SnapshotConfig {
+            dir: Some("/var/lib/c".into()),
+            every: Duration::from_secs(300),
+            at_drain: false,
+            on_error: OnError::Empty,
+        },
         limits,
     };
     assert_eq!(settings, expected);

@@ -30,16 +30,17 @@ use crossbeam_channel::bounded;
 use ipnet::IpNet;
 
 use crate::admin;
-use crate::config::{Accept, CacheConfig, Listen, Numa, Secret, Settings, ShardHost};
+use crate::config::{Accept, CacheConfig, Listen, Numa, Secret, Settings, ShardHost, SnapshotConfig};
 use crate::observe::NodeFacts;
 use crate::placement::{self, Wish};
 use crate::preflight::{self, Demand, Host, StartError};
 use crate::services::cache::Redis;
 use crate::services::cache::session::Settings as RespSettings;
+use crate::services::cache::snapshot::Keeper;
 use control::{Attached, Control, Known};
 pub use control::{Running, Stopper, describe_shard};
 use listeners::Listeners;
-use shard::{AppStart, Ground, Hook, Plan, ShardEvent, Started, shard_thread};
+use shard::{AppStart, Ground, Hook, LastHook, Plan, ShardEvent, Started, shard_thread};
 
 /// Which shard a closure runs on.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -74,6 +75,7 @@ pub struct Server {
     resp_listen: Vec<Listen>,
     resp: RespSettings,
     cache: CacheConfig,
+    snapshots: SnapshotConfig,
     without: Features,
     server_field: Option<&'static str>,
     signals: bool,
@@ -109,6 +111,7 @@ impl Server {
             resp_listen: Vec::new(),
             resp: RespSettings::default(),
             cache: Settings::default().cache,
+            snapshots: SnapshotConfig::default(),
             without: Features::NONE,
             server_field: Some("corelane"),
             signals: true,
@@ -251,6 +254,13 @@ impl Server {
         self
     }
 
+    /// When the keys are saved to a directory, and what becomes of a start that finds them damaged.
+    #[must_use]
+    pub fn snapshots(mut self, config: SnapshotConfig) -> Server {
+        self.snapshots = config;
+        self
+    }
+
     /// Whether shards are pinned to their CPUs. On shared hosts they should not be.
     #[must_use]
     pub fn pin(mut self, pin: bool) -> Server {
@@ -321,15 +331,25 @@ impl Server {
             // Whoever trusts proxies needs to know who is one.
             let peers = config.peers || app.trusts_proxies();
             let config = Http1Config { balance, peers, ..config.clone() };
-            let first = app
+            let mut first: Vec<Hook> = Vec::new();
+            // The keys first: what else is done at the start may look at them.
+            if let Some(redis) = ground.redis.as_ref().filter(|_| info.id == ShardId(0)) {
+                let load = redis.first();
+                first.push(Box::pin(async move { load.await.map_err(StartError::Snapshot) }));
+            }
+            let hooks = app
                 .start_hooks()
                 .into_iter()
-                .map(|hook| -> Hook { Box::pin(async move { hook.await.map_err(|e| e.to_string()) }) })
-                .collect();
+                .map(|hook| async move { hook.await.map_err(|e| StartError::Hook(e.to_string())) });
+            first.extend(hooks.map(|hook| -> Hook { Box::pin(hook) }));
             let http = Http1::start(shard, app, config);
             let listeners = ground.listeners.clone();
             let (seated, accepting, ending) = (Rc::clone(&http), Rc::clone(&http), Rc::clone(&http));
             let mut parts: Vec<Rc<dyn Draining>> = vec![http];
+            let keeping = ground.redis.clone().map(|redis| {
+                let shard = Rc::clone(shard);
+                move || redis.last(&shard)
+            });
             let redis = ground.redis.as_ref().map(|redis| redis.start(shard));
             parts.extend(redis.iter().map(|sessions| Rc::clone(sessions) as Rc<dyn Draining>));
             let redis_listeners = ground.redis_listeners.clone();
@@ -347,7 +367,12 @@ impl Server {
                         }
                     }
                 }),
-                last: Box::new(move || ending.service().drain_hooks().into_iter().collect()),
+                last: Box::new(move || {
+                    let mut last: Vec<LastHook> = ending.service().drain_hooks().into_iter().collect();
+                    // The keys last: what else is done at the end may change them.
+                    last.extend(keeping.as_ref().map(|keeping| -> LastHook { Box::pin(keeping()) }));
+                    last
+                }),
             }
         }))
     }
@@ -411,6 +436,9 @@ impl Server {
         notes.extend(listeners.notes);
         let mut addrs = listeners.addrs;
         let resp_addrs = addrs.split_off(self.listen.len());
+        if !resp_addrs.is_empty() {
+            self.resp.snapshots = Keeper::open(self.snapshots.clone()).map_err(StartError::Snapshot)?;
+        }
         let redis = (!resp_addrs.is_empty()).then(|| Redis::new(&self.cache, shards, self.resp.clone()));
         let admin = match &self.admin {
             Some((addr, token)) => Some(admin::bind(*addr, token.clone())?),

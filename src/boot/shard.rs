@@ -37,7 +37,7 @@ use crate::preflight::{self, StartError};
 use crate::services::cache::Redis;
 
 pub(super) type AppStart = Arc<dyn Fn(&Rc<Shard>, ShardInfo, &Ground) -> Started + Send + Sync>;
-pub(super) type Hook = std::pin::Pin<Box<dyn Future<Output = Result<(), String>>>>;
+pub(super) type Hook = std::pin::Pin<Box<dyn Future<Output = Result<(), StartError>>>>;
 pub(super) type LastHook = std::pin::Pin<Box<dyn Future<Output = ()>>>;
 
 /// What an application is set up on.
@@ -348,7 +348,7 @@ async fn run_first_hooks(
     runtime: &mut Runtime<Ring>,
     first: Vec<Hook>,
 ) -> Result<(), StartError> {
-    let hooks: Rc<Cell<Option<Result<(), String>>>> = Rc::new(Cell::new(None));
+    let hooks: Rc<Cell<Option<Result<(), StartError>>>> = Rc::new(Cell::new(None));
     let done = Rc::clone(&hooks);
     let task = runtime.shard().spawn(async move {
         let _look = Look;
@@ -363,16 +363,15 @@ async fn run_first_hooks(
     });
     // Only what the application spawned while it was set up can have taken them all.
     let task = task.map_err(|full| StartError::Hook(format!("no task is free to run it: {full}")))?;
-    let result = loop {
+    loop {
         if let Some(result) = hooks.take() {
-            break result;
+            return result;
         }
         if task.is_finished() {
-            break Err("it panicked; the log has the place".to_owned());
+            return Err(StartError::Hook("it panicked; the log has the place".to_owned()));
         }
         turn(host, runtime).await?;
-    };
-    result.map_err(StartError::Hook)
+    }
 }
 
 async fn run_last_hooks(

@@ -155,6 +155,7 @@ fn server_of(settings: Settings, without: RingFeatures) -> Server {
         .proxy_protocol(settings.proxy_protocol)
         .trusted_proxies(settings.trusted_proxies)
         .cache(settings.cache)
+        .snapshots(settings.snapshots)
         .resp_password(settings.resp_password)
         .without(without)
         .server_field(server_field(settings.server_field));

@@ -9,6 +9,7 @@ use corelane_base::Limits;
 
 use super::kinds::{self, Given, Kind};
 use super::{Accept, LogFormat, Numa, Settings, ShardHost};
+use crate::services::cache::snapshot::OnError;
 use crate::services::cache::store::Eviction;
 
 /// A flag of the command line.
@@ -318,6 +319,38 @@ static SERVICES: &[Key] = &[
         None,
         Some("CORELANE_CACHE_EVICTION")
     ),
+    key!(
+        snapshots.dir: Directory,
+        "cache.snapshot_dir",
+        "Directory to save all keys to, and to take them from at the start; or off",
+        "It must be there, and belong to this node alone. Whoever reads it reads all keys.",
+        None,
+        Some("CORELANE_CACHE_SNAPSHOT_DIR")
+    ),
+    key!(
+        snapshots.every: Time,
+        "cache.snapshot_every",
+        "Save this often, if keys were changed; 0s is only at a drain and when asked to",
+        "",
+        None,
+        Some("CORELANE_CACHE_SNAPSHOT_EVERY")
+    ),
+    key!(
+        snapshots.at_drain: Truth,
+        "cache.snapshot_at_drain",
+        "Save when the node drains, if there is a directory",
+        "Within limits.drain_time, after the last connection has ended.",
+        None,
+        Some("CORELANE_CACHE_SNAPSHOT_AT_DRAIN")
+    ),
+    key!(
+        snapshots.on_error: Word,
+        "cache.snapshot_on_error",
+        "What a start does with a damaged snapshot: refuse or empty",
+        "With refuse it fails and says why; with empty the node starts without keys.",
+        None,
+        Some("CORELANE_CACHE_SNAPSHOT_ON_ERROR")
+    ),
 ];
 
 macro_rules! limits {
@@ -398,6 +431,10 @@ impl kinds::Words for Eviction {
         ("random", Eviction::Random),
         ("noeviction", Eviction::NoEviction),
     ];
+}
+
+impl kinds::Words for OnError {
+    const ALL: &'static [(&'static str, OnError)] = &[("refuse", OnError::Refuse), ("empty", OnError::Empty)];
 }
 
 impl kinds::Words for Numa {

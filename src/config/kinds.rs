@@ -8,6 +8,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -92,6 +93,8 @@ pub(crate) struct LogFilter;
 pub(crate) struct Word;
 /// The value of a header field.
 pub(crate) struct FieldValue;
+/// The path of a directory, or nothing.
+pub(crate) struct Directory;
 
 /// The unsigned numbers that limits are.
 pub(crate) trait Number:
@@ -433,6 +436,29 @@ impl<T: Words> Kind<T> for Word {
 
     fn may_be() -> String {
         T::ALL.iter().map(|(word, _)| format!("\"{word}\"")).collect::<Vec<_>>().join(" or ")
+    }
+}
+
+/// Bytes of the longest path that Linux takes (PATH_MAX, less its zero).
+const PATH_LEN_MAX: usize = 4095;
+
+impl Kind<Option<PathBuf>> for Directory {
+    fn read(given: &Given<'_>) -> Option<Option<PathBuf>> {
+        match given.text()? {
+            OFF => Some(None),
+            text if (1..=PATH_LEN_MAX).contains(&text.len()) && !text.contains('\0') => {
+                Some(Some(text.into()))
+            }
+            _ => None,
+        }
+    }
+
+    fn write(value: &Option<PathBuf>) -> String {
+        quoted(&value.as_ref().map_or_else(|| OFF.to_owned(), |path| path.display().to_string()))
+    }
+
+    fn may_be() -> String {
+        format!("the path of a directory, like \"/var/lib/corelane\", or \"{OFF}\"")
     }
 }
 

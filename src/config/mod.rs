@@ -23,6 +23,7 @@ use std::path::PathBuf;
 use corelane_base::Limits;
 use ipnet::IpNet;
 
+pub use crate::services::cache::snapshot::SnapshotConfig;
 pub use crate::services::cache::store::Config as CacheConfig;
 pub use error::{ConfigError, Origin};
 pub use keys::{Flag, Key};
@@ -136,6 +137,8 @@ pub struct Settings {
     pub resp_password: Secret,
     /// The keyed store of the node.
     pub cache: CacheConfig,
+    /// When it is saved, and where.
+    pub snapshots: SnapshotConfig,
     /// Every maximum.
     pub limits: Limits,
 }
@@ -163,6 +166,7 @@ impl Default for Settings {
             resp_listen: Vec::new(),
             resp_password: Secret::default(),
             cache: CacheConfig { memory_max: CACHE_MEMORY_MAX, ..CacheConfig::default() },
+            snapshots: SnapshotConfig::default(),
             limits: Limits::default(),
         }
     }

@@ -107,6 +107,8 @@ pub enum StartError {
     },
     /// A start hook of the application failed.
     Hook(String),
+    /// The snapshot of the keyed store, or its directory, is of no use. Its text says why.
+    Snapshot(String),
     /// A shard's thread ended in a panic.
     Panicked(ShardId),
 }
@@ -267,6 +269,7 @@ impl fmt::Display for StartError {
             ),
             StartError::System { step, error } => write!(f, "cannot {step}: {error}"),
             StartError::Hook(text) => write!(f, "a start hook of the application failed: {text}"),
+            StartError::Snapshot(text) => write!(f, "the snapshot of the cache is of no use: {text}"),
             StartError::Panicked(id) => write!(f, "shard {} panicked; the log has the place", id.0),
         }
     }

@@ -30,6 +30,7 @@ use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
+use corelane_base::ShardId;
 use corelane_exec::{CallError, Shard, Sharded};
 use corelane_net::session::{SessionConfig, Sessions};
 
@@ -116,7 +117,34 @@ impl Redis {
         };
         let resp = session::Resp::new(shard, &self.cache, self.everywhere.clone(), self.settings.clone());
         self.cache.begin(shard);
+        if shard.id() == ShardId(0) {
+            self.repeat_snapshots(shard);
+        }
         Sessions::start(shard, resp, config)
+    }
+
+    fn repeat_snapshots(&self, shard: &Rc<Shard>) {
+        match shard.spawn(self.settings.snapshots.clone().repeat(self.cache.clone())) {
+            Ok(task) => task.detach(),
+            Err(full) => tracing::error!(%full, "no task is free for cache.snapshot_every"),
+        }
+    }
+
+    /// What one shard does before any of them accepts.
+    ///
+    /// # Errors
+    /// Why the start is to fail.
+    pub(crate) fn first(&self) -> impl Future<Output = Result<(), String>> + use<> {
+        let (cache, snapshots) = (self.cache.clone(), self.settings.snapshots.clone());
+        async move { snapshots.load(&cache).await }
+    }
+
+    /// What each shard does when no connection of its is left; a little less than `drain_time` at most.
+    pub(crate) fn last(&self, shard: &Rc<Shard>) -> impl Future<Output = ()> + use<> {
+        let (cache, snapshots) = (self.cache.clone(), self.settings.snapshots.clone());
+        let shards = u16::try_from(shard.mesh().shards()).unwrap_or(u16::MAX);
+        let time = shard.limits().drain_time.mul_f32(0.9);
+        async move { snapshots.drained(&cache, shards, time).await }
     }
 }
 

@@ -147,6 +147,24 @@ pub const TABLE: &[Spec] = &[
         "O(1)",
         "Replies any key.",
     ),
+    Spec::new("save", 1, "admin noscript no_multi", "admin slow dangerous").docs(
+        "server",
+        "1.0.0",
+        "O(N), N being the number of keys",
+        "Makes a snapshot of all keys, and waits for it.",
+    ),
+    Spec::new("bgsave", -1, "admin noscript", "admin slow dangerous").docs(
+        "server",
+        "1.0.0",
+        "O(1)",
+        "Begins a snapshot of all keys.",
+    ),
+    Spec::new("lastsave", 1, "loading stale fast", "admin fast dangerous").docs(
+        "server",
+        "1.0.0",
+        "O(1)",
+        "Replies when the last snapshot was made, in seconds since 1970.",
+    ),
     Spec::new("hotkeys", -1, "admin loading stale", "admin slow dangerous").docs(
         "server",
         "7.0.0",

@@ -76,14 +76,22 @@ impl Resp {
     fn config_get(&self, command: &Command<'_>, reply: &mut Reply) {
         let eviction = self.here.store.borrow().config().eviction;
         let policy = POLICIES.iter().find(|(_, one)| *one == eviction).map_or("", |(name, _)| name);
-        let all: [(&str, String); 8] = [
+        let snapshots = self.settings.snapshots.config();
+        let save = if snapshots.dir.is_some() && !snapshots.every.is_zero() {
+            format!("{} 1", snapshots.every.as_secs())
+        } else {
+            String::new()
+        };
+        let dir = snapshots.dir.as_ref().map_or_else(String::new, |dir| dir.display().to_string());
+        let all: [(&str, String); 9] = [
             ("appendonly", "no".to_owned()),
             ("databases", "1".to_owned()),
+            ("dir", dir),
             ("maxclients", self.shard.limits().connections_max.to_string()),
             ("maxmemory", self.memory_max().to_string()),
             ("maxmemory-policy", policy.to_owned()),
             ("proto-max-bulk-len", self.settings.limits.bulk_bytes_max.to_string()),
-            ("save", String::new()),
+            ("save", save),
             ("timeout", "0".to_owned()),
         ];
         let is_asked =
@@ -125,7 +133,7 @@ impl Resp {
                     return Then::Next;
                 }
             } else if parse::is(name, "save") && value.is_empty() {
-                // As it is: there is no fork and no file of its own time here.
+                // Redis' tests and tools turn its snapshots off so; ours are the operator's.
             } else {
                 reply.error(format_args!(
                     "ERR Unknown option or number of arguments for CONFIG SET - '{shown}'"

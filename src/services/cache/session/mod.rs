@@ -15,7 +15,7 @@
 //!
 //! Reading order: here the seam to the table; `client` what is known of a connection; `dispatch` from a command to who
 //! runs it; `pipeline` other shards; `multi` transactions; `blocking` commands that wait; `pubsub` messages; `connection`
-//! what is about the connection; `server` what is about the node.
+//! what is about the connection; `server` what is about the node; `persist` snapshots.
 //!
 //! Not here: sockets (`net`), what commands do to keys (`command`).
 
@@ -25,6 +25,7 @@ mod config;
 mod connection;
 mod dispatch;
 mod multi;
+mod persist;
 mod pipeline;
 mod pubsub;
 mod server;
@@ -40,6 +41,7 @@ use corelane_proto_resp::{Parser, Step, Version};
 
 use super::command::Reply;
 use super::shard::CacheShard;
+use super::snapshot::Keeper;
 use super::transaction::{Coordinator, Outcome, Queued, Watched};
 use crate::config::Secret;
 pub use client::Client;
@@ -95,6 +97,8 @@ pub struct Settings {
     pub limits: corelane_proto_resp::Limits,
     /// What AUTH must give; empty asks for nothing.
     pub password: Secret,
+    /// The snapshots of the node.
+    pub snapshots: Keeper,
 }
 
 impl Default for Settings {
@@ -105,7 +109,7 @@ impl Default for Settings {
             command_bytes_max: 128 << 20,
             ..corelane_proto_resp::Limits::default()
         };
-        Settings { limits, password: Secret::default() }
+        Settings { limits, password: Secret::default(), snapshots: Keeper::default() }
     }
 }
 
@@ -114,6 +118,7 @@ pub struct Resp {
     shard: Rc<Shard>,
     here: Rc<CacheShard>,
     all: Sharded<CacheShard>,
+    cache: super::Cache,
     /// The connections of each shard, to be reached from the others.
     everywhere: Everywhere,
     sessions: RefCell<Weak<Sessions<Resp>>>,
@@ -146,6 +151,7 @@ impl Resp {
             shard: Rc::clone(shard),
             here,
             all: cache.shards.clone(),
+            cache: cache.clone(),
             everywhere,
             sessions: RefCell::default(),
             settings,

@@ -66,6 +66,7 @@ impl Resp {
             "auth" => self.auth(state, command, reply),
             "hotkeys" => self.hot_keys(state),
             "config" => self.config(state, spec, command, reply),
+            "save" | "bgsave" | "lastsave" => self.persist(state, spec, command, reply),
             name => {
                 reply.error(format_args!(
                     "ERR '{name}' is not offered by this build; docs/CACHE.md lists what is"
@@ -357,6 +358,7 @@ impl Resp {
             command.iter().skip(1).map(|name| String::from_utf8_lossy(name).to_lowercase()).collect();
         let version = state.version;
         let shards = self.here.shards();
+        let snapshots = self.settings.snapshots.clone();
         let calls = self.each_table(|_, sessions| {
             let resp = sessions.protocol();
             Part {
@@ -369,7 +371,8 @@ impl Resp {
         });
         self.later(state, async move {
             let parts = all_of(calls).await?;
-            let text = info_text(&sections, &parts, shards);
+            let changes = parts.iter().map(|part| part.stats.changes).sum();
+            let text = info_text(&sections, &parts, shards, &snapshots.facts(changes));
             let mut reply = Reply::new(version);
             reply.write().verbatim(*b"txt", text.as_bytes());
             Ok(reply)
@@ -463,7 +466,12 @@ pub(super) async fn all_of<R>(calls: Vec<Call<Option<R>>>) -> Result<Vec<R>, Cac
     Ok(all)
 }
 
-fn info_text(sections: &[String], parts: &[Part], shards: u16) -> String {
+fn info_text(
+    sections: &[String],
+    parts: &[Part],
+    shards: u16,
+    persistence: &[(&'static str, String)],
+) -> String {
     let wants = |name: &str| {
         sections.is_empty()
             || sections
@@ -510,7 +518,7 @@ fn info_text(sections: &[String], parts: &[Part], shards: u16) -> String {
             ("maxmemory", sum(|part| part.max).to_string()),
         ],
     );
-    section("persistence", "Persistence", &[("loading", "0".to_owned())]);
+    section("persistence", "Persistence", persistence);
     section(
         "stats",
         "Stats",

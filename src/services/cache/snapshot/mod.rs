@@ -3,7 +3,7 @@
 //! No fork: each shard walks its own table in slices and writes a file of its own. Each key is written as it is at some
 //! moment of the walk: the snapshot is consistent for each key, and no point in time for several. Reading order:
 //! [`mod@format`] the bytes of a file; [`manifest`] which files there are; [`dir`] where they are; here how one is made and
-//! read; `node` all of it for a [`Cache`](super::Cache).
+//! read; `node` all of it for a [`Cache`](super::Cache); [`keeper`] when.
 //!
 //! # Rules
 //! 1. Files have names of their own generation; the manifest, replaced by a rename when all of them are on the device,
@@ -12,10 +12,11 @@
 //! 3. Files know nothing of shards and secrets: each key is sent to whoever owns it now.
 //! 4. One at a time ([`State::begin`]). Two nodes may not share a directory.
 //!
-//! Not here: when one is made, and on which shards (`session`).
+//! Not here: the commands of clients (`session`).
 
 pub mod dir;
 pub mod format;
+pub mod keeper;
 pub mod manifest;
 mod node;
 #[cfg(test)]
@@ -33,6 +34,7 @@ use super::store::{Expiry, Store};
 use super::value::Value;
 pub use dir::{Dir, DirFile, Disk};
 use format::{Fault, Next, Reader, Sum, What, Writer};
+pub use keeper::{Keeper, OnError, SnapshotConfig};
 pub use manifest::{Manifest, Part};
 
 /// Keys of one slice of a walk: half a millisecond, if look and copy of a small one take 2 us.
@@ -45,6 +47,8 @@ pub const SLICE_BYTES: usize = 1 << 20;
 pub enum SnapshotError {
     /// Another one is under way.
     Busy,
+    /// The node has no directory for them.
+    Off,
     /// The host refused.
     Io {
         /// What was tried.
@@ -80,6 +84,9 @@ impl fmt::Display for SnapshotError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             SnapshotError::Busy => f.write_str("a snapshot is under way already; wait for its end"),
+            SnapshotError::Off => f.write_str(
+                "this node keeps no snapshots: set cache.snapshot_dir to a directory and start it again",
+            ),
             SnapshotError::Io { what, file, error } => write!(f, "cannot {what} {file}: {error}"),
             SnapshotError::Damaged { file, fault } => write!(
                 f,

@@ -30,7 +30,7 @@ fn shard_error(error: impl std::fmt::Display) -> SnapshotError {
 
 // The snapshot's own time, for people; what counts for expiry is the time of each shard.
 #[allow(clippy::disallowed_methods)]
-fn unix_ms() -> u64 {
+pub(super) fn unix_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
     u64::try_from(since).unwrap_or(u64::MAX)
 }
@@ -45,11 +45,21 @@ impl Cache {
     /// # Panics
     /// Outside a shard.
     pub async fn save(&self, disk: &Disk, state: &Arc<State>) -> Result<Manifest, SnapshotError> {
+        let _running = state.begin(0)?;
+        self.save_begun(disk, state).await
+    }
+
+    /// [`Cache::save`] once [`State::begin`] has let it; who calls holds what that gave.
+    pub(super) async fn save_begun(
+        &self,
+        disk: &Disk,
+        state: &Arc<State>,
+    ) -> Result<Manifest, SnapshotError> {
         let mut total = 0;
         for keys in self.shards.each(|here| here.store.borrow().len() as u64).await {
             total += keys.map_err(shard_error)?;
         }
-        let _running = state.begin(total)?;
+        state.expect(total);
         let now = unix_ms();
         let part = |generation, shard| {
             let (disk, shards, state) = (disk.clone(), self.shards.clone(), Arc::clone(state));
@@ -68,6 +78,15 @@ impl Cache {
         };
         let count = u16::try_from(mesh().shards()).unwrap_or(u16::MAX);
         save(disk, state, now, count, part).await
+    }
+
+    /// Changes of keys on all shards since they began.
+    pub(super) async fn changes(&self) -> Result<u64, SnapshotError> {
+        let mut all = 0;
+        for changes in self.shards.each(|here| here.store.borrow().stats().changes).await {
+            all += changes.map_err(shard_error)?;
+        }
+        Ok(all)
     }
 
     /// Sets the keys of the snapshot in a directory; `None` where there is none. Each goes to the shard that owns it now.

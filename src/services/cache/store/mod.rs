@@ -122,6 +122,8 @@ pub struct Stats {
     pub expires: u64,
     /// Bytes now, by the store's own count.
     pub bytes: u64,
+    /// Changes of keys, those by expiry and eviction among them. `CONFIG RESETSTAT` leaves it.
+    pub changes: u64,
 }
 
 /// A value outside of the store, with its expiry.
@@ -312,6 +314,7 @@ impl Store {
             keys: self.len() as u64,
             expires: self.wheel.len() as u64,
             bytes: self.used() as u64,
+            changes: self.notes.changes(),
         }
     }
 
@@ -764,6 +767,7 @@ impl Store {
     /// Removes all keys. What they held is freed in slices by [`Store::work`], and counts until then neither here nor
     /// there.
     pub fn clear(&mut self) {
+        self.notes.cleared(self.len() as u64);
         // Only keys that are there are changed by it.
         for key in self.notes.watched() {
             if self.find_live(self.hasher.clone().key(&key)).is_some() {

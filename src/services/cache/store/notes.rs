@@ -25,17 +25,30 @@ pub(super) struct Notes {
     watched: HashMap<Box<[u8]>, Watch>,
     awaited: HashMap<Box<[u8]>, Wait>,
     ready: VecDeque<Box<[u8]>>,
+    /// How often anything was changed.
+    changes: u64,
 }
 
 impl Notes {
     /// `key` was changed.
     #[inline]
     pub(super) fn modified(&mut self, key: &[u8]) {
+        self.changes += 1;
         if !self.watched.is_empty()
             && let Some(watch) = self.watched.get_mut(key)
         {
             watch.version += 1;
         }
+    }
+
+    /// So many keys went at once; those of them that are watched were told.
+    pub(super) fn cleared(&mut self, keys: u64) {
+        self.changes += keys;
+    }
+
+    /// Changes since the beginning.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes
     }
 
     /// The keys that are watched.
