@@ -69,7 +69,7 @@ struct Redis {
 impl Redis {
     /// None where it is missing, which fails on a build machine.
     fn start(arguments: &[&str]) -> Option<Redis> {
-        common::tool("redis-server")?;
+        common::redis_server()?;
         common::tool("redis-cli")?;
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let addr = SocketAddr::from(([127, 0, 0, 1], port));
@@ -80,7 +80,7 @@ impl Redis {
     }
 
     fn run(&mut self) {
-        let mut command = Command::new("redis-server");
+        let mut command = common::redis_server().unwrap();
         command.args(["--port", &self.addr.port().to_string(), "--bind", "127.0.0.1", "--save", ""]);
         command.args(["--appendonly", "no", "--enable-debug-command", "yes"]).args(&self.arguments);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());

@@ -12,10 +12,11 @@ use std::time::Duration;
 use corelane::Limits;
 use corelane::config::{
     Accept, CacheConfig, Config, ConfigError, Layers, Listen, LogFormat, Numa, Origin, Secret, Settings,
-    ShardHost, SnapshotConfig, keys,
+    ShardHost, SnapshotConfig, UpstreamConfig, keys,
 };
 use corelane::services::cache::snapshot::OnError;
 use corelane::services::cache::store::Eviction;
+use corelane::services::cache::upstream::{Mode, Url};
 
 /// The settings that a file of this text makes, or what is said about it after the name of the file.
 fn from_file(text: &str) -> Result<Settings, String> {
@@ -97,6 +98,8 @@ fn a_key_of_every_kind_is_read_from_a_file() {
          log = 'warn'\nlog_format = 'json'\nserver_field = ''\n\
          [resp]\nlisten = '127.0.0.1:6379'\n[cache]\nmemory_max = '1GiB'\neviction = 'lru'\n\
          snapshot_dir = '/var/lib/c'\nsnapshot_every = '5m'\nsnapshot_at_drain = false\nsnapshot_on_error = 'empty'\n\
+         [cache.upstream]\nurl = 'redis://:secret@cache.example:7000/2'\nmode = 'behind'\nttl_max = '1m'\n\
+         queue_bytes_max = '1MiB'\ntracking = false\n\
          [limits]\nheaders_max = 0x40\nbody_bytes_max = '2MiB'\npool_heap_bytes_max = 1_000\nidle_time = '5m'\n",
     )
     .unwrap();
@@ -134,6 +137,14 @@ fn a_key_of_every_kind_is_read_from_a_file() {
             every: Duration::from_secs(300),
             at_drain: false,
             on_error: OnError::Empty,
+        },
+        upstream: UpstreamConfig {
+            url: Some(Url::parse("redis://:secret@cache.example:7000/2").unwrap()),
+            mode: Mode::Behind,
+            ttl_max: Duration::from_secs(60),
+            queue_bytes_max: 1 << 20,
+            tracking: false,
+            ..UpstreamConfig::default()
         },
         limits,
     };
@@ -176,6 +187,32 @@ fn an_admin_interface_that_others_can_reach_needs_a_token() {
     for admin in ["127.0.0.1:99", "127.9.9.9:99", "[::1]:99", "[::ffff:127.0.0.1]:99", "off"] {
         assert_eq!(says(&format!("admin = '{admin}'")), "", "{admin}");
     }
+}
+
+#[test]
+fn an_upstream_that_cannot_work_is_refused_and_its_password_is_shown_nowhere() {
+    let says = |text: &str| from_file(&format!("[cache.upstream]\n{text}")).err().unwrap_or_default();
+    let url = "url = 'redis://:hunter2@h'";
+    assert_eq!(says(url), "");
+    for (text, part) in [
+        ("in_flight_max = 1", "at least 2"),
+        ("breaker_failures = 0", "at least 1"),
+        ("queue_keys_max = 0", "at least 1"),
+        ("timeout = '0s'", "more than 0s"),
+        ("timeout = '3s'", "half of limits.call_time, which is 5s"),
+    ] {
+        assert!(says(&format!("{url}\n{text}")).contains(part), "{text}");
+        assert_eq!(says(text), "", "without a server it says nothing");
+    }
+    let wrong = says("url = 'rediss://:hunter2@h'");
+    assert!(wrong.contains("redis://host:6379") && !wrong.contains("hunter2"), "{wrong}");
+    let url = "redis://:hunter2@h".to_owned();
+    let env = |name: &str| (name == "CORELANE_CACHE_UPSTREAM_URL").then(|| OsString::from(&url));
+    let text = Config::load(&Layers { env: Some(&env), ..Layers::default() }).unwrap().to_toml();
+    assert!(
+        !text.contains("hunter2") && text.contains("\n# url = \"redis://:***@h:6379/0\" # CORELANE"),
+        "{text}"
+    );
 }
 
 #[test]

@@ -30,7 +30,9 @@ use crossbeam_channel::bounded;
 use ipnet::IpNet;
 
 use crate::admin;
-use crate::config::{Accept, CacheConfig, Listen, Numa, Secret, Settings, ShardHost, SnapshotConfig};
+use crate::config::{
+    Accept, CacheConfig, Listen, Numa, Secret, Settings, ShardHost, SnapshotConfig, UpstreamConfig,
+};
 use crate::observe::NodeFacts;
 use crate::placement::{self, Wish};
 use crate::preflight::{self, Demand, Host, StartError};
@@ -76,6 +78,7 @@ pub struct Server {
     resp: RespSettings,
     cache: CacheConfig,
     snapshots: SnapshotConfig,
+    upstream: UpstreamConfig,
     without: Features,
     server_field: Option<&'static str>,
     signals: bool,
@@ -112,6 +115,7 @@ impl Server {
             resp: RespSettings::default(),
             cache: Settings::default().cache,
             snapshots: SnapshotConfig::default(),
+            upstream: UpstreamConfig::default(),
             without: Features::NONE,
             server_field: Some("corelane"),
             signals: true,
@@ -261,6 +265,13 @@ impl Server {
         self
     }
 
+    /// The Redis or Valkey server behind the keys, if there is one.
+    #[must_use]
+    pub fn upstream(mut self, config: UpstreamConfig) -> Server {
+        self.upstream = config;
+        self
+    }
+
     /// Whether shards are pinned to their CPUs. On shared hosts they should not be.
     #[must_use]
     pub fn pin(mut self, pin: bool) -> Server {
@@ -333,9 +344,8 @@ impl Server {
             let config = Http1Config { balance, peers, ..config.clone() };
             let mut first: Vec<Hook> = Vec::new();
             // The keys first: what else is done at the start may look at them.
-            if let Some(redis) = ground.redis.as_ref().filter(|_| info.id == ShardId(0)) {
-                let load = redis.first();
-                first.push(Box::pin(async move { load.await.map_err(StartError::Snapshot) }));
+            if let Some(redis) = &ground.redis {
+                first.push(Box::pin(redis.first(shard)));
             }
             let hooks = app
                 .start_hooks()
@@ -438,6 +448,7 @@ impl Server {
         let resp_addrs = addrs.split_off(self.listen.len());
         if !resp_addrs.is_empty() {
             self.resp.snapshots = Keeper::open(self.snapshots.clone()).map_err(StartError::Snapshot)?;
+            self.resp.upstream = self.upstream.clone();
         }
         let redis = (!resp_addrs.is_empty()).then(|| Redis::new(&self.cache, shards, self.resp.clone()));
         let admin = match &self.admin {

@@ -156,6 +156,7 @@ fn server_of(settings: Settings, without: RingFeatures) -> Server {
         .trusted_proxies(settings.trusted_proxies)
         .cache(settings.cache)
         .snapshots(settings.snapshots)
+        .upstream(settings.upstream)
         .resp_password(settings.resp_password)
         .without(without)
         .server_field(server_field(settings.server_field));

@@ -11,6 +11,7 @@ use super::kinds::{self, Given, Kind};
 use super::{Accept, LogFormat, Numa, Settings, ShardHost};
 use crate::services::cache::snapshot::OnError;
 use crate::services::cache::store::Eviction;
+use crate::services::cache::upstream::Mode;
 
 /// A flag of the command line.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -280,6 +281,10 @@ static TOP: &[Key] = &[
 pub(super) const TABLES: &[(&str, &str)] = &[
     ("resp", "Redis clients. Off unless it listens somewhere."),
     ("cache", "The keyed store, of the whole node."),
+    (
+        "cache.upstream",
+        "A Redis or Valkey server behind it; numbers are of each shard. Off unless there is a url.",
+    ),
     ("limits", "Of one shard, unless it says otherwise. docs/LIMITS.md: what happens at each."),
 ];
 
@@ -350,6 +355,105 @@ static SERVICES: &[Key] = &[
         "With refuse it fails and says why; with empty the node starts without keys.",
         None,
         Some("CORELANE_CACHE_SNAPSHOT_ON_ERROR")
+    ),
+    Key {
+        is_secret: true,
+        ..key!(
+            upstream.url: Upstream,
+            "cache.upstream.url",
+            "Where it is, redis://user:password@host:6379/0; or off",
+            "With a password in it, better in the environment than in a file.",
+            None,
+            Some("CORELANE_CACHE_UPSTREAM_URL")
+        )
+    },
+    key!(
+        upstream.mode: Word,
+        "cache.upstream.mode",
+        "When it gets writes: through, behind or read",
+        "With through before the client is answered, with behind later, with read never.",
+        None,
+        Some("CORELANE_CACHE_UPSTREAM_MODE")
+    ),
+    key!(
+        upstream.timeout: Time,
+        "cache.upstream.timeout",
+        "For an answer of it",
+        "At most half of limits.call_time.",
+        None,
+        Some("CORELANE_CACHE_UPSTREAM_TIMEOUT")
+    ),
+    key!(
+        upstream.in_flight_max: Count,
+        "cache.upstream.in_flight_max",
+        "Commands that may be unanswered; past it a read finds nothing, a write fails",
+        "",
+        None,
+        None
+    ),
+    key!(
+        upstream.value_len_max: Bytes,
+        "cache.upstream.value_len_max",
+        "Bytes of a value that is fetched; a longer one ends the connection",
+        "",
+        None,
+        None
+    ),
+    key!(
+        upstream.ttl_max: Time,
+        "cache.upstream.ttl_max",
+        "Expiry of fetched values at most; 0s is what it says itself",
+        "Bounds how old a value can be where it cannot tell of changes.",
+        None,
+        None
+    ),
+    key!(
+        upstream.absent_keys_max: Count,
+        "cache.upstream.absent_keys_max",
+        "Keys that are known not to be there",
+        "",
+        None,
+        None
+    ),
+    key!(
+        upstream.absent_ttl: Time,
+        "cache.upstream.absent_ttl",
+        "For how long that is known",
+        "",
+        None,
+        None
+    ),
+    key!(
+        upstream.queue_keys_max: Count,
+        "cache.upstream.queue_keys_max",
+        "With behind: keys whose writes wait; past it a write fails",
+        "",
+        None,
+        None
+    ),
+    key!(
+        upstream.queue_bytes_max: Bytes,
+        "cache.upstream.queue_bytes_max",
+        "With behind: bytes of writes that wait; past it a write fails",
+        "",
+        None,
+        None
+    ),
+    key!(
+        upstream.tracking: Truth,
+        "cache.upstream.tracking",
+        "Have it tell of changes by others",
+        "Takes Redis 6 or newer.",
+        None,
+        None
+    ),
+    key!(
+        upstream.breaker_failures: Count,
+        "cache.upstream.breaker_failures",
+        "Failures in a row after which it is left alone for a second, then longer",
+        "",
+        None,
+        None
     ),
 ];
 
@@ -431,6 +535,11 @@ impl kinds::Words for Eviction {
         ("random", Eviction::Random),
         ("noeviction", Eviction::NoEviction),
     ];
+}
+
+impl kinds::Words for Mode {
+    const ALL: &'static [(&'static str, Mode)] =
+        &[("through", Mode::Through), ("behind", Mode::Behind), ("read", Mode::Read)];
 }
 
 impl kinds::Words for OnError {

@@ -16,6 +16,7 @@ use ipnet::IpNet;
 use tracing::level_filters::LevelFilter;
 
 use super::{Listen, SHARDS_MAX, Secret};
+use crate::services::cache::upstream::Url;
 
 /// A value as it was given.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -95,6 +96,8 @@ pub(crate) struct Word;
 pub(crate) struct FieldValue;
 /// The path of a directory, or nothing.
 pub(crate) struct Directory;
+/// The place of a Redis server, or nothing.
+pub(crate) struct Upstream;
 
 /// The unsigned numbers that limits are.
 pub(crate) trait Number:
@@ -436,6 +439,24 @@ impl<T: Words> Kind<T> for Word {
 
     fn may_be() -> String {
         T::ALL.iter().map(|(word, _)| format!("\"{word}\"")).collect::<Vec<_>>().join(" or ")
+    }
+}
+
+impl Kind<Option<Url>> for Upstream {
+    fn read(given: &Given<'_>) -> Option<Option<Url>> {
+        match given.text()? {
+            OFF => Some(None),
+            text => Url::parse(text).ok().map(Some),
+        }
+    }
+
+    /// Without the password: rule 1 holds where there is none.
+    fn write(value: &Option<Url>) -> String {
+        quoted(&value.as_ref().map_or_else(|| OFF.to_owned(), ToString::to_string))
+    }
+
+    fn may_be() -> String {
+        format!("redis://host:6379, with user:password@ before the host and /1 for a database; or \"{OFF}\"")
     }
 }
 

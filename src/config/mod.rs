@@ -25,6 +25,7 @@ use ipnet::IpNet;
 
 pub use crate::services::cache::snapshot::SnapshotConfig;
 pub use crate::services::cache::store::Config as CacheConfig;
+pub use crate::services::cache::upstream::UpstreamConfig;
 pub use error::{ConfigError, Origin};
 pub use keys::{Flag, Key};
 use kinds::Given;
@@ -139,6 +140,8 @@ pub struct Settings {
     pub cache: CacheConfig,
     /// When it is saved, and where.
     pub snapshots: SnapshotConfig,
+    /// What is behind it.
+    pub upstream: UpstreamConfig,
     /// Every maximum.
     pub limits: Limits,
 }
@@ -167,6 +170,7 @@ impl Default for Settings {
             resp_password: Secret::default(),
             cache: CacheConfig { memory_max: CACHE_MEMORY_MAX, ..CacheConfig::default() },
             snapshots: SnapshotConfig::default(),
+            upstream: UpstreamConfig::default(),
             limits: Limits::default(),
         }
     }
@@ -307,6 +311,7 @@ impl Config {
         self.check_limits()?;
         self.check_shards()?;
         self.check_resp()?;
+        self.check_upstream()?;
         self.check_admin()
     }
 
@@ -364,6 +369,31 @@ impl Config {
         if twice.is_some() {
             let cure = "cannot work: listen has the same place; choose another port for one of the two";
             return Err(self.conflict("resp.listen", cure.to_owned()));
+        }
+        Ok(())
+    }
+
+    fn check_upstream(&self) -> Result<(), ConfigError> {
+        let Settings { upstream, limits, .. } = &self.settings;
+        if upstream.url.is_none() {
+            return Ok(());
+        }
+        let counts = [
+            ("cache.upstream.in_flight_max", upstream.in_flight_max, 2),
+            ("cache.upstream.value_len_max", upstream.value_len_max, 1),
+            ("cache.upstream.queue_keys_max", upstream.queue_keys_max, 1),
+            ("cache.upstream.queue_bytes_max", upstream.queue_bytes_max, 1),
+            ("cache.upstream.breaker_failures", u64::from(upstream.breaker_failures), 1),
+        ];
+        if let Some((name, _, least)) = counts.iter().find(|(_, value, least)| value < least) {
+            return Err(self.conflict(name, format!("cannot work: write at least {least}")));
+        }
+        if upstream.timeout.is_zero() || upstream.timeout > limits.call_time / 2 {
+            let cure = format!(
+                "cannot work: write more than 0s, and at most half of limits.call_time, which is {:?}",
+                limits.call_time
+            );
+            return Err(self.conflict("cache.upstream.timeout", cure));
         }
         Ok(())
     }

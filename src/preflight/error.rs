@@ -109,6 +109,8 @@ pub enum StartError {
     Hook(String),
     /// The snapshot of the keyed store, or its directory, is of no use. Its text says why.
     Snapshot(String),
+    /// The second tier of the keyed store cannot begin. Its text says why.
+    Upstream(String),
     /// A shard's thread ended in a panic.
     Panicked(ShardId),
 }
@@ -269,6 +271,7 @@ impl fmt::Display for StartError {
             ),
             StartError::System { step, error } => write!(f, "cannot {step}: {error}"),
             StartError::Hook(text) => write!(f, "a start hook of the application failed: {text}"),
+            StartError::Upstream(text) => write!(f, "the second tier of the cache cannot begin: {text}"),
             StartError::Snapshot(text) => write!(f, "the snapshot of the cache is of no use: {text}"),
             StartError::Panicked(id) => write!(f, "shard {} panicked; the log has the place", id.0),
         }

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 pub(crate) use app::{app, pattern};
 pub(crate) use client::{Answer, Client, Cut};
 pub(crate) use node::{Node, limits, server};
-pub(crate) use process::{Process, tool};
+pub(crate) use process::{Process, redis_server, tool};
 
 /// How long anything may take that only a fault can delay. The hosts of these tests are busy.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);

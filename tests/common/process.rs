@@ -122,6 +122,20 @@ impl Drop for Process {
     }
 }
 
+/// `redis-server`; `None` if it is missing, as [`tool`]. One program is told by its name what to be: Debian has it in
+/// `redis-tools`, without the service.
+pub(crate) fn redis_server() -> Option<Command> {
+    use std::os::unix::process::CommandExt;
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let other =
+        std::env::split_paths(&path).map(|dir| dir.join("redis-check-rdb")).find(|file| file.is_file());
+    let is_there = std::env::split_paths(&path).any(|dir| dir.join("redis-server").is_file());
+    let Some(other) = other.filter(|_| !is_there) else { return tool("redis-server") };
+    let mut command = Command::new(other);
+    command.arg0("redis-server");
+    Some(command)
+}
+
 /// A tool others wrote; `None` if it is missing, which fails on a build machine and is said elsewhere.
 pub(crate) fn tool(name: &str) -> Option<Command> {
     let path = std::env::var_os("PATH").unwrap_or_default();

@@ -4,7 +4,7 @@
 //! shard; [`value`] the kinds of values; [`command`] what can be done with them, one command at a time; `shard` the
 //! part that one shard has; `batch` and `gather` what goes between shards; `locks` and `transaction` several keys as
 //! one; `parked` clients that wait for a key; `session` the connections of Redis clients; [`snapshot`] the keys in files;
-//! [`upstream`] another server behind this one.
+//! [`upstream`] another server behind this one, `tier` the commands that ask it.
 //!
 //! # Rules
 //! 1. A key is read and written by its own shard only, inside that shard's turn.
@@ -22,18 +22,22 @@ pub mod session;
 mod shard;
 pub mod snapshot;
 pub mod store;
+mod tier;
 mod transaction;
 pub mod upstream;
 pub mod value;
 
 use std::fmt;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use corelane_base::ShardId;
 use corelane_exec::{CallError, Shard, Sharded};
 use corelane_net::session::{SessionConfig, Sessions};
 
+use crate::preflight::StartError;
 pub use shard::CacheShard;
 use store::{Config, KeyHasher};
 
@@ -87,6 +91,8 @@ pub(crate) struct Redis {
     cache: Cache,
     everywhere: session::Everywhere,
     settings: session::Settings,
+    /// Shards without a connection, at the end.
+    drained: Arc<AtomicUsize>,
 }
 
 /// Bytes of what clients of one shard have sent and no command has used, all together; more where one command may have
@@ -103,7 +109,12 @@ impl Redis {
     /// For `shards` shards that share the memory of `config`.
     pub(crate) fn new(config: &Config, shards: usize, settings: session::Settings) -> Redis {
         let each = Config { memory_max: config.memory_max.div_ceil(shards.max(1) as u64), ..*config };
-        Redis { cache: Cache::new(each), everywhere: session::Resp::everywhere(), settings }
+        Redis {
+            cache: Cache::new(each),
+            everywhere: session::Resp::everywhere(),
+            settings,
+            drained: Arc::default(),
+        }
     }
 
     /// The connections of one shard.
@@ -117,6 +128,9 @@ impl Redis {
         };
         let resp = session::Resp::new(shard, &self.cache, self.everywhere.clone(), self.settings.clone());
         self.cache.begin(shard);
+        if let Err(error) = self.cache.shards.of(shard).begin_tier(&self.settings.upstream, shard) {
+            tracing::error!(error, "the second tier of the cache does not begin");
+        }
         if shard.id() == ShardId(0) {
             self.repeat_snapshots(shard);
         }
@@ -130,21 +144,40 @@ impl Redis {
         }
     }
 
-    /// What one shard does before any of them accepts.
+    /// What each shard does before any of them accepts.
     ///
     /// # Errors
     /// Why the start is to fail.
-    pub(crate) fn first(&self) -> impl Future<Output = Result<(), String>> + use<> {
-        let (cache, snapshots) = (self.cache.clone(), self.settings.snapshots.clone());
-        async move { snapshots.load(&cache).await }
+    pub(crate) fn first(&self, shard: &Rc<Shard>) -> impl Future<Output = Result<(), StartError>> + use<> {
+        let (cache, shard) = (self.cache.clone(), Rc::clone(shard));
+        let (snapshots, upstream) = (self.settings.snapshots.clone(), self.settings.upstream.clone());
+        async move {
+            cache.tier_begins(&shard, &upstream).await.map_err(StartError::Upstream)?;
+            if shard.id() == ShardId(0) {
+                snapshots.load(&cache).await.map_err(StartError::Snapshot)?;
+                cache.distrust_tier().await;
+            }
+            Ok(())
+        }
     }
 
-    /// What each shard does when no connection of its is left; a little less than `drain_time` at most.
+    /// What each shard does when no connection of its is left; a little less than `drain_time` at most. The last one to
+    /// come does it for all: until then there are clients that write.
     pub(crate) fn last(&self, shard: &Rc<Shard>) -> impl Future<Output = ()> + use<> {
         let (cache, snapshots) = (self.cache.clone(), self.settings.snapshots.clone());
-        let shards = u16::try_from(shard.mesh().shards()).unwrap_or(u16::MAX);
-        let time = shard.limits().drain_time.mul_f32(0.9);
-        async move { snapshots.drained(&cache, shards, time).await }
+        let come = self.drained.fetch_add(1, Ordering::AcqRel) + 1;
+        let is_last = come == shard.mesh().shards();
+        let (time, has_tier) = (shard.limits().drain_time.mul_f32(0.9), self.settings.upstream.url.is_some());
+        async move {
+            if !is_last {
+                return;
+            }
+            let each = if has_tier && snapshots.saves_at_drain() { time / 2 } else { time };
+            if has_tier {
+                cache.flush_tier(each).await;
+            }
+            snapshots.save_at_drain(&cache, each).await;
+        }
     }
 }
 

@@ -6,7 +6,7 @@
 //!
 //! Not here: connections (`session`), several shards at once (`transaction`).
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -19,6 +19,7 @@ use super::command::{Ctx, Flags, Keys, Reply, Run, Spec};
 use super::locks::{self, Locks, Ticket};
 use super::parked::Parked;
 use super::store::{Key, KeyHasher, Now, Store};
+use super::tier::Tier;
 
 /// The RESP of batches: what a client may send was checked when it came in.
 pub(super) const INNER: RespLimits = RespLimits {
@@ -35,9 +36,9 @@ const WORK_BUDGET: usize = 256;
 
 /// Bytes of the replies to one batch, or to the commands of one transaction, large values aside. Past them no further
 /// command of it is run.
-const REPLIES_LEN_MAX: usize = if cfg!(test) { 1 << 20 } else { 512 << 20 };
+pub(super) const REPLIES_LEN_MAX: usize = if cfg!(test) { 1 << 20 } else { 512 << 20 };
 
-const TOO_LONG: &str =
+pub(super) const TOO_LONG: &str =
     "ERR the replies before this one have too many bytes: this command was not run; send fewer at once";
 
 /// What became of a command.
@@ -45,7 +46,7 @@ const TOO_LONG: &str =
 pub(super) enum Executed {
     /// It has replied.
     Done,
-    /// A key of its is held by a transaction: nothing happened.
+    /// A key of its is held by a transaction, or has to do with the second tier first: nothing happened.
     Locked,
     /// It would have to wait for a key: nothing happened.
     Blocked,
@@ -60,6 +61,7 @@ pub struct CacheShard {
     pub(super) store: RefCell<Store>,
     pub(super) locks: RefCell<Locks>,
     pub(super) parked: RefCell<Parked>,
+    pub(super) tier: OnceCell<Tier>,
     /// Unix milliseconds less monotonic ones.
     wall_less_mono_ms: Cell<i64>,
     random: Cell<u64>,
@@ -83,6 +85,7 @@ impl CacheShard {
             hasher,
             locks: RefCell::default(),
             parked: RefCell::default(),
+            tier: OnceCell::new(),
             wall_less_mono_ms: Cell::new(0),
             random: Cell::new(0),
             numbers: Cell::new(0),
@@ -174,6 +177,27 @@ impl CacheShard {
         if !self.locks.borrow().is_empty() && self.is_barred(spec, command, ticket) {
             return Executed::Locked;
         }
+        if let Some(tier) = self.tier.get() {
+            // In nobody's name, it may have to wait; who has a ticket has waited.
+            if ticket != 0 {
+                return self.execute_owing(tier, spec, command, first, reply);
+            }
+            if self.waits_for_tier(tier, spec, command) {
+                return Executed::Locked;
+            }
+        }
+        self.execute_now(spec, command, first, reply)
+    }
+
+    /// Runs one command, whatever stands in its way.
+    #[inline]
+    pub(super) fn execute_now<'k>(
+        &self,
+        spec: &'static Spec,
+        command: &Command<'k>,
+        first: Option<Key<'k>>,
+        reply: &mut Reply,
+    ) -> Executed {
         let (Run::Data(run) | Run::Split(run, _) | Run::All(run, _)) = spec.run else {
             reply.error("ERR this command is not run by a shard");
             return Executed::Done;
@@ -253,6 +277,9 @@ impl CacheShard {
 
     /// Runs the rest of a batch, waiting for locks as often as it must.
     pub(super) async fn run_rest(self: Rc<Self>, shard: Rc<Shard>, rest: Batch) -> Done {
+        if self.is_tiered() {
+            return self.run_rest_tiered(shard, rest).await;
+        }
         let mut done = Done { reply: Reply::new(rest.version), ends: Vec::new(), rest: None };
         let mut left = Some(rest);
         while let Some(batch) = left.take() {

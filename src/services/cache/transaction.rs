@@ -15,6 +15,7 @@
 //! Not here: what is queued by MULTI (`session`).
 
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -27,6 +28,7 @@ use super::command::{Flags, Gather, Reply, Run, Spec};
 use super::locks::{self, Granted, Ticket};
 use super::shard::{CacheShard, INNER};
 use super::store::{Config, Expiry, Exported, Store, StoreError};
+use super::upstream::{Part, part_of};
 use super::{CacheError, gather};
 
 /// The part of `Limits::call_time` that a lock is waited for: a grant must be known before its call is late.
@@ -79,6 +81,9 @@ pub(super) struct Coordinator {
 /// A key that was changed: what it has now, if anything.
 type Changed = (Box<[u8]>, Option<Exported>);
 
+/// What was asked of a shard.
+type Asked<R> = Pin<Box<dyn Future<Output = Result<R, CacheError>>>>;
+
 /// The keys of each shard.
 type ByShard = BTreeMap<u16, Vec<Box<[u8]>>>;
 
@@ -103,6 +108,9 @@ impl Coordinator {
         watched: Vec<Watched>,
         version: Version,
     ) -> Result<Outcome, CacheError> {
+        if self.here.is_tiered() {
+            self.bring(&commands).await?;
+        }
         let mut by_shard = ByShard::new();
         let mut everywhere = false;
         for queued in &commands {
@@ -163,6 +171,7 @@ impl Coordinator {
                 }
                 let outcome = here.run_whole(&shard, batch);
                 here.serve_parked();
+                CacheShard::settle(here.take_owed()).await?;
                 Ok(outcome)
             }
         };
@@ -293,14 +302,12 @@ impl Coordinator {
         version: Version,
         ticket: Ticket,
     ) -> Result<Vec<Done>, CacheError> {
-        let mesh = self.shard.mesh();
         let asked: Vec<_> = parts
             .into_iter()
             .map(|(to, wire)| {
                 let mut batch = Batch::new(version, ticket);
                 batch.push_raw(spec, &wire);
-                let all = self.all.clone();
-                mesh.with(to, move |shard| all.of(shard).run(shard, batch))
+                self.ask_one(to, batch)
             })
             .collect();
         let mut all = Vec::with_capacity(asked.len());
@@ -312,6 +319,46 @@ impl Coordinator {
             all.push(done);
         }
         Ok(all)
+    }
+
+    /// Has the keys fetched that a transaction reads and that are not here.
+    async fn bring(&self, commands: &[Queued]) -> Result<(), CacheError> {
+        let mut by_shard: BTreeMap<u16, Vec<(Box<[u8]>, Part)>> = BTreeMap::new();
+        for queued in commands {
+            let part = with_command(&queued.wire, part_of);
+            if matches!(part, Part::Read | Part::Change) {
+                for (key, owner) in self.keys_of(queued.spec, &queued.wire) {
+                    by_shard.entry(owner.0).or_default().push((key, part));
+                }
+            }
+        }
+        let asked = by_shard.into_iter().map(|(owner, keys)| {
+            let all = self.all.clone();
+            self.shard.mesh().run(ShardId(owner), move |shard| {
+                let (shard, here) = (Rc::clone(shard), all.of(shard));
+                async move { here.bring(&shard, keys).await }
+            })
+        });
+        for answer in asked.collect::<Vec<_>>() {
+            answer.await??;
+        }
+        Ok(())
+    }
+
+    /// Has a batch in the name of this transaction run; done when the second tier has what it changed.
+    fn ask_one(&self, to: ShardId, batch: Batch) -> Asked<Done> {
+        let (all, mesh) = (self.all.clone(), self.shard.mesh());
+        if !self.here.is_tiered() {
+            let call = mesh.with(to, move |shard| all.of(shard).run(shard, batch));
+            return Box::pin(async move { Ok(call.await?) });
+        }
+        let call = mesh.run(to, move |shard| {
+            let here = all.of(shard);
+            let done = here.run(shard, batch);
+            let owed = here.take_owed();
+            async move { CacheShard::settle(owed).await.map(|()| done) }
+        });
+        Box::pin(async move { call.await? })
     }
 
     /// Brings the values of `keys` together, runs the command on them, and sends back what it changed.
@@ -357,7 +404,8 @@ impl Coordinator {
                     changed.push((owner, key, value));
                 }
             }
-            self.give_back(changed).await?;
+            let sends = self.here.is_tiered() && with_command(&queued.wire, part_of) != Part::None;
+            self.give_back(changed, sends).await?;
         }
         Ok(blocked)
     }
@@ -412,6 +460,7 @@ impl Coordinator {
     async fn give_back(
         &self,
         changed: Vec<(ShardId, Box<[u8]>, Option<Exported>)>,
+        sends: bool,
     ) -> Result<(), CacheError> {
         let mut by_shard: BTreeMap<u16, Vec<Changed>> = BTreeMap::new();
         for (owner, key, value) in changed {
@@ -422,7 +471,17 @@ impl Coordinator {
             .into_iter()
             .map(|(owner, values)| {
                 let all = self.all.clone();
-                mesh.with(ShardId(owner), move |shard| all.of(shard).put_back(shard, values))
+                if !sends {
+                    let call = mesh.with(ShardId(owner), move |shard| all.of(shard).put_back(shard, values));
+                    return Box::pin(async move { Ok(call.await?) }) as Asked<()>;
+                }
+                let call = mesh.run(ShardId(owner), move |shard| {
+                    let here = all.of(shard);
+                    here.owe_copies(&values);
+                    here.put_back(shard, values);
+                    CacheShard::settle(here.take_owed())
+                });
+                Box::pin(async move { call.await? })
             })
             .collect();
         for answer in sent {

@@ -43,6 +43,7 @@ use super::command::Reply;
 use super::shard::CacheShard;
 use super::snapshot::Keeper;
 use super::transaction::{Coordinator, Outcome, Queued, Watched};
+use super::upstream::UpstreamConfig;
 use crate::config::Secret;
 pub use client::Client;
 use client::{Replies, State};
@@ -99,6 +100,8 @@ pub struct Settings {
     pub password: Secret,
     /// The snapshots of the node.
     pub snapshots: Keeper,
+    /// What is behind its keys.
+    pub upstream: UpstreamConfig,
 }
 
 impl Default for Settings {
@@ -109,7 +112,8 @@ impl Default for Settings {
             command_bytes_max: 128 << 20,
             ..corelane_proto_resp::Limits::default()
         };
-        Settings { limits, password: Secret::default(), snapshots: Keeper::default() }
+        let (snapshots, upstream) = (Keeper::default(), UpstreamConfig::default());
+        Settings { limits, password: Secret::default(), snapshots, upstream }
     }
 }
 

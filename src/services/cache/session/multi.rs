@@ -255,7 +255,7 @@ impl Resp {
             .map(Box::from)
             .collect();
         let is_here = |key: &[u8]| self.here.owner(self.here.key(key)) == self.here.here();
-        if keys.iter().all(|key| is_here(key)) {
+        if keys.iter().all(|key| is_here(key)) && !self.here.is_tiered() {
             let mut store = self.here.store.borrow_mut();
             let owner = self.here.here();
             for key in keys {
@@ -271,11 +271,16 @@ impl Resp {
             .map(|key| {
                 let owner = self.here.owner(self.here.key(&key));
                 let (all, wanted) = (self.all.clone(), key.clone());
-                let call = self.shard.mesh().with(owner, move |shard| {
-                    let here = all.of(shard);
-                    here.set_now(shard);
-                    here.store.borrow_mut().watch(here.key(&wanted))
-                });
+                let call = if self.here.is_tiered() {
+                    // It is to be here when the transaction begins: its coming would be a change.
+                    self.shard.mesh().run(owner, move |shard| all.of(shard).watch_tiered(shard, wanted))
+                } else {
+                    self.shard.mesh().with(owner, move |shard| {
+                        let here = all.of(shard);
+                        here.set_now(shard);
+                        here.store.borrow_mut().watch(here.key(&wanted))
+                    })
+                };
                 (key, owner, call)
             })
             .collect();

@@ -17,6 +17,7 @@ use crate::services::cache::CacheError;
 use crate::services::cache::command::scan::{self, Scanned};
 use crate::services::cache::command::{self, Reply, Spec, parse};
 use crate::services::cache::store::Stats;
+use crate::services::cache::tier::TierFacts;
 
 /// The version of Redis whose commands and replies these are: clients decide by it what they may send.
 pub(super) const REDIS_VERSION: &str = "7.0.15";
@@ -367,6 +368,7 @@ impl Resp {
                 clients: sessions.len(),
                 commands: resp.commands.get(),
                 blocked: resp.here.parked.borrow().len(),
+                tier: resp.here.tier_facts(),
             }
         });
         self.later(state, async move {
@@ -456,6 +458,7 @@ struct Part {
     clients: usize,
     commands: u64,
     blocked: usize,
+    tier: Option<TierFacts>,
 }
 
 pub(super) async fn all_of<R>(calls: Vec<Call<Option<R>>>) -> Result<Vec<R>, CacheError> {
@@ -536,6 +539,10 @@ fn info_text(
         &[("role", "master".to_owned()), ("connected_slaves", "0".to_owned())],
     );
     section("cluster", "Cluster", &[("cluster_enabled", "0".to_owned())]);
+    let tier: Vec<TierFacts> = parts.iter().filter_map(|part| part.tier).collect();
+    if !tier.is_empty() {
+        section("upstream", "Upstream", &TierFacts::fields(&tier));
+    }
     let keys = sum(|part| part.stats.keys);
     let line = ("db0", format!("keys={keys},expires={},avg_ttl=0", sum(|part| part.stats.expires)));
     section("keyspace", "Keyspace", if keys > 0 { std::slice::from_ref(&line) } else { &[] });

@@ -3,7 +3,7 @@
 //! # Rules
 //! 1. Nothing is saved before the snapshot that was there is taken, or known to be of no use: a start that fails leaves it
 //!    as it is.
-//! 2. At drain the last shard to come saves, when no connection of any shard is left.
+//! 2. At a drain it saves when no connection of any shard is left.
 //! 3. A lock on `cache.lock` keeps a second node out of the directory.
 //!
 //! Not here: how a snapshot is made and read (`node`), the commands of clients (`session`).
@@ -11,7 +11,7 @@
 use std::fs::{File, TryLockError};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::node::unix_ms;
@@ -75,8 +75,6 @@ struct Inner {
     changes: AtomicU64,
     loaded: AtomicU64,
     expired: AtomicU64,
-    /// Shards that have drained.
-    drained: AtomicU16,
 }
 
 impl Default for Keeper {
@@ -101,7 +99,6 @@ impl Keeper {
             changes: AtomicU64::new(0),
             loaded: AtomicU64::new(0),
             expired: AtomicU64::new(0),
-            drained: AtomicU16::new(0),
         }))
     }
 
@@ -232,11 +229,14 @@ impl Keeper {
         }
     }
 
-    /// A shard has drained; there are `shards`. The last one makes a snapshot, if one is to be made. Takes at most
-    /// `time`.
-    pub(crate) async fn drained(&self, cache: &Cache, shards: u16, time: Duration) {
-        let come = self.0.drained.fetch_add(1, Ordering::AcqRel) + 1;
-        if come != shards || !self.is_on() || !self.0.config.at_drain {
+    /// Whether there is one to be made at a drain.
+    pub(crate) fn saves_at_drain(&self) -> bool {
+        self.is_on() && self.0.config.at_drain
+    }
+
+    /// The node has drained: makes a snapshot, if one is to be made, in at most `time`.
+    pub(crate) async fn save_at_drain(&self, cache: &Cache, time: Duration) {
+        if !self.saves_at_drain() {
             return;
         }
         let save = async {

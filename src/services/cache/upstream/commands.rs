@@ -35,6 +35,7 @@ const READ: &[&str] = &[
     "pexpiretime",
     "touch",
     "dump",
+    "bitfield_ro",
 ];
 const CHANGE: &[&str] = &[
     "getex",
@@ -51,6 +52,8 @@ const CHANGE: &[&str] = &[
     "setrange",
     "setbit",
     "bitop",
+    "bitfield",
+    "restore",
     "del",
     "unlink",
     "expire",

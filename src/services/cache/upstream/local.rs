@@ -1,6 +1,6 @@
 //! The keys of a shard as the second tier sees them.
 //!
-//! Not here: which commands ask it (`session`).
+//! Not here: which commands ask it (`tier`).
 
 use std::cell::Cell;
 use std::rc::Rc;

@@ -13,12 +13,13 @@
 //! 4. While the connection is away, what is here is served, as old as it may be. When one that tells of changes is back,
 //!    all strings are forgotten here: what changed meanwhile nobody told.
 //!
-//! Not here: the store, which shard owns a key, what a client is told (`session`).
+//! Not here: the store, which shard owns a key, what a client is told (`tier`).
 
 pub mod absent;
 pub mod breaker;
 pub mod client;
 pub mod commands;
+mod config;
 mod local;
 pub mod queue;
 pub mod reply;
@@ -44,6 +45,7 @@ use absent::Absent;
 use breaker::Breaker;
 use client::{CallError, Client, Event, command};
 pub use commands::{Part, part_of};
+pub use config::UpstreamConfig;
 pub use local::Here;
 use queue::Queue;
 use reply::Reply;
@@ -62,6 +64,8 @@ pub enum Mode {
     Through,
     /// Later, from a bounded queue: what waits is lost with the node.
     Behind,
+    /// Never: what is written here stays here.
+    Read,
 }
 
 /// What the second tier is to do.
@@ -450,7 +454,7 @@ impl Upstream {
         })?;
         *inner.client.borrow_mut() = Some(client);
         let flusher = match inner.settings.mode {
-            Mode::Through => None,
+            Mode::Through | Mode::Read => None,
             Mode::Behind => Some(spawn(flush_on(Rc::downgrade(&inner)))?),
         };
         Ok(Upstream { inner, _flusher: Rc::new(Flusher(Cell::new(flusher))) })
@@ -477,6 +481,7 @@ impl Upstream {
         let begun = match inner.settings.mode {
             Mode::Behind => inner.enqueue(op).map(|()| None),
             Mode::Through => inner.begin_write(&op).map(Some),
+            Mode::Read => Ok(None),
         };
         async move {
             let Some((pending, mut doubt)) = begun? else { return Ok(()) };
@@ -505,6 +510,14 @@ impl Upstream {
         // The queue itself says how it ended.
         let _ = timeout(time, emptied).await;
         self.inner.queue.borrow().len()
+    }
+
+    /// Forgets all strings here that came from elsewhere than the upstream, where it tells of changes (rule 4). Without a
+    /// connection that happens when there is one.
+    pub fn distrust(&self) {
+        if self.inner.settings.tracking && self.is_up() {
+            self.inner.all_changed();
+        }
     }
 
     /// Whether there is a connection.

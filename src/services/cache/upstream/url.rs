@@ -59,6 +59,11 @@ fn decoded(text: &str) -> Result<String, String> {
 }
 
 impl Url {
+    /// On this host, at the usual port, without a password.
+    pub fn local() -> Url {
+        Url { host: "127.0.0.1".to_owned(), port: PORT, user: None, password: None, database: 0 }
+    }
+
     /// Reads an address of an upstream.
     ///
     /// # Errors
