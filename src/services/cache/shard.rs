@@ -67,7 +67,7 @@ pub struct CacheShard {
     random: Cell<u64>,
     numbers: Cell<u64>,
     parser: RefCell<Parser>,
-    places: RefCell<Vec<usize>>,
+    pub(super) places: RefCell<Vec<usize>>,
 }
 
 impl CacheShard {

@@ -150,7 +150,7 @@ impl CacheShard {
         let seed = self.random();
         let Some(settings) = config.settings(seed) else { return Ok(()) };
         let (mode, url) = (settings.mode, settings.url.clone());
-        let upstream = Upstream::start(settings, Rc::new(Here::new(Rc::clone(self))))
+        let upstream = Upstream::start(settings, Rc::new(Here::new(Rc::downgrade(self))))
             .map_err(|full| format!("shard {} has no task for {url}: {full}", shard.id().0))?;
         let _ = self.tier.set(Tier::new(upstream, mode));
         Ok(())
@@ -180,7 +180,7 @@ impl CacheShard {
         corelane_exec::timeout(UP_TIME, up).await.is_ok()
     }
 
-    /// Whether a command has to go the long way, and the ways of those that may not.
+    /// Whether a command cannot run at once: it reads what is not here, or changes what is to go out.
     #[inline]
     pub(super) fn waits_for_tier(&self, tier: &Tier, spec: &'static Spec, command: &Command<'_>) -> bool {
         match tier.part(spec, command) {
@@ -188,8 +188,10 @@ impl CacheShard {
             part if tier.sends(part) => true,
             Part::Replace => false,
             Part::Read | Part::Change => {
-                let mut store = self.store.borrow_mut();
-                names(spec, command).iter().any(|key| store.kind(self.key(key)).is_none())
+                let (mut store, mut places) = (self.store.borrow_mut(), self.places.borrow_mut());
+                spec.keys.find(command, &mut places);
+                let mut keys = places.iter().filter_map(|&at| command.get(at));
+                keys.any(|key| store.kind(self.key(key)).is_none())
             }
         }
     }

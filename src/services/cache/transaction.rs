@@ -81,6 +81,9 @@ pub(super) struct Coordinator {
 /// A key that was changed: what it has now, if anything.
 type Changed = (Box<[u8]>, Option<Exported>);
 
+/// Keys of each shard, with what is done to them.
+type PartsByShard = BTreeMap<u16, Vec<(Box<[u8]>, Part)>>;
+
 /// What was asked of a shard.
 type Asked<R> = Pin<Box<dyn Future<Output = Result<R, CacheError>>>>;
 
@@ -323,7 +326,7 @@ impl Coordinator {
 
     /// Has the keys fetched that a transaction reads and that are not here.
     async fn bring(&self, commands: &[Queued]) -> Result<(), CacheError> {
-        let mut by_shard: BTreeMap<u16, Vec<(Box<[u8]>, Part)>> = BTreeMap::new();
+        let mut by_shard = PartsByShard::new();
         for queued in commands {
             let part = with_command(&queued.wire, part_of);
             if matches!(part, Part::Read | Part::Change) {

@@ -3,7 +3,7 @@
 //! Not here: which commands ask it (`tier`).
 
 use std::cell::Cell;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 
 use bytes::Bytes;
 use corelane_exec::{current, spawn, yield_now};
@@ -18,40 +18,43 @@ const SLICE_KEYS: usize = 512;
 /// A [`CacheShard`] with a second tier.
 #[derive(Debug)]
 pub struct Here {
-    shard: Rc<CacheShard>,
+    /// Not kept: what it has holds this.
+    shard: Weak<CacheShard>,
     /// Goes up with each beginning: a walk that is not the last one ends.
     walk: Rc<Cell<u64>>,
 }
 
 impl Here {
-    /// Of the current shard.
-    pub fn new(shard: Rc<CacheShard>) -> Here {
+    /// Of the current shard. Where the keys are gone, nothing is here.
+    pub fn new(shard: Weak<CacheShard>) -> Here {
         Here { shard, walk: Rc::default() }
     }
 }
 
 impl Local for Here {
     fn now(&self) -> Now {
-        self.shard.now(&current())
+        self.shard.upgrade().map(|here| here.now(&current())).unwrap_or_default()
     }
 
     fn store(&self, key: &[u8], value: &Bytes, expires_at: Option<u64>) -> bool {
+        let Some(here) = self.shard.upgrade() else { return false };
         // A transaction has taken the key: what it leaves there counts.
-        if self.shard.locks.borrow().bars(key, 0) {
+        if here.locks.borrow().bars(key, 0) {
             return false;
         }
-        self.shard.set_now(&current());
-        let mut store = self.shard.store.borrow_mut();
-        let key = self.shard.key(key);
+        here.set_now(&current());
+        let mut store = here.store.borrow_mut();
+        let key = here.key(key);
         let expiry = expires_at.map_or(Expiry::Never, Expiry::At);
         // Where there is no room, it stays at the upstream only.
         store.kind(key).is_some() || (store.make_room().is_ok() && store.set_str(key, value, expiry).is_ok())
     }
 
     fn forget(&self, key: &[u8]) {
-        self.shard.set_now(&current());
-        let mut store = self.shard.store.borrow_mut();
-        let key = self.shard.key(key);
+        let Some(here) = self.shard.upgrade() else { return };
+        here.set_now(&current());
+        let mut store = here.store.borrow_mut();
+        let key = here.key(key);
         if store.kind(key) == Some(crate::services::cache::value::Kind::String) {
             store.remove(key);
         }
@@ -60,7 +63,8 @@ impl Local for Here {
     fn forget_all(&self) {
         let number = self.walk.get() + 1;
         self.walk.set(number);
-        let (shard, walk) = (Rc::clone(&self.shard), Rc::clone(&self.walk));
+        let Some(here) = self.shard.upgrade() else { return };
+        let (shard, walk) = (Rc::clone(&here), Rc::clone(&self.walk));
         let slices = async move {
             let mut cursor = 0;
             while walk.get() == number {
@@ -76,8 +80,8 @@ impl Local for Here {
             Ok(task) => task.detach(),
             Err(_) => {
                 // No free task: in one step, which may take some milliseconds.
-                self.shard.set_now(&current());
-                let mut store = self.shard.store.borrow_mut();
+                here.set_now(&current());
+                let mut store = here.store.borrow_mut();
                 let mut cursor = forget_strings(&mut store, 0, SLICE_KEYS);
                 while cursor != 0 {
                     cursor = forget_strings(&mut store, cursor, SLICE_KEYS);
