@@ -11,12 +11,12 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use common::{Node, app, server, until};
+use common::{Node, app, limits, server, until};
 use corelane::config::{Listen, SnapshotConfig};
 use corelane::services::cache::snapshot::OnError;
-use corelane::{Server, StartError};
+use corelane::{Limits, Server, StartError};
 use resp::{Conn, Value, encode};
 
 fn config(dir: &Path) -> SnapshotConfig {
@@ -147,6 +147,25 @@ fn snapshots_are_made_each_so_often_where_keys_were_changed() {
     node.drain();
     let node = Node::of(cache(1, config(dir.path())));
     assert_eq!(open(&node).say("GET k"), Value::bulk("v"));
+}
+
+#[test]
+fn a_snapshot_at_drain_that_takes_too_long_is_given_up_and_the_one_before_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let ms = Duration::from_millis;
+    let limits = Limits { drain_idle: ms(10), drain_time: ms(30), ..limits() };
+    let node = Node::of(cache(2, config(dir.path())).limits(limits));
+    let mut conn = open(&node);
+    conn.say("SET small v");
+    assert_eq!(conn.say("SAVE"), Value::ok());
+    // With a millisecond between slices of 256, they take 80 ms.
+    fill(&mut conn, 40_000, "v");
+    let begun = Instant::now();
+    node.drain();
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    let node = Node::of(cache(1, config(dir.path())));
+    let mut conn = open(&node);
+    assert_eq!((conn.say("DBSIZE"), conn.say("GET small")), (Value::Int(1), Value::bulk("v")));
 }
 
 /// The file of a shard with at least one key, of the only snapshot there is.

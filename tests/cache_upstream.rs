@@ -315,6 +315,44 @@ fn with_read_nothing_is_written_there() {
     assert_eq!((there.say("GET n"), there.say("EXISTS own")), (Value::bulk("1"), Value::Int(0)));
 }
 
+#[test]
+fn what_many_add_at_the_same_time_is_all_there_though_keys_go_for_memory() {
+    const CLIENTS: usize = 16;
+    const ROUNDS: usize = 40;
+    for mode in [Mode::Through, Mode::Behind] {
+        let Some(redis) = Redis::start() else { return };
+        let config = CacheConfig { memory_max: 64 << 10, ..CacheConfig::default() };
+        let node = Node::of(cache(2, UpstreamConfig { mode, ..redis.config() }).cache(config));
+        redis.open().say("MSET n:0 1000 n:1 1000 n:2 1000 n:3 1000");
+        let mut clients: Vec<Conn> = (0..CLIENTS).map(|_| open(&node)).collect();
+        for round in 0..ROUNDS {
+            for (at, client) in clients.iter_mut().enumerate() {
+                // Each pipeline pushes the numbers out of the memory, too.
+                let (number, pad) = (format!("n:{}", (at + round) % 4), "x".repeat(2_000));
+                let other = format!("pad:{at}:{}", round % 8);
+                let words: [&[&str]; 3] =
+                    [&["INCR", &number], &["SET", &other, &pad], &["INCRBY", &number, "9"]];
+                client.send(&words.iter().flat_map(|words| encode(words)).collect::<Vec<u8>>());
+            }
+            for client in &mut clients {
+                for _ in 0..3 {
+                    let said = client.read().unwrap();
+                    assert!(!said.is_error(), "{said:?}");
+                }
+            }
+        }
+        node.drain();
+        let mut there = redis.open();
+        let sum: i64 = (0..4)
+            .map(|n| match there.say(&format!("GET n:{n}")) {
+                Value::Bulk(text) => String::from_utf8(text).unwrap().parse::<i64>().unwrap() - 1_000,
+                other => panic!("{other:?}"),
+            })
+            .sum();
+        assert_eq!(sum, 10 * (CLIENTS * ROUNDS) as i64, "{mode:?}");
+    }
+}
+
 // ---- side by side
 
 /// Random numbers that repeat (xorshift64*, Vigna 2016).
