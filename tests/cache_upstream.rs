@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use common::{Node, server, until};
 use corelane::Server;
-use corelane::config::{CacheConfig, Listen, UpstreamConfig};
+use corelane::config::{CacheConfig, Listen, SnapshotConfig, UpstreamConfig};
 use corelane::services::cache::upstream::{Mode, Url};
 use resp::{Conn, Value, encode};
 
@@ -216,6 +216,23 @@ fn a_watched_key_that_comes_from_there_does_not_fail_its_transaction() {
     conn.say("MULTI");
     conn.say("SET w0 mine");
     assert_eq!(conn.say("EXEC"), Value::NullArray, "somebody else changed it there");
+}
+
+#[test]
+fn strings_of_a_snapshot_are_no_older_than_what_is_there() {
+    let Some(redis) = Redis::start() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let snapshots = || SnapshotConfig { dir: Some(dir.path().to_owned()), ..SnapshotConfig::default() };
+    let node = Node::of(cache(2, redis.config()).snapshots(snapshots()));
+    let mut conn = open(&node);
+    conn.say("MSET k old l old");
+    conn.say("RPUSH list a");
+    node.drain();
+    redis.open().say("SET k newer");
+    let node = Node::of(cache(2, redis.config()).snapshots(snapshots()));
+    let mut conn = open(&node);
+    assert_eq!((conn.say("GET k"), conn.say("GET l")), (Value::bulk("newer"), Value::bulk("old")));
+    assert_eq!(conn.say("LLEN list"), Value::Int(1));
 }
 
 #[test]

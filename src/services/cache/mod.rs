@@ -154,8 +154,12 @@ impl Redis {
         async move {
             cache.tier_begins(&shard, &upstream).await.map_err(StartError::Upstream)?;
             if shard.id() == ShardId(0) {
-                snapshots.load(&cache).await.map_err(StartError::Snapshot)?;
-                cache.distrust_tier().await;
+                // Strings that were saved are older than what the upstream has, and nobody told of their changes.
+                let tells = cache.tier_tells(&shard, &upstream);
+                snapshots.load(&cache, !tells).await.map_err(StartError::Snapshot)?;
+                if !tells && cache.tier_tells(&shard, &upstream) {
+                    cache.distrust_tier().await;
+                }
             }
             Ok(())
         }

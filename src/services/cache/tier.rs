@@ -251,22 +251,30 @@ impl CacheShard {
         settled(owed).await.map_err(|error| CacheError::Reply(error.to_string()))
     }
 
-    /// Fetches those of `keys` that are not here, once.
+    /// Fetches those of `keys` that are not here, again where one was changed there meanwhile.
     ///
     /// # Errors
     /// Where a key that will be changed is unknown.
     pub(super) async fn bring(&self, shard: &Shard, keys: Vec<(Name, Part)>) -> Result<(), CacheError> {
         let Some(tier) = self.tier.get() else { return Ok(()) };
-        self.set_now(shard);
-        let is_missing = |key: &[u8]| self.store.borrow_mut().kind(self.key(key)).is_none();
-        let missing = keys.into_iter().filter(|(key, _)| is_missing(key));
-        let begun: Vec<_> = missing.map(|(key, part)| (part, tier.upstream.fetch(&key))).collect();
-        let mut outcome = Ok(());
-        for (part, fetch) in begun {
-            if let Fetched::Unavailable(why) = fetch.await
-                && tier.sends(part)
-            {
-                outcome = Err(CacheError::Reply(unknown(why)));
+        let (mut wanted, mut outcome) = (keys, Ok(()));
+        for _ in 0..TRIES {
+            self.set_now(shard);
+            let is_missing = |key: &[u8]| self.store.borrow_mut().kind(self.key(key)).is_none();
+            wanted.retain(|(key, _)| is_missing(key));
+            if wanted.is_empty() {
+                break;
+            }
+            let begun: Vec<_> = wanted.drain(..).map(|one| (tier.upstream.fetch(&one.0), one)).collect();
+            for (fetch, (key, part)) in begun {
+                match fetch.await {
+                    Fetched::Found { stored: true, .. } | Fetched::Absent => {}
+                    Fetched::Found { stored: false, .. } => wanted.push((key, part)),
+                    Fetched::Unavailable(why) if tier.sends(part) => {
+                        outcome = Err(CacheError::Reply(unknown(why)));
+                    }
+                    Fetched::Unavailable(_) => {}
+                }
             }
         }
         outcome
@@ -577,6 +585,12 @@ impl TierFacts {
 }
 
 impl Cache {
+    /// Whether the upstream of this shard is there, and tells of changes.
+    pub(super) fn tier_tells(&self, shard: &Rc<Shard>, config: &UpstreamConfig) -> bool {
+        let here = self.shards.of(shard);
+        config.tracking && here.tier.get().is_some_and(|tier| tier.upstream.is_up())
+    }
+
     /// Waits until the upstream of this shard is there, or for a second.
     pub(super) async fn tier_begins(&self, shard: &Rc<Shard>, config: &UpstreamConfig) -> Result<(), String> {
         let here = self.shards.of(shard);

@@ -138,13 +138,13 @@ impl Keeper {
         &self.0.config
     }
 
-    /// Takes the snapshot that is there, on a shard, before any connection is accepted.
+    /// Takes the snapshot that is there, on a shard, before any connection is accepted; its strings only if they are wanted.
     ///
     /// # Errors
     /// Why it is of no use, where such a start is to fail.
-    pub(crate) async fn load(&self, cache: &Cache) -> Result<(), String> {
+    pub(crate) async fn load(&self, cache: &Cache, strings: bool) -> Result<(), String> {
         let Some(disk) = &self.0.disk else { return Ok(()) };
-        match cache.load(disk, &self.0.state).await {
+        match cache.load_some(disk, &self.0.state, strings).await {
             Ok(None) => tracing::info!("there is no snapshot: the cache begins empty"),
             Ok(Some(Outcome { loaded, expired, no_room, .. })) => {
                 self.0.loaded.store(loaded, Ordering::Relaxed);

@@ -15,6 +15,7 @@ use super::{
     verify_part,
 };
 use crate::services::cache::store::Store;
+use crate::services::cache::value::Value;
 use crate::services::cache::{Cache, CacheShard};
 
 impl Keys for Rc<CacheShard> {
@@ -97,6 +98,16 @@ impl Cache {
     /// # Panics
     /// Outside a shard.
     pub async fn load(&self, disk: &Disk, state: &Arc<State>) -> Result<Option<Outcome>, SnapshotError> {
+        self.load_some(disk, state, true).await
+    }
+
+    /// [`Cache::load`], without the strings if they are not wanted.
+    pub(super) async fn load_some(
+        &self,
+        disk: &Disk,
+        state: &Arc<State>,
+        strings: bool,
+    ) -> Result<Option<Outcome>, SnapshotError> {
         let _running = state.begin(0)?;
         let Some(manifest) = find(disk).await? else { return Ok(None) };
         state.expect(manifest.entries());
@@ -112,7 +123,8 @@ impl Cache {
         for part in &manifest.parts {
             let deliver = async |batch: Vec<Loaded>| {
                 let mut by_owner: Vec<Vec<Loaded>> = mesh().all().map(|_| Vec::new()).collect();
-                for one in batch {
+                let is_string = |value: &Value| matches!(value, Value::Int(_) | Value::Bytes(_));
+                for one in batch.into_iter().filter(|one| strings || !is_string(&one.value)) {
                     let owner = here.owner(here.key(&one.key));
                     by_owner[usize::from(owner.0)].push(one);
                 }
