@@ -10,11 +10,12 @@ mod resp;
 
 use std::collections::BTreeSet;
 use std::future::Future;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use common::{Node, PATIENCE};
+use common::{Client, Node, PATIENCE};
 use corelane::cache::{Condition, SetOptions, SetOutcome, Ttl, Value};
 use corelane::{App, Cache, CacheConfig, Listen, Shard, spawn};
 use crossbeam_channel::bounded;
@@ -214,4 +215,79 @@ fn a_handler_waits_for_a_transaction_over_several_shards_and_sees_all_of_it() {
             });
         }
     });
+}
+
+/// What `curl` says to this: the status, and all it printed.
+fn curl(node: &Node, words: &[&str], path: &str) -> Option<(String, String)> {
+    let url = format!("http://{}{path}", node.addr);
+    let mut curl = Command::new("curl");
+    curl.args(["--silent", "--show-error", "--max-time", "20", "--include"]).args(words).arg(&url);
+    let output = match curl.output() {
+        Ok(output) => output,
+        Err(_) => {
+            assert!(std::env::var("CI").is_err(), "curl is missing: scripts/test installs it");
+            eprintln!("skipped: needs curl");
+            return None;
+        }
+    };
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let status = said.split(' ').nth(1).unwrap_or_default().to_owned();
+    assert!(output.status.success(), "{words:?} {path}: {}", String::from_utf8_lossy(&output.stderr));
+    Some((status, said))
+}
+
+#[test]
+fn curl_puts_gets_and_deletes_keys_of_every_shard() {
+    let cache = Cache::new(CacheConfig::default());
+    let of = cache.clone();
+    let node = Node::serving(common::server().shards(SHARDS).cache(cache), move || {
+        corelane::services::cache::http::routes(App::new(()), &of)
+    });
+    for n in 0..12 {
+        let path = format!("/cache/a%2F{n}");
+        let put = ["--upload-file", "Cargo.toml"];
+        let Some((status, said)) = curl(&node, &put, &format!("{path}?ttl=60")) else { return };
+        assert!(status == "201" || said.contains("HTTP/1.1 201 "), "{said}");
+        let (status, said) = curl(&node, &[], &path).unwrap();
+        assert_eq!(status, "200");
+        let (head, body) = said.split_once("\r\n\r\n").unwrap();
+        assert_eq!(body, std::fs::read_to_string("Cargo.toml").unwrap());
+        let field = |name: &str| {
+            let mut lines = head.lines().filter_map(|line| line.split_once(": "));
+            lines.find(|(of, _)| of.eq_ignore_ascii_case(name)).map(|(_, value)| value.to_owned())
+        };
+        let left: u64 = field("cache-ttl").unwrap().parse().unwrap();
+        assert!((40..=60).contains(&left), "{left}");
+        let unchanged = format!("If-None-Match: {}", field("etag").unwrap());
+        assert_eq!(curl(&node, &["--header", &unchanged], &path).unwrap().0, "304");
+        let only_new = ["--upload-file", "Cargo.toml", "--header", "If-None-Match: *"];
+        assert!(curl(&node, &only_new, &path).unwrap().1.contains("HTTP/1.1 412 "));
+        assert_eq!(curl(&node, &["--head"], &path).unwrap().0, "200");
+        assert_eq!(curl(&node, &["--request", "DELETE"], &path).unwrap().0, "204");
+        assert_eq!(curl(&node, &[], &path).unwrap().0, "404");
+    }
+}
+
+#[test]
+fn of_all_who_put_a_key_that_must_not_be_there_one_succeeds() {
+    let cache = Cache::new(CacheConfig::default());
+    let of = cache.clone();
+    let node = Node::serving(common::server().shards(SHARDS).cache(cache), move || {
+        corelane::services::cache::http::routes(App::new(()), &of)
+    });
+    let put = |key: usize| {
+        let line =
+            format!("PUT /cache/{key} HTTP/1.1\r\nhost: t\r\nif-none-match: *\r\ncontent-length: 1\r\n\r\nv");
+        let mut client = Client::connect(node.addr);
+        client.send(line);
+        client.answer().status
+    };
+    for key in 0..KEYS {
+        let mut all: Vec<u16> = thread::scope(|scope| {
+            let all: Vec<_> = (0..4).map(|_| scope.spawn(|| put(key))).collect();
+            all.into_iter().map(|one| one.join().unwrap()).collect()
+        });
+        all.sort_unstable();
+        assert_eq!(all, [201, 412, 412, 412], "{key}");
+    }
 }

@@ -3,8 +3,8 @@
 //! A key belongs to one shard, chosen by a hash of it or of its `{tag}`. Reading order: [`store`] the keys of one
 //! shard; [`value`] the kinds of values; [`command`] what can be done with them, one command at a time; `shard` the
 //! part that one shard has; `batch`, `gather` and `keys` what goes between shards; `locks` and `transaction` several keys as
-//! one; `parked` clients that wait for a key; `session` the connections of Redis clients; [`access`] handlers; [`snapshot`]
-//! the keys in files; [`upstream`] another server behind this one.
+//! one; `parked` clients that wait for a key; `session` the connections of Redis clients; [`access`] handlers; [`http`]
+//! HTTP clients; [`snapshot`] the keys in files; [`upstream`] another server behind this one.
 //!
 //! # Rules
 //! 1. A key is read and written by its own shard only, inside that shard's turn.
@@ -17,6 +17,7 @@ mod batch;
 pub mod command;
 mod gather;
 pub mod glob;
+pub mod http;
 mod keys;
 mod locks;
 mod parked;

@@ -76,6 +76,13 @@ pub struct Tag {
     hash: u64,
 }
 
+impl Tag {
+    /// As it stands in an `ETag` field, without the quotes.
+    pub(super) fn text(self) -> String {
+        format!("{:x}-{:016x}", self.len, self.hash)
+    }
+}
+
 /// Makes tags, by a secret of its own: what a tag shows of it must say nothing about where keys are.
 #[derive(Clone)]
 pub(super) struct Tagger(ahash::RandomState);
