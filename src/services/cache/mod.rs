@@ -20,6 +20,7 @@ pub mod glob;
 pub mod http;
 mod keys;
 mod locks;
+pub mod numbers;
 mod parked;
 pub mod session;
 mod shard;
@@ -151,6 +152,7 @@ impl Cache {
         if !here.is_first_use() {
             return;
         }
+        numbers::show(shard, Rc::clone(&here));
         let of = Rc::clone(shard);
         let work = shard.spawn(async move {
             loop {
