@@ -13,10 +13,10 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{Node, app, limits, server, until};
+use common::{Client, Node, app, limits, server, until};
 use corelane::config::{Listen, SnapshotConfig};
 use corelane::services::cache::snapshot::OnError;
-use corelane::{Limits, Server, StartError};
+use corelane::{App, Cache, CacheConfig, Limits, Server, StartError};
 use resp::{Conn, Value, encode};
 
 fn config(dir: &Path) -> SnapshotConfig {
@@ -87,6 +87,23 @@ fn keys_of_every_kind_and_their_expiry_are_there_after_a_restart() {
         assert_eq!(number(&mut conn, "rdb_last_load_keys_loaded"), 505);
         assert_eq!(number(&mut conn, "rdb_changes_since_last_save"), 0, "what was loaded is saved");
     }
+}
+
+#[test]
+fn keys_that_only_http_clients_have_are_kept_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let start = || {
+        let keys = Cache::new(CacheConfig::default());
+        let node = server().shards(2).cache(keys.clone()).snapshots(config(dir.path()));
+        Node::serving(node, move || corelane::services::cache::http::routes(App::new(()), &keys))
+    };
+    let node = start();
+    let mut client = Client::connect(node.addr);
+    client.send("PUT /cache/k HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nvalue");
+    assert_eq!(client.answer().status, 201);
+    node.drain();
+    let node = start();
+    assert_eq!(Client::connect(node.addr).get("/cache/k").text(), "value");
 }
 
 #[test]

@@ -11,10 +11,13 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
-use common::{Node, server, until};
-use corelane::Server;
+use common::{Client, Node, server, until};
+use corelane::cache::{self, Condition, SetOptions, SetOutcome};
 use corelane::config::{CacheConfig, Listen, SnapshotConfig, UpstreamConfig};
+use corelane::services::cache::CacheError;
 use corelane::services::cache::upstream::{Mode, Url};
+use corelane::{App, Cache, Server, Shard, spawn};
+use crossbeam_channel::bounded;
 use resp::{Conn, Value, encode};
 
 /// `redis-server` without files, ended when dropped.
@@ -79,7 +82,7 @@ fn any() -> Listen {
     Listen::Tcp(SocketAddr::from(([127, 0, 0, 1], 0)))
 }
 
-fn cache(shards: u16, upstream: UpstreamConfig) -> Server {
+fn node_of(shards: u16, upstream: UpstreamConfig) -> Server {
     server().shards(shards).resp(any()).upstream(upstream)
 }
 
@@ -97,6 +100,25 @@ fn info(conn: &mut Conn, field: &str) -> u64 {
     line.unwrap_or_else(|| panic!("{field} is not in {text}")).parse().unwrap()
 }
 
+/// Runs a future as a task of the first shard of a node.
+#[track_caller]
+fn on<F, Fut>(node: &Node, make: F)
+where
+    F: FnOnce() -> Fut + Send + 'static,
+    Fut: Future<Output = ()> + 'static,
+{
+    let (done, result) = bounded(1);
+    let start = move |_: &Shard| {
+        let task = spawn(async move {
+            make().await;
+            drop(done.send(()));
+        });
+        task.unwrap().detach();
+    };
+    node.running().shards()[0].send(start).unwrap();
+    result.recv_timeout(common::PATIENCE).expect("the task came to its end");
+}
+
 fn is_upstream_error(value: &Value) -> bool {
     matches!(value, Value::Error(text) if text.starts_with(b"UPSTREAM "))
 }
@@ -108,7 +130,7 @@ fn what_is_not_here_is_fetched_once_and_what_is_nowhere_is_known() {
     for n in 0..40 {
         there.say(&format!("SET key:{n} value:{n} PX 600000"));
     }
-    let node = Node::of(cache(2, redis.config()));
+    let node = Node::of(node_of(2, redis.config()));
     let mut conn = open(&node);
     for _ in 0..3 {
         for n in 0..20 {
@@ -135,7 +157,7 @@ fn what_is_not_here_is_fetched_once_and_what_is_nowhere_is_known() {
 fn who_asks_for_the_same_key_at_the_same_time_is_one_question() {
     let Some(redis) = Redis::start() else { return };
     redis.open().say("SET k v");
-    let node = Node::of(cache(2, redis.config()));
+    let node = Node::of(node_of(2, redis.config()));
     let mut clients: Vec<Conn> = (0..50).map(|_| open(&node)).collect();
     let mut sleeper = redis.open();
     sleeper.send(&encode(&["DEBUG", "SLEEP", "0.3"]));
@@ -152,7 +174,7 @@ fn who_asks_for_the_same_key_at_the_same_time_is_one_question() {
 #[test]
 fn a_write_is_there_when_it_is_answered() {
     let Some(redis) = Redis::start() else { return };
-    let node = Node::of(cache(2, redis.config()));
+    let node = Node::of(node_of(2, redis.config()));
     let (mut conn, mut there) = (open(&node), redis.open());
     there.say("MSET n 41 text hello gone x old y");
     for (command, reply, key, value) in [
@@ -200,7 +222,7 @@ fn a_write_is_there_when_it_is_answered() {
 #[test]
 fn a_watched_key_that_comes_from_there_does_not_fail_its_transaction() {
     let Some(redis) = Redis::start() else { return };
-    let node = Node::of(cache(2, redis.config()));
+    let node = Node::of(node_of(2, redis.config()));
     let (mut conn, mut there) = (open(&node), redis.open());
     for n in 0..8 {
         there.say(&format!("SET w{n} {n}"));
@@ -223,13 +245,13 @@ fn strings_of_a_snapshot_are_no_older_than_what_is_there() {
     let Some(redis) = Redis::start() else { return };
     let dir = tempfile::tempdir().unwrap();
     let snapshots = || SnapshotConfig { dir: Some(dir.path().to_owned()), ..SnapshotConfig::default() };
-    let node = Node::of(cache(2, redis.config()).snapshots(snapshots()));
+    let node = Node::of(node_of(2, redis.config()).snapshots(snapshots()));
     let mut conn = open(&node);
     conn.say("MSET k old l old");
     conn.say("RPUSH list a");
     node.drain();
     redis.open().say("SET k newer");
-    let node = Node::of(cache(2, redis.config()).snapshots(snapshots()));
+    let node = Node::of(node_of(2, redis.config()).snapshots(snapshots()));
     let mut conn = open(&node);
     assert_eq!((conn.say("GET k"), conn.say("GET l")), (Value::bulk("newer"), Value::bulk("old")));
     assert_eq!(conn.say("LLEN list"), Value::Int(1));
@@ -238,7 +260,7 @@ fn strings_of_a_snapshot_are_no_older_than_what_is_there() {
 #[test]
 fn what_others_change_there_is_seen_here() {
     let Some(redis) = Redis::start() else { return };
-    let node = Node::of(cache(2, redis.config()));
+    let node = Node::of(node_of(2, redis.config()));
     let (mut conn, mut there) = (open(&node), redis.open());
     for n in 0..10 {
         conn.say(&format!("SET k{n} ours"));
@@ -252,7 +274,7 @@ fn what_others_change_there_is_seen_here() {
 #[test]
 fn without_the_upstream_what_is_here_is_served_and_what_cannot_be_kept_is_an_error() {
     let Some(mut redis) = Redis::start() else { return };
-    let node = Node::of(cache(2, redis.config()));
+    let node = Node::of(node_of(2, redis.config()));
     let mut conn = open(&node);
     for n in 0..10 {
         conn.say(&format!("SET k{n} v"));
@@ -290,7 +312,7 @@ fn without_the_upstream_what_is_here_is_served_and_what_cannot_be_kept_is_an_err
 fn writes_that_wait_are_there_after_a_drain() {
     let Some(redis) = Redis::start() else { return };
     let behind = UpstreamConfig { mode: Mode::Behind, ..redis.config() };
-    let node = Node::of(cache(2, behind));
+    let node = Node::of(node_of(2, behind));
     let mut conn = open(&node);
     let mut sleeper = redis.open();
     sleeper.send(&encode(&["DEBUG", "SLEEP", "0.5"]));
@@ -308,7 +330,7 @@ fn writes_that_wait_are_there_after_a_drain() {
 fn a_queue_that_is_full_is_an_error_of_the_write() {
     let Some(redis) = Redis::start() else { return };
     let behind = UpstreamConfig { mode: Mode::Behind, queue_keys_max: 10, ..redis.config() };
-    let node = Node::of(cache(1, behind));
+    let node = Node::of(node_of(1, behind));
     let mut conn = open(&node);
     redis.open().send(&encode(&["DEBUG", "SLEEP", "0.5"]));
     let said: Vec<Value> = (0..200).map(|n| conn.say(&format!("SET k{n} v"))).collect();
@@ -321,9 +343,57 @@ fn a_queue_that_is_full_is_an_error_of_the_write() {
 }
 
 #[test]
+fn handlers_and_http_clients_read_and_write_through_too() {
+    let Some(mut redis) = Redis::start() else { return };
+    let mut there = redis.open();
+    let keys = Cache::new(CacheConfig::default());
+    // Nobody listens for Redis clients.
+    let node = server().shards(2).cache(keys.clone()).upstream(redis.config());
+    let of_app = keys.clone();
+    let node = Node::serving(node, move || corelane::services::cache::http::routes(App::new(()), &of_app));
+    let mut client = Client::connect(node.addr);
+    for n in 0..8 {
+        there.say(&format!("SET k{n} theirs PX 600000"));
+        let answer = client.get(&format!("/cache/k{n}"));
+        assert_eq!((answer.status, answer.text()), (200, "theirs"));
+        assert!(answer.field("cache-ttl").is_some());
+        client.send(format!("PUT /cache/k{n} HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nours"));
+        assert_eq!(client.answer().status, 204, "it was there");
+        assert_eq!(there.say(&format!("GET k{n}")), Value::bulk("ours"));
+        assert_eq!(there.say(&format!("TTL k{n}")), Value::Int(-1));
+        client.send(format!("DELETE /cache/k{n} HTTP/1.1\r\nHost: h\r\n\r\n"));
+        assert_eq!(client.answer().status, 204);
+        assert_eq!(there.say(&format!("EXISTS k{n}")), Value::Int(0));
+        assert_eq!(client.get(&format!("/cache/k{n}")).status, 404);
+    }
+    there.say("MSET n 41 n2 1 x v");
+    let of_task = keys.clone();
+    on(&node, move || async move {
+        assert_eq!(of_task.increment("n", 1).await, Ok(42));
+        assert_eq!(of_task.run(&["INCRBY", "n2", "5"]).await, Ok(cache::Value::Int(6)));
+        let absent = SetOptions::new().only_if(Condition::Absent);
+        assert_eq!(of_task.set("x", "w", absent).await, Ok(SetOutcome::Unmet));
+        assert_eq!(of_task.set("y", "w", absent).await, Ok(SetOutcome::Created));
+        assert_eq!(of_task.delete("x").await, Ok(true));
+    });
+    let wanted = vec![Value::bulk("42"), Value::bulk("6"), Value::NullBulk, Value::bulk("w")];
+    assert_eq!(there.say("MGET n n2 x y"), Value::Array(wanted));
+    redis.stop();
+    on(&node, move || async move {
+        while keys.increment("n", 1).await.is_ok() {}
+        assert!(matches!(keys.increment("other", 1).await, Err(CacheError::Upstream(_))));
+        assert!(matches!(keys.set("z", "v", SetOptions::new()).await, Err(CacheError::Upstream(_))));
+        assert_eq!(keys.get("z").await, Ok(None));
+        assert_eq!(keys.get("y").await, Ok(Some("w".into())), "what is here is served");
+    });
+    client.send("PUT /cache/z HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\nv");
+    assert_eq!(client.answer().status, 503);
+}
+
+#[test]
 fn with_read_nothing_is_written_there() {
     let Some(redis) = Redis::start() else { return };
-    let node = Node::of(cache(2, UpstreamConfig { mode: Mode::Read, ..redis.config() }));
+    let node = Node::of(node_of(2, UpstreamConfig { mode: Mode::Read, ..redis.config() }));
     let (mut conn, mut there) = (open(&node), redis.open());
     there.say("SET n 1");
     assert_eq!(conn.say("INCR n"), Value::Int(2));
@@ -339,7 +409,7 @@ fn what_many_add_at_the_same_time_is_all_there_though_keys_go_for_memory() {
     for mode in [Mode::Through, Mode::Behind] {
         let Some(redis) = Redis::start() else { return };
         let config = CacheConfig { memory_max: 64 << 10, ..CacheConfig::default() };
-        let node = Node::of(cache(2, UpstreamConfig { mode, ..redis.config() }).cache(config));
+        let node = Node::of(node_of(2, UpstreamConfig { mode, ..redis.config() }).cache(config));
         redis.open().say("MSET n:0 1000 n:1 1000 n:2 1000 n:3 1000");
         let mut clients: Vec<Conn> = (0..CLIENTS).map(|_| open(&node)).collect();
         for round in 0..ROUNDS {
@@ -439,7 +509,7 @@ fn side_by_side(shards: u16, mode: Mode, memory_max: u64, pads: usize, transacti
     let (Some(behind), Some(alone)) = (Redis::start(), Redis::start()) else { return };
     let upstream = UpstreamConfig { mode, ..behind.config() };
     let config = CacheConfig { memory_max, ..CacheConfig::default() };
-    let node = Node::of(cache(shards, upstream).cache(config));
+    let node = Node::of(node_of(shards, upstream).cache(config));
     let (mut ours, mut theirs) = (open(&node), alone.open());
     let mut random = Random(0x9e37_79b9_7f4a_7c15 ^ u64::from(shards));
     for round in 0..150 {

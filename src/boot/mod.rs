@@ -30,15 +30,13 @@ use crossbeam_channel::bounded;
 use ipnet::IpNet;
 
 use crate::admin;
-use crate::config::{
-    Accept, CacheConfig, Listen, Numa, Secret, Settings, ShardHost, SnapshotConfig, UpstreamConfig,
-};
+use crate::config::{Accept, Listen, Numa, Secret, Settings, ShardHost, SnapshotConfig, UpstreamConfig};
 use crate::observe::NodeFacts;
 use crate::placement::{self, Wish};
 use crate::preflight::{self, Demand, Host, StartError};
-use crate::services::cache::Redis;
 use crate::services::cache::session::Settings as RespSettings;
 use crate::services::cache::snapshot::Keeper;
+use crate::services::cache::{Cache, Redis};
 use control::{Attached, Control, Known};
 pub use control::{Running, Stopper, describe_shard};
 use listeners::Listeners;
@@ -76,7 +74,7 @@ pub struct Server {
     admin: Option<(SocketAddr, Secret)>,
     resp_listen: Vec<Listen>,
     resp: RespSettings,
-    cache: CacheConfig,
+    cache: Cache,
     snapshots: SnapshotConfig,
     upstream: UpstreamConfig,
     without: Features,
@@ -113,7 +111,7 @@ impl Server {
             admin: None,
             resp_listen: Vec::new(),
             resp: RespSettings::default(),
-            cache: Settings::default().cache,
+            cache: Cache::new(Settings::default().cache),
             snapshots: SnapshotConfig::default(),
             upstream: UpstreamConfig::default(),
             without: Features::NONE,
@@ -251,10 +249,11 @@ impl Server {
         self
     }
 
-    /// The memory of all keys of the node, and who goes when it is short.
+    /// What Redis clients read and write: a [`Cache`] that handlers have too, or the
+    /// [settings](crate::CacheConfig) of one that only clients have.
     #[must_use]
-    pub fn cache(mut self, config: CacheConfig) -> Server {
-        self.cache = config;
+    pub fn cache(mut self, cache: impl Into<Cache>) -> Server {
+        self.cache = cache.into();
         self
     }
 
@@ -446,11 +445,14 @@ impl Server {
         notes.extend(listeners.notes);
         let mut addrs = listeners.addrs;
         let resp_addrs = addrs.split_off(self.listen.len());
-        if !resp_addrs.is_empty() {
+        let keeps = self.snapshots.dir.is_some() || self.upstream.url.is_some();
+        let redis = if keeps || !resp_addrs.is_empty() {
             self.resp.snapshots = Keeper::open(self.snapshots.clone()).map_err(StartError::Snapshot)?;
             self.resp.upstream = self.upstream.clone();
-        }
-        let redis = (!resp_addrs.is_empty()).then(|| Redis::new(&self.cache, shards, self.resp.clone()));
+            Some(Redis::new(self.cache.clone(), self.resp.clone()))
+        } else {
+            None
+        };
         let admin = match &self.admin {
             Some((addr, token)) => Some(admin::bind(*addr, token.clone())?),
             None => None,

@@ -325,6 +325,14 @@ static SERVICES: &[Key] = &[
         Some("CORELANE_CACHE_EVICTION")
     ),
     key!(
+        cache_http: Truth,
+        "cache.http",
+        "Serve the strings of the cache over HTTP, under /cache/",
+        "Whoever reaches a listener can then read and write all of them: nothing is asked for.",
+        None,
+        Some("CORELANE_CACHE_HTTP")
+    ),
+    key!(
         snapshots.dir: Directory,
         "cache.snapshot_dir",
         "Directory to save all keys to, and to take them from at the start; or off",

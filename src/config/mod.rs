@@ -142,6 +142,8 @@ pub struct Settings {
     pub snapshots: SnapshotConfig,
     /// What is behind it.
     pub upstream: UpstreamConfig,
+    /// Whether its strings are served under `/cache/`.
+    pub cache_http: bool,
     /// Every maximum.
     pub limits: Limits,
 }
@@ -171,6 +173,7 @@ impl Default for Settings {
             cache: CacheConfig { memory_max: CACHE_MEMORY_MAX, ..CacheConfig::default() },
             snapshots: SnapshotConfig::default(),
             upstream: UpstreamConfig::default(),
+            cache_http: false,
             limits: Limits::default(),
         }
     }

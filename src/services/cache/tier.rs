@@ -248,7 +248,7 @@ impl CacheShard {
     /// # Errors
     /// What became of the first that failed.
     pub(super) async fn settle(owed: Vec<Owed>) -> Result<(), CacheError> {
-        settled(owed).await.map_err(|error| CacheError::Reply(error.to_string()))
+        settled(owed).await.map_err(|error| CacheError::Upstream(error.to_string()))
     }
 
     /// Fetches those of `keys` that are not here, again where one was changed there meanwhile.
@@ -271,13 +271,96 @@ impl CacheShard {
                     Fetched::Found { stored: true, .. } | Fetched::Absent => {}
                     Fetched::Found { stored: false, .. } => wanted.push((key, part)),
                     Fetched::Unavailable(why) if tier.sends(part) => {
-                        outcome = Err(CacheError::Reply(unknown(why)));
+                        outcome = Err(CacheError::Upstream(unknown(why)));
                     }
                     Fetched::Unavailable(_) => {}
                 }
             }
         }
         outcome
+    }
+
+    /// Whether what somebody does to a key of this shard has to wait for the second tier.
+    #[inline]
+    pub(super) fn waits_with_key(&self, key: &[u8], part: Part) -> bool {
+        let Some(tier) = self.tier.get() else { return false };
+        tier.sends(part) || part != Part::Replace && self.is_missing(key)
+    }
+
+    fn is_missing(&self, key: &[u8]) -> bool {
+        self.store.borrow_mut().kind(self.key(key)).is_none()
+    }
+
+    /// Does `f` to a key of this shard, once no transaction holds it and what the upstream has there is here. Done when the
+    /// upstream has what it changed.
+    ///
+    /// # Errors
+    /// Where the upstream is of no help.
+    pub(super) async fn on_tiered<R>(
+        &self,
+        shard: &Shard,
+        key: Name,
+        part: Part,
+        f: impl FnOnce(&mut Store, Key<'_>) -> R,
+    ) -> Result<R, CacheError> {
+        let Some(tier) = self.tier.get() else { return Err(CacheError::Busy) };
+        let names = [key];
+        let [key] = &names;
+        let (mut found, mut tries) = (None, 0);
+        loop {
+            locks::wait_free(&self.locks, &names).await;
+            self.set_now(shard);
+            if part != Part::Read {
+                // Room first: it may cost this key. Where there is none, `f` finds so itself.
+                let _ = self.store.borrow_mut().make_room();
+            }
+            if part == Part::Replace || !self.is_missing(key) || tries == TRIES {
+                break;
+            }
+            match tier.upstream.fetch(key).await {
+                Fetched::Found { value, expires_at, .. } => {
+                    (found, tries) = (Some((value, expires_at)), tries + 1);
+                }
+                Fetched::Unavailable(why) if tier.sends(part) => {
+                    return Err(CacheError::Upstream(unknown(why)));
+                }
+                // Looked at once more: a transaction may have come meanwhile.
+                Fetched::Absent | Fetched::Unavailable(_) => (found, tries) = (None, TRIES),
+            }
+        }
+        let done = match found.filter(|_| self.is_missing(key)) {
+            None => {
+                let mut store = self.store.borrow_mut();
+                let before = watch(&mut store, &names);
+                let done = f(&mut store, self.key(key));
+                let is_changed = store.version(self.key(key)) != before[0];
+                store.unwatch(self.key(key));
+                let op = (is_changed && tier.writes).then(|| state_of(&mut store, key));
+                drop(store);
+                self.owe(tier, op.into_iter().collect());
+                done
+            }
+            Some((value, expires_at)) => {
+                // It finds no room here.
+                let mut table = {
+                    let store = self.store.borrow();
+                    Store::new(Config::default(), store.hasher().clone(), store.now())
+                };
+                let expiry = expires_at.map_or(Expiry::Never, Expiry::At);
+                let _ = table.set_str(self.key(key), &value, expiry); // without a maximum there is always room
+                let before = watch(&mut table, &names);
+                let done = f(&mut table, self.key(key));
+                if table.version(self.key(key)) != before[0] && tier.writes {
+                    let op = state_of(&mut table, key);
+                    self.owe(tier, vec![op]);
+                }
+                done
+            }
+        };
+        let owed = self.take_owed();
+        self.serve_parked();
+        CacheShard::settle(owed).await?;
+        Ok(done)
     }
 
     /// Begins to watch a key, fetched if it was not here: its version.
@@ -523,6 +606,12 @@ fn watch(store: &mut Store, names: &[Name]) -> Vec<u64> {
     names.iter().map(|name| store.watch(hasher.key(name))).collect()
 }
 
+/// A key as the upstream is to have it. A collection is no string, whatever was there.
+fn state_of(store: &mut Store, name: &[u8]) -> WriteOp {
+    let hasher = store.hasher().clone();
+    WriteOp::of_state(store, hasher.key(name)).unwrap_or(WriteOp::Delete { key: name.into() })
+}
+
 /// Ends the watch of [`watch`]: what a command changed, as the upstream is to have it.
 fn changes(store: &mut Store, spec: &Spec, names: Vec<Name>, before: &[u64]) -> Vec<WriteOp> {
     let hasher = store.hasher().clone();
@@ -538,8 +627,7 @@ fn changes(store: &mut Store, spec: &Spec, names: Vec<Name>, before: &[u64]) -> 
             Some(expires_at) if EXPIRIES.contains(&spec.name) => {
                 WriteOp::Expire { key: name.clone(), expires_at }
             }
-            // A collection is no string, whatever was there.
-            _ => WriteOp::of_state(store, key).unwrap_or(WriteOp::Delete { key: name.clone() }),
+            _ => state_of(store, &name),
         };
         ops.push(op);
     }
