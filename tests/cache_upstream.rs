@@ -111,7 +111,7 @@ where
     let start = move |_: &Shard| {
         let task = spawn(async move {
             make().await;
-            drop(done.send(()));
+            done.send(()).unwrap();
         });
         task.unwrap().detach();
     };
