@@ -2,7 +2,7 @@
 //!
 //! A key belongs to one shard, chosen by a hash of it or of its `{tag}`. Reading order: [`store`] the keys of one
 //! shard; [`value`] the kinds of values; [`command`] what can be done with them, one command at a time; `shard` the
-//! part that one shard has; `batch` and `gather` what goes between shards; `locks` and `transaction` several keys as
+//! part that one shard has; `lookahead` the next commands of a pipeline; `batch` and `gather` what goes between shards; `locks` and `transaction` several keys as
 //! one; `parked` clients that wait for a key; `session` the connections of Redis clients; [`snapshot`] the keys in files;
 //! [`upstream`] another server behind this one.
 //!
@@ -17,6 +17,7 @@ pub mod command;
 mod gather;
 pub mod glob;
 mod locks;
+mod lookahead;
 mod parked;
 pub mod session;
 mod shard;
