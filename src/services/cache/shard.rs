@@ -17,6 +17,7 @@ use corelane_proto_resp::{Command, Limits as RespLimits, Parser, Step};
 use super::batch::{Batch, Done};
 use super::command::{Ctx, Flags, Keys, Reply, Run, Spec};
 use super::locks::{self, Locks, Ticket};
+use super::lookahead::Lookahead;
 use super::parked::Parked;
 use super::store::{Key, KeyHasher, Now, Store};
 use super::tier::Tier;
@@ -71,6 +72,7 @@ pub struct CacheShard {
     random: Cell<u64>,
     numbers: Cell<u64>,
     parser: RefCell<Parser>,
+    lookahead: RefCell<Lookahead>,
     pub(super) places: RefCell<Vec<usize>>,
     begun: Cell<bool>,
 }
@@ -95,6 +97,7 @@ impl CacheShard {
             random: Cell::new(0),
             numbers: Cell::new(0),
             parser: RefCell::new(Parser::new()),
+            lookahead: RefCell::default(),
             places: RefCell::default(),
             begun: Cell::new(false),
         };
@@ -158,9 +161,22 @@ impl CacheShard {
         if self.shards == 1 {
             return ShardId(0);
         }
-        // The high bits choose, without a division (Lemire, "Fast random integer generation in an interval").
-        let at = (u128::from(self.hasher.owner_hash(key)) * u128::from(self.shards)) >> 64;
+        self.of_hash(self.hasher.owner_hash(key))
+    }
+
+    /// The shard that a hash chooses: by its high bits, without a division (Lemire, "Fast random integer generation in
+    /// an interval").
+    #[inline]
+    fn of_hash(&self, hash: u64) -> ShardId {
+        let at = (u128::from(hash) * u128::from(self.shards)) >> 64;
         ShardId(u16::try_from(at).unwrap_or(0))
+    }
+
+    /// Begins to load what commands on keys of these hashes need, as far as the keys seem to be of this shard.
+    pub(super) fn warm(&self, hashes: &[u64]) {
+        let hashes = hashes.iter().copied();
+        // With a tag it may be another shard's: then little is lost.
+        self.store.borrow().warm(hashes.filter(|hash| self.shards == 1 || self.of_hash(*hash) == self.here));
     }
 
     /// A number that was not used before on this shard, unique in the node.
@@ -256,15 +272,28 @@ impl CacheShard {
 
     fn run_on(&self, batch: Batch, done: &mut Done) {
         let mut parser = self.parser.take();
-        let mut unread = batch.wire.as_slice();
+        let mut lookahead = self.lookahead.take();
+        lookahead.clear();
+        let (mut unread, mut ahead) = (batch.wire.as_slice(), batch.wire.as_slice());
         let mut stopped = None;
         for (n, (spec, _)) in batch.items.iter().enumerate() {
-            let Step::Command(command) = parser.poll(&INNER, &mut unread) else {
-                unreachable!("a batch is made of whole commands")
+            if lookahead.is_empty() {
+                ahead = unread;
+                lookahead.read(&INNER, ahead, self);
+            }
+            let (command, first) = match lookahead.next(ahead) {
+                Some((command, first, end)) => {
+                    unread = &ahead[end..];
+                    (command, first)
+                }
+                None => match parser.poll(&INNER, &mut unread) {
+                    Step::Command(command) => (command, None),
+                    _ => unreachable!("a batch is made of whole commands"),
+                },
             };
             let first = match spec.keys {
                 Keys::None => None,
-                _ => command.get(1).map(|key| self.key(key)),
+                _ => first.or_else(|| command.get(1).map(|key| self.key(key))),
             };
             if done.reply.bytes().len() > REPLIES_LEN_MAX {
                 done.reply.error(TOO_LONG);
@@ -285,6 +314,7 @@ impl CacheShard {
             }
         }
         self.parser.replace(parser);
+        self.lookahead.replace(lookahead);
         if let Some(n) = stopped {
             let start = if n == 0 { 0 } else { batch.items[n - 1].1 };
             let items = batch.items[n..].iter().map(|(spec, end)| (*spec, end - start)).collect();

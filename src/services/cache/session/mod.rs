@@ -40,6 +40,7 @@ use corelane_net::session::{ConnKey, Ending, Facts, Link, Next, Protocol, Refusa
 use corelane_proto_resp::{Parser, Step, Version};
 
 use super::command::Reply;
+use super::lookahead::Lookahead;
 use super::shard::CacheShard;
 use super::snapshot::Keeper;
 use super::transaction::{Coordinator, Outcome, Queued, Watched};
@@ -128,6 +129,7 @@ pub struct Resp {
     sessions: RefCell<Weak<Sessions<Resp>>>,
     settings: Settings,
     scratch: RefCell<Reply>,
+    lookahead: RefCell<Lookahead>,
     channels: RefCell<pubsub::Channels>,
     waits: Cell<u64>,
     commands: Cell<u64>,
@@ -162,6 +164,7 @@ impl Resp {
             sessions: RefCell::default(),
             settings,
             scratch: RefCell::default(),
+            lookahead: RefCell::default(),
             channels: RefCell::default(),
             waits: Cell::new(0),
             commands: Cell::new(0),
@@ -463,18 +466,36 @@ impl Resp {
         state.last_ms = shard.now().mono_ns / 1_000_000;
         let mut gathering = None;
         let mut next = Next::More { wants: 0 };
+        let mut lookahead = self.lookahead.borrow_mut();
+        lookahead.clear();
+        let mut ahead: &[u8] = &[];
         for n in 0.. {
             if n == COMMANDS_A_TURN || link.is_full() && gathering.is_none() {
                 next = Next::Again;
                 break;
             }
             let before = *unread;
-            match parser.poll(&self.settings.limits, unread) {
-                Step::Command(command) => {
+            if lookahead.is_empty() && parser.is_fresh() && !state.is_guest {
+                ahead = before;
+                lookahead.read(&self.settings.limits, ahead, &self.here);
+            }
+            let step = match lookahead.next(ahead) {
+                Some((command, first, end)) => {
+                    *unread = &ahead[end..];
+                    (Step::Command(command), first)
+                }
+                None => (parser.poll(&self.settings.limits, unread), None),
+            };
+            match step {
+                (Step::Command(command), first) => {
                     let raw = &before[..before.len() - unread.len()];
                     let start = scratch.bytes().len();
-                    match self.dispatch(shard, state, &command, raw, &mut gathering, scratch) {
+                    let then = self.dispatch(shard, state, &command, first, raw, &mut gathering, scratch);
+                    match then {
                         dispatch::Then::Next => {
+                            if state.is_guest {
+                                lookahead.clear();
+                            }
                             parser.set_guest(state.is_guest);
                             if state.replies != Replies::On && !self.wants_reply(state) {
                                 scratch.truncate(start);
@@ -501,11 +522,11 @@ impl Resp {
                         }
                     }
                 }
-                Step::NeedMore { wants } => {
+                (Step::NeedMore { wants }, _) => {
                     next = Next::More { wants };
                     break;
                 }
-                Step::Refused(error) => {
+                (Step::Refused(error), _) => {
                     if gathering.is_some() {
                         *unread = before; // the parser says it again
                         break;

@@ -172,6 +172,9 @@ const SEGMENT_BITS: u32 = 10;
 /// The bits of a hash that choose the segment: the high ones choose the shard, the low ones the place in the segment.
 const SEGMENT_SHIFT: u32 = 32;
 
+/// Keys that one call of [`Store::warm`] takes; those beyond it leaves alone.
+pub const WARM_MAX: usize = 32;
+
 /// Values of a key that is larger than [`SHARE_MIN`], or no string.
 type Values = Slab<Value>;
 
@@ -368,6 +371,26 @@ impl Store {
     fn expire(&mut self, at: u32, key: Key<'_>) {
         self.expired += 1;
         self.take_out(at, key);
+    }
+
+    /// Begins to load what keys of these hashes need: their places in the table, their entries and blocks.
+    pub fn warm(&self, hashes: impl Iterator<Item = u64>) {
+        let mut found = [NIL; WARM_MAX];
+        for (hash, place) in hashes.zip(&mut found) {
+            // The first that could be the key almost always is.
+            let first = self.segments[segment_of(hash)].find(inner_hash(hash), |_| true);
+            if let Some(&at) = first
+                && let Some(entry) = self.entries.get(at)
+            {
+                entry.prefetch();
+                *place = at;
+            }
+        }
+        for at in found {
+            if let Some(entry) = self.entries.get(at) {
+                entry.prefetch_block();
+            }
+        }
     }
 
     #[inline]
