@@ -353,6 +353,14 @@ impl Scrape {
         to.gauge("corelane_cache_bytes_max", keys(|of| of.bytes_max))?;
         to.gauge("corelane_cache_clients_parked", keys(|of| of.parked))?;
         to.gauge("corelane_cache_keys_locked", keys(|of| of.locked))?;
+        let shards =
+            || self.up().filter_map(|numbers| Some((numbers.shard, &numbers.cache.as_ref()?.gauges)));
+        let names: Vec<&str> =
+            shards().next().map(|(_, of)| of.iter().map(|one| one.0).collect()).unwrap_or_default();
+        for (at, name) in names.iter().enumerate() {
+            let samples = shards().filter_map(|(shard, of)| Some((label(shard), float(of.get(at)?.1))));
+            to.gauge(&format!("corelane_cache_{name}"), samples.collect())?;
+        }
         self.counters(to, "cache", |of| of.cache.as_ref().map(|of| of.counters.clone()).unwrap_or_default())?;
         let clients = |of: fn(&RespNumbers) -> u64| {
             let shards = self.up().filter_map(|numbers| Some((numbers.shard, numbers.resp.as_ref()?)));

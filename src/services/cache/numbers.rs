@@ -38,8 +38,10 @@ pub struct CacheNumbers {
     pub parked: u64,
     /// Keys that transactions hold.
     pub locked: u64,
-    /// What only grows, until `CONFIG RESETSTAT`.
+    /// What only grows, until `CONFIG RESETSTAT`; of the second tier, until the end.
     pub counters: Vec<Counter>,
+    /// Of the second tier, what goes up and down; zero without one.
+    pub gauges: Vec<Counter>,
 }
 
 /// The Redis clients of one shard.
@@ -86,6 +88,10 @@ pub fn cache(shard: &Shard) -> Option<CacheNumbers> {
         ("expired", expired),
         ("refused", refused),
     ];
+    // A node has one cache.
+    let tier = caches.iter().find_map(|here| here.tier_facts()).unwrap_or_default();
+    all.counters.extend(tier.counters());
+    all.gauges = tier.gauges().to_vec();
     Some(all)
 }
 

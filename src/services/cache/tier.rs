@@ -635,7 +635,7 @@ fn changes(store: &mut Store, spec: &Spec, names: Vec<Name>, before: &[u64]) -> 
 }
 
 /// What one shard says of its second tier.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct TierFacts {
     /// Counters and sizes.
     pub(super) stats: upstream::Stats,
@@ -646,6 +646,38 @@ pub(super) struct TierFacts {
 }
 
 impl TierFacts {
+    /// What only grows, for metrics.
+    pub(super) fn counters(&self) -> [(&'static str, u64); 13] {
+        let stats = &self.stats;
+        [
+            ("upstream_fetches", stats.fetches),
+            ("upstream_fetches_found", stats.found),
+            ("upstream_fetches_joined", stats.joined),
+            ("upstream_absent_known", stats.absent_known),
+            ("upstream_unavailable", stats.unavailable),
+            ("upstream_writes", stats.written),
+            ("upstream_write_failures", stats.write_failures),
+            ("upstream_queue_full", stats.queue_full),
+            ("upstream_invalidations", stats.invalidations),
+            ("upstream_invalidations_all", stats.invalidations_all),
+            ("upstream_breaker_opened", stats.breaker_opened),
+            ("upstream_breaker_refused", stats.breaker_refused),
+            ("upstream_connects", stats.connects),
+        ]
+    }
+
+    /// What goes up and down, for metrics.
+    pub(super) fn gauges(&self) -> [(&'static str, u64); 5] {
+        let stats = &self.stats;
+        [
+            ("upstream_up", u64::from(self.is_up)),
+            ("upstream_breaker_open", u64::from(self.is_open)),
+            ("upstream_queue_keys", stats.queue_keys),
+            ("upstream_queue_bytes", stats.queue_bytes),
+            ("upstream_absent_keys", stats.absent_keys),
+        ]
+    }
+
     /// The fields of `INFO upstream`, of all shards together.
     pub(super) fn fields(all: &[TierFacts]) -> Vec<(&'static str, String)> {
         let sum = |of: fn(&TierFacts) -> u64| all.iter().map(of).sum::<u64>().to_string();
