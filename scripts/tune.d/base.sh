@@ -178,7 +178,10 @@ reason() {
 is_inside() {
     [[ -n $ROOT ]] || return 0
     local real
-    real=$(readlink -f -- "${1%/*}" 2>/dev/null) || return 1
+    # Not by readlink: this is asked for each write. We stand in / otherwise.
+    cd -P -- "${1%/*}" 2>/dev/null || return 1
+    real=$PWD
+    cd /
     [[ $real == "$ROOT" || $real == "$ROOT"/* ]] || return 1
     [[ -L $1 ]] || return 0
     real=$(readlink -f -- "$1" 2>/dev/null) || return 1

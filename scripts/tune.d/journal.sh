@@ -140,7 +140,7 @@ is_our_dir() {
 
 # put_text TARGET TEXT: writes one value into a file of the kernel. 1 and REASON if it could not.
 put_text() {
-    local path=$ROOT/$1 text=$2 error word now
+    local path=$ROOT/$1 text=$2 word now
     if ! is_inside "$path"; then
         REASON="leads out of $ROOT"
         return 1
@@ -149,17 +149,23 @@ put_text() {
         REASON="is not there any more"
         return 1
     fi
+    if [[ ${3:-} == pick ]]; then
+        plain pick "$text"
+        text=$PLAIN
+    fi
     # Below another root no kernel moves the brackets.
     if [[ -n $ROOT && ${3:-} == pick ]] && slurp "$path" && [[ $TEXT == *\[*\]* ]]; then
         now=${TEXT//[\[\]]/}
         text=
         for word in $now; do
-            if [[ $word == "$2" ]]; then text+=" [$word]"; else text+=" $word"; fi
+            if [[ $word == "$PLAIN" ]]; then text+=" [$word]"; else text+=" $word"; fi
         done
         text=${text# }
     fi
-    error=$({ printf '%s\n' "$text" >"$path"; } 2>&1) && return 0
-    reason "$error"
+    # What bash says about it goes through a file, as a subshell for each write would take longer than the write.
+    { printf '%s\n' "$text" >"$path"; } 2>"$STATE_DIR/said" && return 0
+    slurp "$STATE_DIR/said"
+    reason "$TEXT"
     return 1
 }
 
@@ -305,6 +311,16 @@ write_knob() {
 J_NUMBER=() J_KIND=() J_ID=() J_FORM=() J_TARGET=() J_OLD=() J_NEW=() J_END=() J_BACK=()
 J_BOOT='' J_DAMAGE=()
 
+# may_revert KIND TARGET: whether a journal can be about this.
+may_revert() {
+    case $1 in
+        mkdir) is_our_dir "$2" ;;
+        file | own | link) is_ours "$2" ;;
+        ethtool) [[ $2 =~ ^[A-Za-z0-9_.@-]+\ (channels|coalesce|rss)\ [a-z-]+$ ]] ;;
+        *) return 1 ;;
+    esac
+}
+
 # read_journal FILE: its intents in J_*, in order, with how each ended (J_END: D, F or nothing) and what was read back.
 # Damaged lines are named in J_DAMAGE. A last line that was cut short is none: what it announced was not begun.
 read_journal() {
@@ -336,9 +352,7 @@ read_journal() {
         case ${fields[0]}:${#fields[@]} in
             H:5) J_BOOT=${fields[4]} ;;
             I:8)
-                if [[ ${fields[2]} == mkdir ]] && is_our_dir "${fields[5]}" ||
-                    [[ ${fields[2]} =~ ^(file|own|link)$ ]] && is_ours "${fields[5]}" ||
-                    [[ ${fields[2]} == ethtool && ${fields[5]} =~ ^[A-Za-z0-9_.@-]+\ (channels|coalesce|rss)\ [a-z-]+$ ]]; then
+                if may_revert "${fields[2]}" "${fields[5]}"; then
                     at[${fields[1]}]=${#J_NUMBER[@]}
                     J_NUMBER+=("${fields[1]}") J_KIND+=("${fields[2]}") J_ID+=("${fields[3]}") J_FORM+=("${fields[4]}")
                     J_TARGET+=("${fields[5]}") J_OLD+=("${fields[6]}") J_NEW+=("${fields[7]#+}") J_END+=("") J_BACK+=("")

@@ -174,7 +174,8 @@ judge() {
         return 0
     fi
     K_STATE[i]=drift
-    [[ ${K_KIND[i]} == own ]] || K_WANT[i]=$AIM
+    # What is equal only in its plain form is written as the tuner gave it: masks need their commas.
+    [[ ${K_RULE[i]} == equal ]] || K_WANT[i]=$AIM
 }
 
 # What the host is ------------------------------------------------------------------------------------------------

@@ -55,7 +55,9 @@ about() {
 # wrapped HEAD TEXT: text of words, at most 100 columns, under a head of 10 columns.
 wrapped() {
     local head=$1 line='' word
-    for word in $2; do
+    local -a words
+    read -r -d '' -a words <<<"$2" || true
+    for word in "${words[@]}"; do
         if ((${#line} + ${#word} > 86)); then
             printf '      %s%-8s%s%s\n' "$DIM" "$head" "$line" "$PLAIN_INK"
             head='' line=
@@ -65,11 +67,18 @@ wrapped() {
     printf '      %s%-8s%s%s\n' "$DIM" "$head" "$line" "$PLAIN_INK"
 }
 
-# names I...: ids with commas, wrapped, under a head.
+# id_line HEAD I...: ids with commas, wrapped, under a head.
 id_line() {
-    local head=$1 ids='' i
+    local head=$1 ids='' i number=0
     shift
-    for i in "$@"; do ids+="${ids:+, }${K_ID[i]}"; done
+    for i in "$@"; do
+        number=$((number + 1))
+        if ((number > 12 && !VERBOSE)); then
+            ids+=" and $(($# - 12)) more"
+            break
+        fi
+        ids+="${ids:+, }${K_ID[i]}"
+    done
     wrapped "$head" "$ids"
 }
 
@@ -231,10 +240,10 @@ show_json() {
 
 # rows HEAD INK I...: one part of the table after apply, families that are long in one line.
 rows() {
-    local head=$1 ink=$2 i tuner previous='' text
+    local head=$1 ink=$2 i tuner text
     shift 2
     printf '%s%-12s%s %s\n' "$ink" "$head" "$PLAIN_INK" "$#"
-    local -A size=()
+    local -A size=() seen=()
     for i in "$@"; do
         tuner="${K_TUNER[i]} ${K_NOTE[i]}"
         size[$tuner]=$((${size[$tuner]:-0} + 1))
@@ -254,8 +263,8 @@ rows() {
             text="N/A: $text"
         fi
         if ((size[$tuner] > SHOWN_MAX && !VERBOSE)) && [[ $head != Failed && ${K_TUNER[i]} != sysctl ]]; then
-            [[ $tuner != "$previous" ]] || continue
-            previous=$tuner
+            [[ -z ${seen[$tuner]:-} ]] || continue
+            seen[$tuner]=1
             printf '  %-34s %s\n' "${K_TUNER[i]} (${size[$tuner]})" "first ${K_ID[i]}: $text"
         else
             printf '  %-34s %s\n' "${K_ID[i]}" "$text"

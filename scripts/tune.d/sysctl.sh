@@ -6,8 +6,8 @@
 
 tuner sysctl "server loadgen lowlat" \
     "kernel settings of sysctl/*.conf, and /etc/sysctl.d/90-corelane.conf that keeps them" \
-    "Each key has its own reason: tune explain KEY." \
-    "Each key has its own." \
+    "Each key has a reason of its own: tune explain KEY. The file sets them again at each boot." \
+    "See each key. A later kernel may have a better default than a value in the file: after an upgrade, revert and apply." \
     "tune check; sysctl KEY" \
     "sysctl/*.conf"
 tuner numa "server lowlat" \

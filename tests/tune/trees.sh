@@ -140,6 +140,7 @@ big() {
     ln -s ../../devices/virtual/net/lo "$TREE/sys/class/net/lo"
 
     mkdir -p "$TREE"/{etc/systemd/system/multi-user.target.wants,run/systemd/system,etc/security/limits.d,etc/sysctl.d}
+    # shellcheck disable=SC2016 # systemd expands it
     put usr/lib/systemd/system/irqbalance.service '[Unit]
 Description=irqbalance daemon
 [Service]
