@@ -122,12 +122,13 @@ plain() {
         mask)
             PLAIN=${2//[, $'\n']/}
             PLAIN=${PLAIN,,}
-            while [[ $PLAIN == 0?* ]]; do PLAIN=${PLAIN#0}; done
+            if [[ $PLAIN =~ ^0+([^0].*|0)$ ]]; then PLAIN=${BASH_REMATCH[1]}; fi
             ;;
         list)
             squeeze "$2"
             PLAIN=$SQUEEZED
-            if cpus_of "$PLAIN"; then
+            # Most have one part only, and are plain.
+            if [[ $PLAIN == *,* ]] && cpus_of "$PLAIN"; then
                 list_of "${CPUS[@]}"
                 PLAIN=$LIST
             fi

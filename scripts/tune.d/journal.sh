@@ -468,7 +468,7 @@ close_journal() {
 
 # forget_old_boots: closes transactions of earlier boots of which nothing is left: their values went with the boot.
 forget_old_boots() {
-    local file i
+    local file i wrote
     boot_id
     open_journals
     for file in "${OPEN[@]}"; do
@@ -478,7 +478,8 @@ forget_old_boots() {
             [[ ${J_END[i]} == R ]] && continue
             [[ ${J_KIND[i]} == file || ${J_KIND[i]} == ethtool ]] || continue 2
             plain "${J_FORM[i]}" "${J_NEW[i]}"
-            if fetch "${J_KIND[i]}" "${J_TARGET[i]}" "${J_FORM[i]}" && [[ $NOW == "$PLAIN" ]]; then continue 2; fi
+            wrote=$PLAIN
+            if fetch "${J_KIND[i]}" "${J_TARGET[i]}" "${J_FORM[i]}" && [[ $NOW == "$wrote" ]]; then continue 2; fi
         done
         close_journal "$file"
     done

@@ -247,7 +247,7 @@ vm() {
     # One queue: the kernel gives no mask to send by.
     : >"$TREE/sys/devices/pci0000:00/0000:00:03.0/net/eth0/queues/tx-0/xps_cpus"
     put proc/interrupts "$INTERRUPTS"
-    put .dockerenv ''
+    put ./.dockerenv ''
     mkdir -p "$TREE/etc/sysctl.d"
     put etc/sysctl.conf '# nothing'
     ln -s ../sysctl.conf "$TREE/etc/sysctl.d/99-sysctl.conf"
@@ -257,7 +257,7 @@ container() {
     CPUS=4
     common
     ln -sfn 'pid:[4026532500]' "$TREE/proc/self/ns/pid"
-    put .dockerenv ''
+    put ./.dockerenv ''
     put sys/devices/system/cpu/online 0-3
     local i
     for i in 0 1 2 3; do cpu "$i" 0 "$i" 0-3; done
