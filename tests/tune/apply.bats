@@ -1,4 +1,5 @@
 # Writing: what is changed, what never is, what fails.
+# shellcheck disable=SC2012,SC2016,SC2030,SC2031,SC2115,SC2153,SC2143 # each test is a subshell; texts for others
 
 load helper
 

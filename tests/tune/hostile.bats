@@ -1,4 +1,5 @@
 # Journals, trees and places that somebody has meddled with, or that are broken.
+# shellcheck disable=SC2012,SC2016,SC2030,SC2031,SC2115,SC2153,SC2143 # each test is a subshell; texts for others
 
 load helper
 
@@ -151,7 +152,7 @@ forge() {
 
 @test "a journal that cannot be written any more ends the writing" {
     plant vm
-    local before after
+    local before
     before=$(picture)
     # The disk takes what it has, then no more: the second sync and all later ones fail.
     mkdir "$OWN/bin"

@@ -1,4 +1,5 @@
 # On the real kernel: a network namespace of its own, and looking at this host.
+# shellcheck disable=SC2012,SC2016,SC2030,SC2031,SC2115,SC2153,SC2143 # each test is a subshell; texts for others
 
 load helper
 
