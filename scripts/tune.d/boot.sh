@@ -19,6 +19,30 @@ quoted() {
     QUOTED="\"$text\""
 }
 
+# is_safe_place: whether only root can change this script and what it reads; if not, UNSAFE is what can be changed.
+is_safe_place() {
+    local path=$SELF owner mode
+    local -a paths=("$SELF" "$HERE"/tune.d "$HERE"/tune.d/* "$SYSCTL_DIR"/*.conf)
+    while [[ -n $path ]]; do
+        path=${path%/*}
+        paths+=("${path:-/}")
+    done
+    path=$SYSCTL_DIR
+    while [[ -n $path ]]; do
+        paths+=("$path")
+        path=${path%/*}
+    done
+    UNSAFE=
+    while read -r owner mode path; do
+        if [[ $owner != 0 ]]; then
+            UNSAFE=$path
+        elif ((8#$mode & 8#022)) && ! ((8#$mode & 8#1000)); then # sticky: others cannot move what is root's
+            UNSAFE=$path
+        fi
+    done < <(stat -L -c '%u %a %n' -- "${paths[@]}" || printf '1 777 %s\n' "$SELF")
+    [[ -z $UNSAFE ]]
+}
+
 add_boot() {
     local command='' word joined
     ((!RUNTIME_ONLY)) || return 0
@@ -26,7 +50,12 @@ add_boot() {
         no_knob boot.service boot na "systemd does not run here: run tune apply at each boot by what does"
         return 0
     fi
-    quoted "$SELF"
+    if [[ -z $ROOT ]] && ! is_safe_place; then
+        no_knob boot.service boot skipped "root would run $UNSAFE at each boot, and others than root can change it: copy \
+scripts/tune, scripts/tune.d and sysctl to a directory of root, such as /usr/local/lib/corelane, and run it from there"
+        return 0
+    fi
+    quoted "${SELF#"$ROOT"}" # of a tree that has it, as it is called there
     command=$QUOTED
     local -a words=(apply --yes --runtime-only --profile "$PROFILE")
     local IFS=,
@@ -44,7 +73,7 @@ add_boot() {
     machine_knob boot.service boot own etc/systemd/system/corelane-tune.service exact equal "$MADE_BY
 [Unit]
 Description=Host settings for Corelane, profile $PROFILE
-After=systemd-sysctl.service systemd-udev-settle.service network.target
+After=systemd-sysctl.service network.target
 Before=corelane.service irqbalance.service
 
 [Service]

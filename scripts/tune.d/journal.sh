@@ -43,7 +43,7 @@ decode() {
 
 # Makes the state directory and takes the lock. Dies if either cannot be had: nothing has been written yet.
 open_state() {
-    local mode
+    local about
     is_inside "$STATE_DIR/x" || [[ ! -e $STATE_DIR ]] || die "$STATE_DIR leads out of $ROOT"
     if [[ ! -d $STATE_DIR ]]; then
         if [[ -n $ROOT ]]; then
@@ -58,17 +58,18 @@ open_state() {
             die "cannot make $STATE_DIR for the journal: $REASON; nothing was changed"
         fi
     fi
-    # Who could write there could make us write anywhere as root.
-    mode=$(stat -c '%a' -- "$STATE_DIR") || die "cannot look at $STATE_DIR; nothing was changed"
-    if [[ -L $STATE_DIR || ! -O $STATE_DIR ]] || ((8#$mode & 8#022)); then
-        die "$STATE_DIR is a link, of another user or writable by others (mode $mode): its journals cannot be trusted;" \
-            "look at them, then type: chown $(id -un) $STATE_DIR; chmod 700 $STATE_DIR"
+    # Who could write there could make us write anywhere as root. The directory above may be the service's own, so the
+    # one that was looked at is held open: whatever is put in its place later is not the one that we use.
+    { exec {DIR_FD}<"$STATE_DIR"; } 2>/dev/null || die "cannot open $STATE_DIR; nothing was changed"
+    about=$(stat -L -c '%u %a' -- "/proc/$$/fd/$DIR_FD") || die "cannot look at $STATE_DIR; nothing was changed"
+    if [[ -L $STATE_DIR || ${about% *} != "$EUID" ]] || ((8#${about#* } & 8#022)); then
+        die "$STATE_DIR is a link, of another user or writable by others (user and mode: $about): its journals cannot be" \
+            "trusted; look at them, then type: chown $(id -un) $STATE_DIR; chmod 700 $STATE_DIR"
     fi
-    ERROR=$({ exec {LOCK_FD}>>"$STATE_DIR/lock"; } 2>&1) || {
-        reason "$ERROR"
-        die "cannot write to $STATE_DIR: $REASON; nothing was changed"
-    }
-    exec {LOCK_FD}>>"$STATE_DIR/lock"
+    STATE_NAME=$STATE_DIR STATE_DIR=/proc/$$/fd/$DIR_FD
+    if ! { exec {LOCK_FD}>>"$STATE_DIR/lock"; } 2>/dev/null; then
+        die "cannot write to $STATE_NAME (is it on a read-only or full disk?); nothing was changed"
+    fi
     if ! flock -n "$LOCK_FD"; then
         slurp "$STATE_DIR/lock"
         die "another tune is at work (process ${TEXT:-unknown}): wait until it has ended; nothing was changed"
@@ -101,15 +102,15 @@ begin() {
         name=${name%%-*}
         [[ $name =~ ^[0-9]{6}$ ]] && ((10#$name > last)) && last=$((10#$name))
     done
-    ((last < 999999)) || die "no numbers are left for transactions: remove old .closed files in $STATE_DIR"
+    ((last < 999999)) || die "no numbers are left for transactions: remove old .closed files in $STATE_NAME"
     printf -v TX '%06d-%(%Y%m%dT%H%M%SZ)T' $((last + 1)) -1
     TX_FILE=$STATE_DIR/$TX.journal
     TX_COUNT=0
     boot_id
-    exec {TX_FD}>>"$TX_FILE" || die "cannot write $TX_FILE; nothing was changed"
+    exec {TX_FD}>>"$TX_FILE" || die "cannot write to $STATE_NAME; nothing was changed"
     if ! journal_line H 1 "$TX" "$PROFILE" "$BOOT" || ! sync -- "$TX_FILE" "$STATE_DIR"; then
         rm -f -- "$TX_FILE"
-        die "the journal $TX_FILE cannot be written (is the disk full?); nothing was changed"
+        die "the journal $STATE_NAME/$TX.journal cannot be written (is the disk full?); nothing was changed"
     fi
 }
 
@@ -324,12 +325,12 @@ may_revert() {
 # read_journal FILE: its intents in J_*, in order, with how each ended (J_END: D, F or nothing) and what was read back.
 # Damaged lines are named in J_DAMAGE. A last line that was cut short is none: what it announced was not begun.
 read_journal() {
-    local file=$1 line number=0 length body i
+    local file=$1 line number=0 length body i shown=$STATE_NAME/${1##*/}
     local -a fields lines
     local -A at=()
     J_NUMBER=() J_KIND=() J_ID=() J_FORM=() J_TARGET=() J_OLD=() J_NEW=() J_END=() J_BACK=() J_BOOT='' J_DAMAGE=()
     if [[ -L $file || ! -O $file || ! -f $file ]]; then
-        J_DAMAGE+=("$file: is not a file of this user: it is not trusted")
+        J_DAMAGE+=("$shown: is not a file of this user: it is not trusted")
         return 0
     fi
     mapfile -t lines <"$file"
@@ -339,7 +340,7 @@ read_journal() {
         length=${line##*|} body=${line%|*}
         if [[ $line != *'|'* || ! $length =~ ^[0-9]{1,9}$ ]] || ((10#$length != ${#body})); then
             if ((number == ${#lines[@]} && !ENDS)); then continue; fi
-            J_DAMAGE+=("$file:$number: damaged; what it was about is not known")
+            J_DAMAGE+=("$shown:$number: damaged; what it was about is not known")
             continue
         fi
         body+='|'
@@ -357,19 +358,19 @@ read_journal() {
                     J_NUMBER+=("${fields[1]}") J_KIND+=("${fields[2]}") J_ID+=("${fields[3]}") J_FORM+=("${fields[4]}")
                     J_TARGET+=("${fields[5]}") J_OLD+=("${fields[6]}") J_NEW+=("${fields[7]#+}") J_END+=("") J_BACK+=("")
                 else
-                    J_DAMAGE+=("$file:$number: names ${fields[5]}, which tune never writes to")
+                    J_DAMAGE+=("$shown:$number: names ${fields[5]}, which tune never writes to")
                 fi
                 ;;
             D:3 | F:3 | R:3)
                 i=${at[${fields[1]}]:-}
                 if [[ -z $i ]]; then
-                    J_DAMAGE+=("$file:$number: speaks of a write that was not announced")
+                    J_DAMAGE+=("$shown:$number: speaks of a write that was not announced")
                 else
                     J_END[i]=${fields[0]}
                     [[ ${fields[0]} == R ]] || J_BACK[i]=${fields[2]}
                 fi
                 ;;
-            *) J_DAMAGE+=("$file:$number: is no line of a journal") ;;
+            *) J_DAMAGE+=("$shown:$number: is no line of a journal") ;;
         esac
     done
 }

@@ -131,9 +131,25 @@ probe_io_uring() {
     fi
 }
 
-# sysctl_text: the text of our file in sysctl.d, in WANT_TEXT: the keys that are not better without it.
+# read_set_before: what open transactions have set, by its path, in SET_BEFORE. Nothing, if this user may not see them.
+declare -A SET_BEFORE=()
+read_set_before() {
+    local file i
+    SET_BEFORE=()
+    [[ -d $STATE_DIR && -O $STATE_DIR && -r $STATE_DIR ]] || return 0
+    STATE_NAME=${STATE_NAME:-$STATE_DIR}
+    open_journals
+    for file in "${OPEN[@]}"; do
+        read_journal "$file"
+        for i in "${!J_KIND[@]}"; do
+            [[ ${J_KIND[i]} != file || ${J_END[i]} != D ]] || SET_BEFORE["${J_TARGET[i]}"]=${J_BACK[i]}
+        done
+    done
+}
+
+# sysctl_text: the text of our file in sysctl.d, in WANT_TEXT: what has to be set, and what we have set.
 #
-# What the kernel has of itself must not be in it: a later kernel may have more, and the file would lower it.
+# Not what the kernel has of itself: a later kernel may have more, or its administrator less, and the file would win.
 sysctl_text() {
     local i key value line partial=0
     local -A kept=()
@@ -155,8 +171,9 @@ sysctl_text() {
             drift:failed | drift:unsupported) ;;
             drift:*) value=${K_WANT[i]} ;;
             ok:*)
-                plain words "${K_WANT[i]}"
-                if [[ ${K_NOW[i]} == "$PLAIN" || ${kept[$key]:-} == "${K_NOW[i]}" ]]; then value=${K_NOW[i]}; fi
+                if [[ ${kept[$key]:-} == "${K_NOW[i]}" || ${SET_BEFORE["${K_TARGET[i]}"]:-} == "${K_NOW[i]}" ]]; then
+                    value=${K_NOW[i]}
+                fi
                 ;;
             left:*) ((partial)) && value=${kept[$key]:-} ;;
         esac
@@ -168,6 +185,7 @@ sysctl_text() {
 
 add_sysctl_file() {
     ((!RUNTIME_ONLY)) || return 0
+    read_set_before
     sysctl_text
     if [[ -z $WANT_TEXT ]]; then
         [[ -e $ROOT/$SYSCTL_D ]] || return 0

@@ -43,6 +43,37 @@ load helper
     has slow_start_after_idle
 }
 
+@test "the file for the next boot has what was set, and not what the kernel has of itself" {
+    plant vm
+    # Also what an earlier apply has set until the next boot.
+    tune apply --yes --runtime-only >/dev/null
+    run tune check
+    exits 2
+    has "new file /etc/sysctl.d/90-corelane.conf"
+    tune apply --yes >/dev/null
+    run grep -v '^#' "$TREE/etc/sysctl.d/90-corelane.conf"
+    has "net.core.somaxconn = 16384"
+    has "vm.swappiness = 10"
+    has_not nr_open
+    has_not io_uring
+    has_not zone_reclaim
+    run tune check
+    exits 0
+}
+
+@test "limits are not written where fs.nr_open stays below them" {
+    needs_read_only
+    plant vm
+    printf '65536\n' >"$TREE/proc/sys/fs/nr_open"
+    run with_read_only proc/sys/fs/nr_open "$TUNE" apply --yes --root "$TREE"
+    exits 1
+    has "not written: fs.nr_open could not be raised"
+    [[ ! -e $TREE/etc/security/limits.d ]]
+    run tune apply --yes
+    exits 0
+    grep -q '^@corelane - nofile 1048576$' "$TREE/etc/security/limits.d/90-corelane.conf"
+}
+
 @test "each figure of a triple is raised by itself, and none is lowered" {
     plant big
     printf '8192\t65536\t33554432\n' >"$TREE/proc/sys/net/ipv4/tcp_rmem"
@@ -228,9 +259,9 @@ load helper
 
 @test "the boot unit runs the same choice again, and its stop takes it back" {
     plant big
-    tune apply --yes --skip irqbalance,hugepages --cpus 0-15 --nics eno1 >/dev/null
+    tune apply --yes --skip irqbalance,thp --cpus 0-15 --nics eno1 >/dev/null
     run cat "$TREE/etc/systemd/system/corelane-tune.service"
-    has "apply --yes --runtime-only --profile server --skip irqbalance,hugepages --cpus 0-15 --nics eno1"
+    has "apply --yes --runtime-only --profile server --skip irqbalance,thp --cpus 0-15 --nics eno1"
     has "revert --all --runtime-only"
     [[ $(readlink "$TREE/etc/systemd/system/multi-user.target.wants/corelane-tune.service") == ../corelane-tune.service ]]
     if command -v systemd-analyze >/dev/null; then

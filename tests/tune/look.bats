@@ -232,4 +232,11 @@ PYTHON
     exits 1
     run tune check net.core.somaxconn
     exits 1
+    run tune revert --only vm.swappiness
+    exits 1
+    has "whole transactions"
+    run tune plan --json
+    exits 1
+    run tune apply --yes --all
+    exits 1
 }
