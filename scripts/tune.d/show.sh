@@ -356,10 +356,20 @@ explain() {
 
 # Export: what apply would make of this host, for another tool ----------------------------------------------------
 
-# wanted_now I: the value that the knob has or gets, in VALUE. 1 if it is none that another tool should set.
+# wanted_now I: the value that the knob has or gets, in VALUE. 1 if it is none that another tool should set: where the
+# kernel has better of itself, and where io_uring is allowed to all.
 wanted_now() {
-    [[ ${K_STATE[$1]} == drift || ${K_STATE[$1]} == ok ]] || return 1
-    if [[ ${K_STATE[$1]} == drift ]]; then VALUE=${K_WANT[$1]}; else VALUE=${K_NOW[$1]}; fi
+    case ${K_STATE[$1]} in
+        drift) VALUE=${K_WANT[$1]} ;;
+        ok)
+            [[ ${K_TUNER[$1]} != io_uring ]] || return 1
+            VALUE=${K_NOW[$1]}
+            plain "${K_FORM[$1]}" "${K_WANT[$1]}"
+            [[ $VALUE == "$PLAIN" || ${SET_BEFORE["${K_TARGET[$1]:-none}"]:-} == "$VALUE" ]] || return 1
+            [[ ${K_FORM[$1]} != mask ]] || VALUE=${K_WANT[$1]}
+            ;;
+        *) return 1 ;;
+    esac
 }
 
 export_sysctl() {

@@ -173,10 +173,26 @@ PYTHON
     has "vm.dirty_ratio has no '# rule:' line"
 }
 
+@test "every key, tuner and myth has its place in docs/TUNING.md" {
+    local page=$BATS_TEST_DIRNAME/../../docs/TUNING.md name
+    while read -r name; do
+        grep -qF "| \`$name\` |" "$page" || { echo "no row: $name" && return 1; }
+    done < <(sed -n 's/^\([a-z][a-z0-9_.]*\) = .*/\1/p' "$BATS_TEST_DIRNAME"/../../sysctl/*.conf | sort -u
+        sed -n 's/^tuner \([a-z_-]*\) .*/\1/p' "$BATS_TEST_DIRNAME"/../../scripts/tune.d/*.sh
+        sed -n '/^myth_of/,/^}/s/^        \([a-z][a-z0-9_.*]*\)).*/\1/p' "$BATS_TEST_DIRNAME"/../../scripts/tune.d/conf.sh)
+    # And the values that it gives are those of the files.
+    while read -r name value; do
+        grep -F "| \`$name\` |" "$page" | grep -qF "$value" || { echo "another value: $name" && return 1; }
+    done < <(sed -n 's/^\([a-z][a-z0-9_.]*\) = \(.*\)/\1 \2/p' "$BATS_TEST_DIRNAME"/../../sysctl/*.conf)
+}
+
 @test "exports are what they say" {
     plant big
+    printf '4096 131072 33554432\n' >"$TREE/proc/sys/net/ipv4/tcp_rmem"
     run tune export --format sysctl
     has "net.core.somaxconn = 16384"
+    has_not tcp_rmem # the kernel has more of itself
+    has_not io_uring # others may want to forbid it
     [[ -z $(grep -vE '^(#.*|[a-z0-9_.]+ = [0-9 -]+)$' <<<"$output") ]]
     tune export --format script >"$OWN/script"
     sh -n "$OWN/script"
