@@ -4,29 +4,40 @@
 //! waits holds locks only on shards before the one it waits for, and no circle of waiting can close (Havender 1968,
 //! ordered resources). A plain command takes no lock: it only waits where a key of its is held.
 //!
+//! Each key has a queue. A request is granted once it is first in the queues of all its keys, and none is held. That
+//! costs a step for each of its keys, however many others wait.
+//!
 //! # Rules
-//! 1. All keys of a ticket on a shard are granted at once or not at all.
+//! 1. All keys of a request are granted at once or not at all.
 //! 2. Who came first is granted first, as far as their keys are the same.
-//! 3. [`Locks::release`] ends a ticket whatever it has: locks, or a place in the queue.
+//! 3. [`Locks::release`] ends a ticket whatever it has: locks, or a place in the queues.
 //!
 //! Not here: who takes them and for how long (`transaction`).
 
-use std::collections::HashMap;
+use std::cell::RefCell;
+use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
-use std::cell::RefCell;
-
 /// A transaction: its shard in the high bits, a number of that shard below. 0 is none.
 pub(super) type Ticket = u64;
 
+type Name = Box<[u8]>;
+
+#[derive(Debug, Default)]
+struct Lock {
+    /// 0 where nobody holds it.
+    holder: Ticket,
+    queue: VecDeque<u64>,
+}
+
 #[derive(Debug)]
-struct Waiting {
+struct Request {
     /// 0 for a plain command that waits until its keys are free.
     ticket: Ticket,
-    number: u64,
-    keys: Vec<Box<[u8]>>,
+    /// Each once.
+    keys: Vec<Name>,
     granted: bool,
     waker: Option<Waker>,
 }
@@ -34,8 +45,12 @@ struct Waiting {
 /// The locks of one shard.
 #[derive(Debug, Default)]
 pub(super) struct Locks {
-    held: HashMap<Box<[u8]>, Ticket>,
-    queue: Vec<Waiting>,
+    /// Of the keys that are held or waited for.
+    locks: HashMap<Name, Lock>,
+    held: usize,
+    requests: HashMap<u64, Request>,
+    /// What each ticket holds, and what it waits for.
+    tickets: HashMap<Ticket, (Vec<Name>, Option<u64>)>,
     numbers: u64,
 }
 
@@ -43,131 +58,186 @@ impl Locks {
     /// Whether no key is held.
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
-        self.held.is_empty()
+        self.held == 0
     }
 
     /// Whether `key` is held by another one than `ticket`.
     pub(super) fn bars(&self, key: &[u8], ticket: Ticket) -> bool {
-        self.held.get(key).is_some_and(|holder| *holder != ticket)
+        self.locks.get(key).is_some_and(|lock| lock.holder != 0 && lock.holder != ticket)
     }
 
     /// The keys that are held.
-    fn all_held(&self) -> Vec<Box<[u8]>> {
-        self.held.keys().cloned().collect()
+    fn all_held(&self) -> Vec<Name> {
+        self.locks.iter().filter(|(_, lock)| lock.holder != 0).map(|(key, _)| key.clone()).collect()
     }
 
-    fn is_free(&self, at: usize) -> bool {
-        let wanted = &self.queue[at];
-        let barred = wanted.keys.iter().any(|key| self.bars(key, wanted.ticket));
-        let overtakes = self.queue[..at]
-            .iter()
-            .any(|earlier| !earlier.granted && earlier.keys.iter().any(|key| wanted.keys.contains(key)));
-        !(barred || overtakes)
-    }
-
-    /// Puts a request into the queue; its number.
-    fn ask(&mut self, ticket: Ticket, keys: Vec<Box<[u8]>>) -> u64 {
+    /// Puts a request for `keys` into their queues, in the name of `ticket`; with 0 it waits until all are free, and
+    /// holds none. Its number, for [`Granted`]. Done where the message is handled, so that a release that comes behind
+    /// finds it.
+    pub(super) fn ask(&mut self, ticket: Ticket, mut keys: Vec<Name>) -> u64 {
+        keys.sort_unstable();
+        keys.dedup();
         self.numbers += 1;
         let number = self.numbers;
-        self.queue.push(Waiting { ticket, number, keys, granted: false, waker: None });
-        self.grant();
+        for key in &keys {
+            self.locks.entry(key.clone()).or_default().queue.push_back(number);
+        }
+        if ticket != 0 {
+            self.tickets.entry(ticket).or_default().1 = Some(number);
+        }
+        self.requests.insert(number, Request { ticket, keys, granted: false, waker: None });
+        self.grant(vec![number]);
         number
     }
 
-    /// Grants what can be granted.
-    fn grant(&mut self) {
-        for at in 0..self.queue.len() {
-            if self.queue[at].granted || !self.is_free(at) {
+    /// Grants those of `numbers` that can be, and those behind them that then can.
+    fn grant(&mut self, mut numbers: Vec<u64>) {
+        while let Some(number) = numbers.pop() {
+            let Some(request) = self.requests.get(&number).filter(|request| !request.granted) else {
                 continue;
+            };
+            let is_free = request.keys.iter().all(|key| {
+                let lock = self.locks.get(key);
+                lock.is_some_and(|lock| {
+                    lock.queue.front() == Some(&number) && (lock.holder == 0 || lock.holder == request.ticket)
+                })
+            });
+            if is_free {
+                numbers.extend(self.give(number));
             }
-            let ticket = self.queue[at].ticket;
-            if ticket != 0 {
-                let keys = self.queue[at].keys.clone();
-                self.held.extend(keys.into_iter().map(|key| (key, ticket)));
+        }
+    }
+
+    /// Gives a request its keys. Who may be next.
+    fn give(&mut self, number: u64) -> Vec<u64> {
+        let Some(request) = self.requests.get_mut(&number) else { return Vec::new() };
+        request.granted = true;
+        if let Some(waker) = request.waker.take() {
+            waker.wake();
+        }
+        let (ticket, keys) = (request.ticket, request.keys.clone());
+        let mut next = Vec::new();
+        for key in &keys {
+            let Some(lock) = self.locks.get_mut(key) else { continue };
+            lock.queue.pop_front();
+            if ticket == 0 {
+                next.extend(lock.queue.front());
+            } else if lock.holder == 0 {
+                lock.holder = ticket;
+                self.held += 1;
             }
-            let granted = &mut self.queue[at];
-            granted.granted = true;
-            if let Some(waker) = granted.waker.take() {
-                waker.wake();
-            }
+            self.tidy(key);
+        }
+        if ticket != 0 {
+            let of = self.tickets.entry(ticket).or_default();
+            of.0.extend(keys);
+            of.1 = None;
+        }
+        next
+    }
+
+    /// Forgets a key that nobody holds and nobody waits for.
+    fn tidy(&mut self, key: &Name) {
+        if self.locks.get(key).is_some_and(|lock| lock.holder == 0 && lock.queue.is_empty()) {
+            self.locks.remove(key);
         }
     }
 
     /// Ends `ticket`.
     pub(super) fn release(&mut self, ticket: Ticket) {
-        self.held.retain(|_, holder| *holder != ticket);
-        self.queue.retain_mut(|waiting| {
-            let stays = waiting.ticket != ticket;
-            if !stays && let Some(waker) = waiting.waker.take() {
-                waker.wake();
-            }
-            stays
-        });
-        self.grant();
+        let Some((held, waits)) = self.tickets.remove(&ticket) else { return };
+        if let Some(number) = waits {
+            self.give_up(number);
+        }
+        let mut next = Vec::new();
+        for key in &held {
+            let Some(lock) = self.locks.get_mut(key).filter(|lock| lock.holder == ticket) else { continue };
+            lock.holder = 0;
+            self.held -= 1;
+            next.extend(lock.queue.front());
+            self.tidy(key);
+        }
+        self.grant(next);
     }
 
-    fn forget(&mut self, number: u64) {
-        self.queue.retain(|waiting| waiting.number != number);
+    /// Takes a request away. One that waits hears of it.
+    fn give_up(&mut self, number: u64) {
+        let Some(request) = self.requests.remove(&number) else { return };
+        if request.granted {
+            return;
+        }
+        if let Some(waker) = request.waker {
+            waker.wake();
+        }
+        let mut next = Vec::new();
+        for key in &request.keys {
+            let Some(lock) = self.locks.get_mut(key) else { continue };
+            lock.queue.retain(|one| *one != number);
+            next.extend(lock.queue.front());
+            self.tidy(key);
+        }
+        if let Some(of) = self.tickets.get_mut(&request.ticket) {
+            of.1 = None;
+        }
+        self.grant(next);
     }
 }
 
-/// Waits until its keys are granted. Dropped before, it gives up its place.
+/// Waits until a request is granted: true; false if its ticket ended before. Dropped before, it gives up its place.
 #[derive(Debug)]
-pub(super) struct Acquire<'a> {
+pub(super) struct Granted<'a> {
     locks: &'a RefCell<Locks>,
     number: u64,
 }
 
-/// Asks for `keys` in the name of `ticket`; with 0, waits until all are free and holds none.
-pub(super) fn acquire(locks: &RefCell<Locks>, ticket: Ticket, keys: Vec<Box<[u8]>>) -> Acquire<'_> {
-    let number = locks.borrow_mut().ask(ticket, keys);
-    Acquire { locks, number }
-}
-
-/// Waits until none of `keys` is held; with none named, until no key is. When it returns, that is so: who waited does
-/// its work before it waits again.
-pub(super) async fn wait_free(locks: &RefCell<Locks>, keys: &[Box<[u8]>]) {
-    loop {
-        let wanted = match keys {
-            [] => locks.borrow().all_held(),
-            keys => keys.to_vec(),
-        };
-        acquire(locks, 0, wanted).await;
-        // Between the grant and this moment another transaction may have taken them.
-        let locks = locks.borrow();
-        let is_free = match keys {
-            [] => locks.is_empty(),
-            keys => !keys.iter().any(|key| locks.bars(key, 0)),
-        };
-        if is_free {
-            return;
-        }
+impl Granted<'_> {
+    /// Of the request that [`Locks::ask`] gave this number.
+    pub(super) fn of(locks: &RefCell<Locks>, number: u64) -> Granted<'_> {
+        Granted { locks, number }
     }
 }
 
-impl Future for Acquire<'_> {
-    /// False if the ticket ended meanwhile.
+impl Future for Granted<'_> {
     type Output = bool;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<bool> {
         let mut locks = self.locks.borrow_mut();
-        let number = self.number;
-        let Some(waiting) = locks.queue.iter_mut().find(|waiting| waiting.number == number) else {
-            return Poll::Ready(false);
-        };
-        if waiting.granted {
-            return Poll::Ready(true);
+        match locks.requests.get_mut(&self.number) {
+            None => Poll::Ready(false),
+            Some(request) if request.granted => Poll::Ready(true),
+            Some(request) => {
+                request.waker = Some(context.waker().clone());
+                Poll::Pending
+            }
         }
-        waiting.waker = Some(context.waker().clone());
-        Poll::Pending
     }
 }
 
-impl Drop for Acquire<'_> {
+impl Drop for Granted<'_> {
     fn drop(&mut self) {
-        let mut locks = self.locks.borrow_mut();
-        locks.forget(self.number);
-        locks.grant();
+        self.locks.borrow_mut().give_up(self.number);
+    }
+}
+
+/// Waits until none of `keys` is held; with none named, until no key is. When it returns, that is so: who waited does
+/// its work before it waits again.
+pub(super) async fn wait_free(locks: &RefCell<Locks>, keys: &[Name]) {
+    loop {
+        // Between a grant and the moment it is seen, another transaction may have taken them.
+        let wanted = {
+            let locks = locks.borrow();
+            let is_free = match keys {
+                [] => locks.is_empty(),
+                keys => !keys.iter().any(|key| locks.bars(key, 0)),
+            };
+            match keys {
+                _ if is_free => return,
+                [] => locks.all_held(),
+                keys => keys.to_vec(),
+            }
+        };
+        let number = locks.borrow_mut().ask(0, wanted);
+        Granted::of(locks, number).await;
     }
 }
 
@@ -179,7 +249,12 @@ mod tests {
         names.iter().map(|name| name.as_bytes().into()).collect()
     }
 
-    fn is_ready(acquire: &mut Acquire<'_>) -> Option<bool> {
+    fn acquire(locks: &RefCell<Locks>, ticket: Ticket, keys: Vec<Name>) -> Granted<'_> {
+        let number = locks.borrow_mut().ask(ticket, keys);
+        Granted::of(locks, number)
+    }
+
+    fn is_ready(acquire: &mut Granted<'_>) -> Option<bool> {
         match Pin::new(acquire).poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(granted) => Some(granted),
             Poll::Pending => None,
@@ -248,6 +323,73 @@ mod tests {
             locks.borrow_mut().release(2);
             assert!(poll(waits.as_mut()));
             drop((first, second));
+        }
+    }
+
+    #[test]
+    fn many_who_wait_for_the_same_keys_come_one_after_the_other() {
+        let locks = RefCell::new(Locks::default());
+        let all: Vec<_> = (1..=2_000).map(|ticket| acquire(&locks, ticket, keys(&["a", "b", "a"]))).collect();
+        for (ticket, mut one) in (1..).zip(all) {
+            assert_eq!(is_ready(&mut one), Some(true), "{ticket}");
+            locks.borrow_mut().release(ticket);
+        }
+        let locks = locks.into_inner();
+        assert!(locks.is_empty() && locks.locks.is_empty() && locks.tickets.is_empty());
+        assert!(locks.requests.is_empty(), "{:?}", locks.requests);
+    }
+
+    #[test]
+    fn random_requests_are_never_granted_a_key_that_another_one_holds_and_all_end() {
+        let mut rng = corelane_base::Rng::new(5);
+        for _ in 0..200 {
+            let locks = RefCell::new(Locks::default());
+            let mut waiting: Vec<(Ticket, Vec<Name>, Granted<'_>)> = Vec::new();
+            let mut held: Vec<(Ticket, Vec<Name>)> = Vec::new();
+            for ticket in 1..60 {
+                let names = ["a", "b", "c", "d"];
+                let wanted: Vec<&str> = names.into_iter().filter(|_| rng.chance(1, 2)).collect();
+                let wanted = keys(&wanted);
+                let plain = rng.chance(1, 4);
+                let one = acquire(&locks, if plain { 0 } else { ticket }, wanted.clone());
+                waiting.push((if plain { 0 } else { ticket }, wanted, one));
+                for _ in 0..rng.below(3) {
+                    if rng.chance(1, 3) && !waiting.is_empty() {
+                        let (ticket, _, one) = waiting.swap_remove(rng.index(waiting.len()));
+                        drop(one);
+                        locks.borrow_mut().release(ticket);
+                    }
+                    if rng.chance(1, 2) && !held.is_empty() {
+                        let (ticket, _) = held.swap_remove(rng.index(held.len()));
+                        locks.borrow_mut().release(ticket);
+                    }
+                }
+                settle(&mut waiting, &mut held);
+            }
+            while !(waiting.is_empty() && held.is_empty()) {
+                assert!(!held.is_empty(), "nobody holds anything, and {} wait", waiting.len());
+                let (ticket, _) = held.swap_remove(rng.index(held.len()));
+                locks.borrow_mut().release(ticket);
+                settle(&mut waiting, &mut held);
+            }
+            assert!(locks.borrow().is_empty() && locks.borrow().locks.is_empty());
+        }
+    }
+
+    /// Moves what was granted to what is held.
+    fn settle(waiting: &mut Vec<(Ticket, Vec<Name>, Granted<'_>)>, held: &mut Vec<(Ticket, Vec<Name>)>) {
+        let mut at = 0;
+        while at < waiting.len() {
+            if is_ready(&mut waiting[at].2) != Some(true) {
+                at += 1;
+                continue;
+            }
+            let (ticket, keys, _) = waiting.swap_remove(at);
+            if ticket != 0 {
+                let twice = held.iter().any(|(_, others)| others.iter().any(|key| keys.contains(key)));
+                assert!(!twice, "{ticket} has a key that another one holds");
+                held.push((ticket, keys));
+            }
         }
     }
 

@@ -88,6 +88,13 @@ pub(crate) struct Redis {
     settings: session::Settings,
 }
 
+/// Bytes of what clients of one shard have sent and no command has used, all together; more where one command may have
+/// more. Past it, the connection with the oldest is closed.
+const INBOXES_BYTES_MAX: u64 = 256 << 20;
+
+/// Bytes that a connection may have sent beyond the longest command.
+const INBOX_SPARE: u64 = 1 << 20;
+
 /// Told to a client that finds no room, in the words of Redis.
 const FULL_TEXT: &[u8] = b"-ERR max number of clients reached\r\n";
 
@@ -100,7 +107,13 @@ impl Redis {
 
     /// The connections of one shard.
     pub(crate) fn start(&self, shard: &Rc<Shard>) -> Rc<Sessions<session::Resp>> {
-        let config = SessionConfig { full_text: Some(FULL_TEXT), peers: true, ..SessionConfig::default() };
+        let config = SessionConfig {
+            full_text: Some(FULL_TEXT),
+            peers: true,
+            inbox_bytes_max: u64::from(self.settings.limits.command_bytes_max) + INBOX_SPARE,
+            inboxes_bytes_max: Some(u64::from(self.settings.limits.command_bytes_max).max(INBOXES_BYTES_MAX)),
+            ..SessionConfig::default()
+        };
         let resp = session::Resp::new(shard, &self.cache, self.everywhere.clone(), self.settings.clone());
         self.cache.begin(shard);
         Sessions::start(shard, resp, config)

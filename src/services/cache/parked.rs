@@ -9,7 +9,8 @@
 //!
 //! Not here: deadlines (who parks sets one), what a command does.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::rc::Rc;
 
 use corelane_proto_resp::Version;
 
@@ -20,9 +21,6 @@ use super::value::Kind;
 
 /// Keys that clients of a shard may wait for at once, each counted as often as it is waited for.
 pub(super) const PARKED_MAX: usize = 1 << 20;
-
-/// Clients that are remembered as gone: more of them than can leave between two messages of one lane.
-const GONE_MAX: usize = 4096;
 
 /// What is done for a client whose key is there.
 pub(super) enum Then {
@@ -56,8 +54,8 @@ pub(super) struct Parked {
     queues: HashMap<Box<[u8]>, VecDeque<u64>>,
     /// Waits in all queues.
     waits: usize,
-    /// Clients that left before they were parked here: the last ones.
-    gone: VecDeque<u64>,
+    /// Clients whose command is to run here yet, and has to wait for a lock first.
+    expected: HashSet<u64>,
     /// Keys that have got a value while they were locked.
     held_back: Vec<Box<[u8]>>,
 }
@@ -66,6 +64,26 @@ impl Parked {
     /// How many clients wait.
     pub(super) fn len(&self) -> usize {
         self.clients.len()
+    }
+}
+
+/// A client whose command is to run here yet.
+#[derive(Debug)]
+pub(super) struct Expected {
+    here: Rc<CacheShard>,
+    number: u64,
+}
+
+impl Expected {
+    /// Its number; none if it has left.
+    pub(super) fn number(&self) -> Option<u64> {
+        self.here.parked.borrow().expected.contains(&self.number).then_some(self.number)
+    }
+}
+
+impl Drop for Expected {
+    fn drop(&mut self) {
+        self.here.parked.borrow_mut().expected.remove(&self.number);
     }
 }
 
@@ -78,7 +96,7 @@ impl CacheShard {
     /// Parks a client. It gets back a client that finds no room.
     pub(super) fn park(&self, number: u64, client: Client) -> Result<(), Client> {
         let mut parked = self.parked.borrow_mut();
-        if parked.waits + client.keys.len() > PARKED_MAX || parked.gone.contains(&number) {
+        if parked.waits + client.keys.len() > PARKED_MAX {
             return Err(client);
         }
         let mut store = self.store.borrow_mut();
@@ -91,14 +109,16 @@ impl CacheShard {
         Ok(())
     }
 
+    /// A client's command is about to run here. As long as what this gives is there, [`CacheShard::give_up`] ends it.
+    pub(super) fn expect(self: &Rc<Self>, number: u64) -> Expected {
+        self.parked.borrow_mut().expected.insert(number);
+        Expected { here: Rc::clone(self), number }
+    }
+
     /// Takes a client out that has left. Where it is not parked yet, it will not be.
     pub(super) fn give_up(&self, number: u64) {
         if self.take_parked(number).is_none() {
-            let mut parked = self.parked.borrow_mut();
-            if parked.gone.len() == GONE_MAX {
-                parked.gone.pop_front();
-            }
-            parked.gone.push_back(number);
+            self.parked.borrow_mut().expected.remove(&number);
         }
     }
 
@@ -153,14 +173,13 @@ impl CacheShard {
     }
 
     fn serve_key(&self, key: &[u8]) {
-        let numbers: Vec<u64> = match self.parked.borrow().queues.get(key) {
-            Some(queue) => queue.iter().copied().collect(),
-            None => return,
-        };
-        for number in numbers {
+        // Who is served leaves the queue; past those who wait on, it is gone through by place.
+        let mut at = 0;
+        while let Some(number) = self.parked_at(key, at) {
             if self.kind_of(key).is_none() {
                 break; // all of it went to those before
             }
+            at += 1;
             let reply = {
                 let parked = self.parked.borrow();
                 match parked.clients.get(&number).map(|client| &client.then) {
@@ -183,9 +202,15 @@ impl CacheShard {
             };
             let Some(reply) = reply else { continue };
             if let Some(Client { then: Then::Serve { deliver, .. }, .. }) = self.take_parked(number) {
+                at -= 1;
                 deliver(reply);
             }
         }
+    }
+
+    /// Who has the place `at` of those who wait for `key`.
+    fn parked_at(&self, key: &[u8], at: usize) -> Option<u64> {
+        self.parked.borrow().queues.get(key)?.get(at).copied()
     }
 
     fn kind_of(&self, key: &[u8]) -> Option<Kind> {

@@ -33,6 +33,13 @@ pub(super) const INNER: RespLimits = RespLimits {
 /// Keys looked at by one step of the work that is nobody's.
 const WORK_BUDGET: usize = 256;
 
+/// Bytes of the replies to one batch, or to the commands of one transaction, large values aside. Past them no further
+/// command of it is run.
+const REPLIES_LEN_MAX: usize = if cfg!(test) { 1 << 20 } else { 512 << 20 };
+
+const TOO_LONG: &str =
+    "ERR the replies before this one have too many bytes: this command was not run; send fewer at once";
+
 /// What became of a command.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Executed {
@@ -218,6 +225,11 @@ impl CacheShard {
                 Keys::None => None,
                 _ => command.get(1).map(|key| self.key(key)),
             };
+            if done.reply.bytes().len() > REPLIES_LEN_MAX {
+                done.reply.error(TOO_LONG);
+                done.ends.push(done.reply.bytes().len());
+                continue;
+            }
             match self.execute(spec, &command, first, batch.ticket, &mut done.reply) {
                 Executed::Done => {}
                 Executed::Blocked => super::command::blocking::denied(&command, &mut done.reply),

@@ -24,9 +24,9 @@ use corelane_proto_resp::{Command, Parser, Step, Version};
 
 use super::batch::{Batch, Done};
 use super::command::{Flags, Gather, Reply, Run, Spec};
-use super::locks::{self, Ticket};
+use super::locks::{self, Granted, Ticket};
 use super::shard::{CacheShard, INNER};
-use super::store::{Config, Expiry, Exported, Store};
+use super::store::{Config, Expiry, Exported, Store, StoreError};
 use super::{CacheError, gather};
 
 /// The part of `Limits::call_time` that a lock is waited for: a grant must be known before its call is late.
@@ -180,8 +180,10 @@ impl Coordinator {
         let (all, time) = (self.all.clone(), self.lock_time());
         let granted = self.shard.mesh().run(owner, move |shard| {
             let here = all.of(shard);
+            // Asked for before the task runs: a release that comes behind this message finds it.
+            let number = here.locks.borrow_mut().ask(ticket, keys);
             async move {
-                let waited = corelane_exec::timeout(time, locks::acquire(&here.locks, ticket, keys)).await;
+                let waited = corelane_exec::timeout(time, Granted::of(&here.locks, number)).await;
                 matches!(waited, Ok(true))
             }
         });
@@ -255,7 +257,7 @@ impl Coordinator {
                 self.run_parts(queued.spec, parts, how, version, ticket, reply).await?;
                 Ok(false)
             }
-            Run::Data(_) if !is_one => self.run_together(queued, keys, ticket, reply).await,
+            Run::Data(_) if !is_one => self.run_together(queued, keys, reply).await,
             _ => {
                 let owner = keys.first().map_or(self.here.here(), |(_, owner)| *owner);
                 let parts = vec![(owner, queued.wire)];
@@ -317,12 +319,18 @@ impl Coordinator {
         &self,
         queued: Queued,
         mut keys: Vec<(Box<[u8]>, ShardId)>,
-        ticket: Ticket,
         reply: &mut Reply,
     ) -> Result<bool, CacheError> {
         keys.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         keys.dedup_by(|a, b| a.0 == b.0);
-        let mut table = self.fetch(&keys).await?;
+        let needs_room = queued.spec.flags.has(Flags::DENYOOM);
+        let mut table = match self.fetch(&keys, needs_room).await? {
+            Ok(table) => table,
+            Err(error) => {
+                reply.error(error);
+                return Ok(false);
+            }
+        };
         let before: Vec<u64> = keys.iter().map(|(key, _)| table.watch(self.here.key(key))).collect();
         let blocked = with_command(&queued.wire, |command| {
             let Run::Data(run) = queued.spec.run else { unreachable!("who calls looked") };
@@ -349,12 +357,18 @@ impl Coordinator {
                     changed.push((owner, key, value));
                 }
             }
-            self.give_back(changed, ticket).await?;
+            self.give_back(changed).await?;
         }
         Ok(blocked)
     }
 
-    async fn fetch(&self, keys: &[(Box<[u8]>, ShardId)]) -> Result<Store, CacheError> {
+    /// Copies of the values of `keys`, in a store of their own. For a command that `needs_room`, each shard of a key makes
+    /// some first, or refuses.
+    async fn fetch(
+        &self,
+        keys: &[(Box<[u8]>, ShardId)],
+        needs_room: bool,
+    ) -> Result<Result<Store, StoreError>, CacheError> {
         let mut by_shard = ByShard::new();
         for (key, owner) in keys {
             by_shard.entry(owner.0).or_default().push(key.clone());
@@ -368,30 +382,36 @@ impl Coordinator {
                     let here = all.of(shard);
                     here.set_now(shard);
                     let mut store = here.store.borrow_mut();
+                    if needs_room {
+                        store.make_room()?;
+                    }
                     let found = keys.into_iter().filter_map(|key| {
                         let value = store.export(here.key(&key))?;
                         Some((key, value))
                     });
-                    found.collect::<Vec<(Box<[u8]>, Exported)>>()
+                    Ok(found.collect::<Vec<(Box<[u8]>, Exported)>>())
                 })
             })
             .collect();
         let hasher = self.here.store.borrow().hasher().clone();
         let mut table = Store::new(Config::default(), hasher, self.here.now(&self.shard));
         for answer in asked {
-            for (key, Exported { value, expires_at }) in answer.await? {
+            let found = match answer.await? {
+                Ok(found) => found,
+                Err(error) => return Ok(Err(error)),
+            };
+            for (key, Exported { value, expires_at }) in found {
                 let expiry = expires_at.map_or(Expiry::Never, Expiry::At);
                 // Without a maximum there is always room.
                 let _ = table.insert(self.here.key(&key), value, expiry);
             }
         }
-        Ok(table)
+        Ok(Ok(table))
     }
 
     async fn give_back(
         &self,
         changed: Vec<(ShardId, Box<[u8]>, Option<Exported>)>,
-        _ticket: Ticket,
     ) -> Result<(), CacheError> {
         let mut by_shard: BTreeMap<u16, Vec<Changed>> = BTreeMap::new();
         for (owner, key, value) in changed {

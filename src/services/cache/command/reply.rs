@@ -62,6 +62,11 @@ impl Reply {
         self.bytes.len() + self.large.iter().map(|(_, bytes)| bytes.len()).sum::<usize>()
     }
 
+    /// All of it: bytes, and large values as [`Reply::large`].
+    pub fn into_parts(self) -> (Vec<u8>, Vec<(usize, Bytes)>) {
+        (self.bytes, self.large)
+    }
+
     /// Whether nothing was said yet.
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
@@ -89,7 +94,8 @@ impl Reply {
         self.large.extend(other.large.iter().map(|(at, bytes)| (start + at, bytes.clone())));
     }
 
-    /// Appends those bytes of `other` that are in `range`, with the large values among them. A large value at the very start of the range belongs to what comes before it.
+    /// Appends those bytes of `other` that are in `range`, with the large values among them. A large value at the very
+    /// start of the range belongs to what comes before it.
     pub fn append_range(&mut self, other: &Reply, range: std::ops::Range<usize>) {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(&other.bytes[range.clone()]);

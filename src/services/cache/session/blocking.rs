@@ -31,7 +31,7 @@ use crate::services::cache::CacheError;
 use crate::services::cache::batch::copy;
 use crate::services::cache::command::{Reply, Spec, blocking};
 use crate::services::cache::locks;
-use crate::services::cache::parked::{Client as ParkedClient, PARKED_MAX, Then as ParkedThen};
+use crate::services::cache::parked::{Client as ParkedClient, Expected, PARKED_MAX, Then as ParkedThen};
 use crate::services::cache::shard::{CacheShard, Executed};
 use crate::services::cache::transaction::{Coordinator, Outcome, Queued, with_command};
 
@@ -123,14 +123,12 @@ impl Resp {
     /// Runs a command that may wait.
     pub(super) fn run_blocking(
         &self,
-        shard: &Rc<Shard>,
         state: &mut State,
         spec: &'static Spec,
         command: &Command<'_>,
         raw: &[u8],
         reply: &mut Reply,
     ) -> Then {
-        let _ = shard;
         let time = match blocking::block_timeout(command) {
             Ok(time) => time,
             Err(error) => {
@@ -193,6 +191,8 @@ enum Ran {
     Replied(Reply),
     Parked,
     NoRoom,
+    /// The client left before; nothing was done.
+    Left,
 }
 
 fn no_room() -> CacheError {
@@ -253,28 +253,29 @@ async fn on_one(
     let (all, again) = (of.all.clone(), wire.clone());
     let ran = of.shard.mesh().run(owner, move |shard| {
         let (shard, here) = (Rc::clone(shard), all.of(shard));
-        here.run_or_park(shard, spec, again, version, locked, parked, client)
+        // Before the task runs: should the client leave meanwhile, its errand is ended by the message that says so.
+        let expected = here.expect(parked);
+        here.run_or_park(shard, spec, again, version, locked, expected, client)
     });
     match ran.await? {
+        Ran::Left => Ok(None),
         Ran::Replied(reply) => {
             places.shards.clear();
-            return Ok(Some(reply));
+            Ok(Some(reply))
         }
         Ran::NoRoom => {
             places.shards.clear();
-            return Err(no_room());
+            Err(no_room())
         }
-        Ran::Parked => {}
+        Ran::Parked => {
+            for_ever_or(time).await;
+            let all = of.all.clone();
+            let was_there = of.shard.mesh().with(owner, move |shard| all.of(shard).unpark(parked)).await?;
+            places.shards.clear();
+            // Served at the last moment, its reply is on its way, and ends this wait.
+            Ok(was_there.then(|| timed_out(version)))
+        }
     }
-    for_ever_or(time).await;
-    let all = of.all.clone();
-    let was_there = of.shard.mesh().with(owner, move |shard| all.of(shard).unpark(parked)).await?;
-    places.shards.clear();
-    if was_there {
-        return Ok(Some(timed_out(version)));
-    }
-    // Served at the last moment: the reply is on its way, and ends this wait.
-    Ok(None)
 }
 
 /// Has itself told of values by the shards of all keys, and tries as a transaction.
@@ -360,10 +361,11 @@ impl CacheShard {
         wire: Vec<u8>,
         version: Version,
         keys: Vec<Box<[u8]>>,
-        number: u64,
+        expected: Expected,
         client: ParkedClient,
     ) -> Ran {
         locks::wait_free(&self.locks, &keys).await;
+        let Some(number) = expected.number() else { return Ran::Left };
         self.set_now(&shard);
         let mut reply = Reply::new(version);
         let executed = with_command(&wire, |command| self.execute(spec, command, None, 0, &mut reply));

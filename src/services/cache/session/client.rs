@@ -11,7 +11,7 @@ use crate::services::cache::transaction::{Queued, Watched};
 pub(super) const QUEUED_BYTES_MAX: usize = 64 << 20;
 
 /// Keys that one connection may watch.
-pub(super) const WATCHED_MAX: usize = 1 << 16;
+pub(super) const WATCHED_MAX: usize = 1 << 12;
 
 /// The commands of a transaction that was begun.
 #[derive(Debug, Default)]
@@ -61,6 +61,8 @@ pub(super) struct State {
     /// What ends with the wait: a deadline, a client parked elsewhere.
     pub(super) waiting: Option<Box<super::blocking::Waiting>>,
     pub(super) closing: bool,
+    /// A subscriber: since when too much is unsent.
+    pub(super) slow_since_ms: Option<u64>,
     pub(super) last: &'static str,
     pub(super) last_ms: u64,
 }

@@ -76,9 +76,8 @@ impl Resp {
     fn config_get(&self, command: &Command<'_>, reply: &mut Reply) {
         let eviction = self.here.store.borrow().config().eviction;
         let policy = POLICIES.iter().find(|(_, one)| *one == eviction).map_or("", |(name, _)| name);
-        let all: [(&str, String); 9] = [
+        let all: [(&str, String); 8] = [
             ("appendonly", "no".to_owned()),
-            ("bind", String::new()),
             ("databases", "1".to_owned()),
             ("maxclients", self.shard.limits().connections_max.to_string()),
             ("maxmemory", self.memory_max().to_string()),

@@ -34,10 +34,8 @@ impl Resp {
         state: &mut State,
         spec: &'static Spec,
         command: &Command<'_>,
-        raw: &[u8],
         reply: &mut Reply,
     ) -> Then {
-        let _ = raw;
         if spec.own_name() == "help" && spec.name.contains('|') {
             let whole = spec.name.split('|').next().unwrap_or_default();
             let all = command::lookup(whole.as_bytes()).map_or(&[][..], |spec| spec.subcommands);
@@ -79,7 +77,7 @@ impl Resp {
             "psubscribe" => self.subscribe(state, command, true, reply),
             "unsubscribe" => self.unsubscribe(state, command, false, reply),
             "punsubscribe" => self.unsubscribe(state, command, true, reply),
-            _ => self.run_server(shard, state, spec, command, reply),
+            _ => self.run_server(state, spec, command, reply),
         }
     }
 
@@ -191,35 +189,20 @@ impl Resp {
                 reply.ok();
             }
             ("setname", 3) => reply.error(WRONG_NAME),
-            ("setinfo", 4) => match is_name(&command[3]) {
-                true if parse::is(&command[2], "lib-name") || parse::is(&command[2], "lib-ver") => reply.ok(),
-                true => reply.error(format_args!(
-                    "ERR Unrecognized option '{}'",
-                    String::from_utf8_lossy(&command[2])
-                )),
-                false => reply.error(format_args!(
-                    "ERR {} cannot contain spaces, newlines or special characters.",
-                    String::from_utf8_lossy(&command[2]).to_lowercase()
-                )),
-            },
             ("info", 2) => {
                 let line = self.describe(shard, state, None);
                 reply.write().verbatim(*b"txt", line.as_bytes());
             }
-            ("list", _) => return self.client_list(shard, state, command, reply),
+            ("list", _) => return self.client_list(state, command, reply),
             ("kill", 3..) => return self.client_kill(state, command, reply),
-            ("no-evict" | "no-touch", 3) => {
+            ("no-evict", 3) => {
                 match parse::is(&command[2], "on") || parse::is(&command[2], "off") {
-                    true => reply.ok(), // clients are never evicted for memory, and every touch counts
+                    true => reply.ok(), // clients are never evicted for memory
                     false => reply.error("ERR syntax error"),
                 }
             }
             ("reply", 3) => return self.client_reply(state, &command[2], reply),
-            (
-                "id" | "getname" | "setname" | "setinfo" | "info" | "kill" | "no-evict" | "no-touch"
-                | "reply",
-                _,
-            ) => {
+            ("id" | "getname" | "setname" | "info" | "kill" | "no-evict" | "reply", _) => {
                 command::wrong_arity(reply, &format!("client|{sub}"));
             }
             _ => reply.error(format_args!(

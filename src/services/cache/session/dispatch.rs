@@ -179,10 +179,10 @@ impl Resp {
             return self.queue(state, spec, command, raw, reply);
         }
         if matches!(spec.run, Run::Connection) {
-            return self.run_connection(shard, state, spec, command, raw, reply);
+            return self.run_connection(shard, state, spec, command, reply);
         }
         if spec.flags.has(Flags::BLOCKING) {
-            return self.run_blocking(shard, state, spec, command, raw, reply);
+            return self.run_blocking(state, spec, command, raw, reply);
         }
         // Keys of several shards.
         let mut wire = Vec::with_capacity(raw.len());

@@ -33,6 +33,7 @@ use std::cell::{Cell, RefCell};
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
 
+use bytes::Bytes;
 use corelane_exec::{Shard, Sharded};
 use corelane_net::session::{ConnKey, Ending, Facts, Link, Next, Protocol, Refusal, Sessions};
 use corelane_proto_resp::{Parser, Step, Version};
@@ -48,8 +49,12 @@ pub use pubsub::Message;
 /// Commands of one connection that run in one turn before others get theirs.
 const COMMANDS_A_TURN: usize = 1024;
 
-/// Bytes of replies that the scratch of a shard keeps room for.
+/// Bytes of replies that the scratch of a shard keeps room for. With more, they go to the connection, which then may
+/// have enough for now.
 const SCRATCH_KEPT: usize = 64 << 10;
+
+/// Bytes of a reply that are copied into buffers of the pools; more are sent from where they are.
+const PUT_MAX: usize = 64 << 10;
 
 /// What is said to a connection by tasks and other shards.
 #[derive(Debug)]
@@ -84,12 +89,24 @@ pub enum Post {
 }
 
 /// Settings of the connections of a node.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// Maxima of what a client may send.
     pub limits: corelane_proto_resp::Limits,
     /// What AUTH must give; empty asks for nothing.
     pub password: Secret,
+}
+
+impl Default for Settings {
+    /// Smaller than Redis' own maxima, as unread input counts against the memory of a shard.
+    fn default() -> Settings {
+        let limits = corelane_proto_resp::Limits {
+            bulk_bytes_max: 64 << 20,
+            command_bytes_max: 128 << 20,
+            ..corelane_proto_resp::Limits::default()
+        };
+        Settings { limits, password: Secret::default() }
+    }
 }
 
 /// What Redis clients speak to, on one shard.
@@ -209,17 +226,39 @@ impl Resp {
         Next::Wait
     }
 
-    /// Gives `reply` to the client.
+    /// Gives `reply`, which is not long but for its large values, to the client.
+    #[inline]
     fn say(&self, link: &mut Link<'_>, reply: &Reply) {
+        if reply.large().is_empty() && reply.bytes().len() <= PUT_MAX {
+            return link.put(reply.bytes());
+        }
+        let say = |link: &mut Link<'_>, bytes: &[u8]| match bytes.len() {
+            0 => {}
+            ..=PUT_MAX => link.put(bytes),
+            _ => link.push(Bytes::copy_from_slice(bytes)),
+        };
         let mut done = 0;
         for (at, large) in reply.large() {
-            link.put(&reply.bytes()[done..*at]);
+            say(link, &reply.bytes()[done..*at]);
             link.push(large.clone());
             done = *at;
         }
-        if done < reply.bytes().len() {
-            link.put(&reply.bytes()[done..]);
+        say(link, &reply.bytes()[done..]);
+    }
+
+    /// Gives `reply` to the client: from where it is, if it is long.
+    fn say_all(&self, link: &mut Link<'_>, reply: Reply) {
+        if reply.bytes().len() <= PUT_MAX {
+            return self.say(link, &reply);
         }
+        let (bytes, large) = reply.into_parts();
+        let (bytes, mut done) = (Bytes::from(bytes), 0);
+        for (at, large) in large {
+            link.push(bytes.slice(done..at));
+            link.push(large);
+            done = at;
+        }
+        link.push(bytes.slice(done..));
     }
 }
 
@@ -271,6 +310,7 @@ impl Protocol for Resp {
             awaits: 0,
             waiting: None,
             closing: false,
+            slow_since_ms: None,
             last: "NULL",
             last_ms: shard.now().mono_ns / 1_000_000,
         };
@@ -299,7 +339,7 @@ impl Protocol for Resp {
                 state.awaits = 0;
                 state.waiting = None;
                 if self.wants_reply(state) {
-                    self.say(link, &reply);
+                    self.say_all(link, reply);
                 }
                 self.go_on(state)
             }
@@ -329,15 +369,26 @@ impl Protocol for Resp {
                     multi::Finished::Later => Next::Wait,
                     multi::Finished::Now(reply) => {
                         if self.wants_reply(state) {
-                            self.say(link, &reply);
+                            self.say_all(link, reply);
                         }
                         self.go_on(state)
                     }
                 }
             }
             Post::Message(message) => self.deliver(shard, state, link, &message),
+            // Who ends itself hears so first.
+            Post::Kill if link.is_waiting() && state.waiting.is_none() => {
+                state.closing = true;
+                Next::Same
+            }
             Post::Kill => Next::Close,
         }
+    }
+
+    fn draining(&self, _shard: &Rc<Shard>, client: &mut Client, link: &mut Link<'_>) -> Next {
+        // Who waits for a key or for messages would do so beyond the end.
+        let idles = client.state.waiting.is_some() || client.state.is_subscriber() && !link.is_waiting();
+        if idles { Next::Close } else { Next::Same }
     }
 
     fn half_closed(&self, _shard: &Rc<Shard>, client: &mut Client, link: &mut Link<'_>) -> Next {
@@ -410,7 +461,13 @@ impl Resp {
                             if state.replies != Replies::On && !self.wants_reply(state) {
                                 scratch.truncate(start);
                             }
+                            if scratch.bytes().len() > SCRATCH_KEPT || !scratch.large().is_empty() {
+                                self.say(link, scratch);
+                                scratch.clear(SCRATCH_KEPT);
+                            }
                         }
+                        // What is not wanted is found out reply by reply.
+                        dispatch::Then::Gather if state.replies != Replies::On => break,
                         dispatch::Then::Gather => {}
                         dispatch::Then::NotYet => {
                             *unread = before;

@@ -2,6 +2,7 @@
 //!
 //! Not here: how a transaction is atomic over shards (`transaction`).
 
+use std::cell::RefCell;
 use std::pin::Pin;
 use std::rc::Rc;
 
@@ -9,7 +10,7 @@ use corelane_proto_resp::{Command, Version};
 
 use super::client::{Multi, QUEUED_BYTES_MAX, State, WATCHED_MAX};
 use super::dispatch::Then;
-use super::{Post, Resp};
+use super::{Captured, Post, Resp};
 use crate::services::cache::CacheError;
 use crate::services::cache::batch::copy;
 use crate::services::cache::command::{Flags, Reply, Run, Spec};
@@ -42,6 +43,27 @@ pub(super) enum Finished {
     Now(Reply),
     /// By a post.
     Later,
+}
+
+/// For its time, what would be a task is kept instead. It ends with this value, also if what runs meanwhile panics.
+struct Capture<'a>(&'a RefCell<Option<Captured>>);
+
+impl Capture<'_> {
+    fn begin(cell: &RefCell<Option<Captured>>) -> Capture<'_> {
+        cell.replace(Some(None));
+        Capture(cell)
+    }
+
+    /// What was kept, if anything.
+    fn end(self) -> Captured {
+        self.0.take().flatten()
+    }
+}
+
+impl Drop for Capture<'_> {
+    fn drop(&mut self) {
+        self.0.take();
+    }
 }
 
 impl Part {
@@ -205,13 +227,12 @@ impl Resp {
     /// Runs a command about connection or node as a part of EXEC.
     fn run_captured(&self, state: &mut State, queued: &Queued) -> Part {
         let mut reply = Reply::new(state.version);
-        self.captured.replace(Some(None));
+        let capture = Capture::begin(&self.captured);
         let then = with_command(&queued.wire, |command| {
             let shard = Rc::clone(&self.shard);
-            self.run_connection(&shard, state, queued.spec, command, &queued.wire, &mut reply)
+            self.run_connection(&shard, state, queued.spec, command, &mut reply)
         });
-        let captured = self.captured.take().flatten();
-        match captured {
+        match capture.end() {
             Some(later) if then == Then::Wait => Part::Later(later),
             _ => Part::Ready(reply),
         }

@@ -122,7 +122,6 @@ impl Resp {
     pub(super) fn send_gathered(&self, state: &mut State, gathering: Box<Gathering>) -> Next {
         let Gathering { version, slots, batches } = *gathering;
         let mesh = self.shard.mesh();
-        let skipped = state.replies != super::client::Replies::On;
         let calls: Vec<_> = batches
             .into_iter()
             .map(|(to, batch)| {
@@ -131,7 +130,6 @@ impl Resp {
             })
             .collect();
         let (mesh, all) = (mesh.clone(), self.all.clone());
-        let _ = skipped;
         self.later(state, async move {
             let mut answers = Vec::with_capacity(calls.len());
             for (to, count, call) in calls {

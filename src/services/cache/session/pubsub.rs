@@ -86,8 +86,6 @@ pub(super) struct Channels {
 struct Subscriptions {
     channels: HashSet<Box<[u8]>>,
     patterns: HashSet<Rc<[u8]>>,
-    /// Since when too much is unsent.
-    slow_since_ms: Option<u64>,
 }
 
 impl Channels {
@@ -170,7 +168,7 @@ impl Resp {
             return Next::Same; // it has left meanwhile
         }
         let unsent = link.unsent();
-        if unsent > SOFT && self.is_too_slow(state.key, unsent, shard.now().mono_ns / 1_000_000) {
+        if is_too_slow(&mut state.slow_since_ms, unsent, shard.now().mono_ns / 1_000_000) {
             tracing::info!(
                 client = state.id,
                 unsent,
@@ -180,16 +178,6 @@ impl Resp {
         }
         link.push(message.bytes(state.version));
         Next::Same
-    }
-
-    #[cold]
-    fn is_too_slow(&self, key: ConnKey, unsent: usize, now_ms: u64) -> bool {
-        if unsent > HARD {
-            return true;
-        }
-        let mut channels = self.channels.borrow_mut();
-        let Some(of) = channels.of.get_mut(&key) else { return false };
-        now_ms - *of.slow_since_ms.get_or_insert(now_ms) > SOFT_MS
     }
 
     /// SUBSCRIBE and PSUBSCRIBE.
@@ -267,6 +255,16 @@ impl Resp {
     }
 }
 
+/// The rule of the three numbers. `since_ms` is since when too much is unsent.
+#[inline]
+fn is_too_slow(since_ms: &mut Option<u64>, unsent: usize, now_ms: u64) -> bool {
+    if unsent <= SOFT {
+        *since_ms = None;
+        return false;
+    }
+    unsent > HARD || now_ms.saturating_sub(*since_ms.get_or_insert(now_ms)) > SOFT_MS
+}
+
 fn confirm(reply: &mut Reply, kind: &[u8], name: Option<&[u8]>, count: usize) {
     let mut writer = reply.write();
     writer.push(3);
@@ -276,4 +274,22 @@ fn confirm(reply: &mut Reply, kind: &[u8], name: Option<&[u8]>, count: usize) {
         None => writer.null(),
     }
     writer.integer(i64::try_from(count).unwrap_or(i64::MAX));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subscriber_is_too_slow_at_once_or_after_a_while_that_begins_anew_once_it_has_caught_up() {
+        let mut since = None;
+        assert!(!is_too_slow(&mut since, SOFT, 0));
+        assert!(is_too_slow(&mut since, HARD + 1, 0));
+        since = None;
+        assert!(!is_too_slow(&mut since, SOFT + 1, 1_000));
+        assert!(!is_too_slow(&mut since, SOFT + 1, 1_000 + SOFT_MS));
+        assert!(!is_too_slow(&mut since, SOFT, 1_001 + SOFT_MS));
+        assert!(!is_too_slow(&mut since, SOFT + 1, 1_002 + SOFT_MS));
+        assert!(is_too_slow(&mut since, SOFT + 1, 1_003 + 2 * SOFT_MS));
+    }
 }

@@ -44,7 +44,6 @@ impl Resp {
     /// Commands about the node.
     pub(super) fn run_server(
         &self,
-        shard: &Rc<Shard>,
         state: &mut State,
         spec: &'static Spec,
         command: &Command<'_>,
@@ -55,7 +54,7 @@ impl Resp {
             "pubsub" => self.pubsub(state, command, reply),
             "scan" => self.scan(state, command, reply),
             "randomkey" => self.random_key(state),
-            "info" => self.info(shard, state, command),
+            "info" => self.info(state, command),
             "time" => {
                 time(reply);
                 Then::Next
@@ -175,21 +174,17 @@ impl Resp {
             let here = all.of(shard);
             here.set_now(shard);
             crate::services::cache::transaction::with_command(&wire, |command| {
-                let mut unheard = Reply::new(version);
-                let mut keys: Vec<Box<[u8]>> = Vec::new();
-                let Some(options) = scan::options_or_reply(&mut unheard, command, 2, Scanned::Keys) else {
-                    return (0, keys);
+                let mut keys = Reply::new(version);
+                let Some(options) = scan::options_or_reply(&mut keys, command, 2, Scanned::Keys) else {
+                    return (0, 0, Reply::new(version)); // not so: it was looked at before
                 };
-                let next = here.store.borrow_mut().scan(inner, options.count, |key, value| {
-                    if options.takes(key) && options.takes_kind(value.kind()) {
-                        keys.push(key.into());
-                    }
-                });
-                (next, keys)
+                let mut store = here.store.borrow_mut();
+                let (next, count) = command::data::keys::scan_part(&mut store, inner, &options, &mut keys);
+                (next, count, keys)
             })
         });
         self.later(state, async move {
-            let (next, keys) = call.await?;
+            let (next, count, keys) = call.await?;
             let cursor = match next {
                 0 if of + 1 == shards => 0,
                 0 => u64::from(of + 1) << CURSOR_BITS,
@@ -198,8 +193,8 @@ impl Resp {
             let mut reply = Reply::new(version);
             reply.array(2);
             reply.bulk(cursor.to_string().as_bytes());
-            reply.array(keys.len());
-            keys.iter().for_each(|key| reply.bulk(key));
+            reply.array(count);
+            reply.append(&keys);
             Ok(reply)
         });
         Then::Wait
@@ -233,14 +228,7 @@ impl Resp {
         Then::Wait
     }
 
-    pub(super) fn client_list(
-        &self,
-        shard: &Rc<Shard>,
-        state: &mut State,
-        command: &Command<'_>,
-        reply: &mut Reply,
-    ) -> Then {
-        let _ = shard;
+    pub(super) fn client_list(&self, state: &mut State, command: &Command<'_>, reply: &mut Reply) -> Then {
         let mut ids = Vec::new();
         if command.len() > 2 {
             let is_ids = parse::is(&command[2], "id") && command.len() > 3;
@@ -364,8 +352,7 @@ impl Resp {
         Then::Wait
     }
 
-    fn info(&self, shard: &Rc<Shard>, state: &mut State, command: &Command<'_>) -> Then {
-        let _ = shard;
+    fn info(&self, state: &mut State, command: &Command<'_>) -> Then {
         let sections: Vec<String> =
             command.iter().skip(1).map(|name| String::from_utf8_lossy(name).to_lowercase()).collect();
         let version = state.version;

@@ -12,6 +12,9 @@ use crate::services::cache::value::{Str, ValueRef};
 
 /// Bytes that a string may have: Redis' default of `proto-max-bulk-len`.
 pub(super) const STRING_LEN_MAX: usize = 512 << 20;
+
+/// Bytes of the values that one MGET replies with, those aside that are sent from where they are.
+const MGET_LEN_MAX: usize = if cfg!(test) { 1 << 20 } else { 512 << 20 };
 /// For a string that would be longer.
 pub(super) const TOO_LONG: &str = "ERR string exceeds maximum allowed size (proto-max-bulk-len)";
 const OVERFLOW: &str = "ERR increment or decrement would overflow";
@@ -392,12 +395,20 @@ fn set_all(ctx: &mut Ctx<'_>, command: &Command<'_>) -> Result<(), StoreError> {
 }
 
 fn mget(ctx: &mut Ctx<'_>, command: &Command<'_>) {
+    let start = ctx.reply.bytes().len();
     ctx.reply.array(command.len() - 1);
     for at in 1..command.len() {
         let key = ctx.key(&command[at]);
         match ctx.store.get(key) {
             Some(ValueRef::Str(found)) => ctx.reply.value(found),
             _ => ctx.reply.null(),
+        }
+        // The same long value may be asked for many times.
+        if ctx.reply.bytes().len() - start > MGET_LEN_MAX {
+            ctx.reply.truncate(start);
+            return ctx.reply.error(format_args!(
+                "ERR the values have more than {MGET_LEN_MAX} bytes together: ask for fewer keys at once"
+            ));
         }
     }
 }
