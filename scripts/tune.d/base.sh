@@ -22,7 +22,7 @@ die() {
 # slurp PATH: the text of a file in TEXT, without newlines at its end. 1 if it cannot be read.
 slurp() {
     TEXT=
-    [[ -f $1 || -p $1 || -c $1 ]] && [[ -r $1 ]] || return 1
+    [[ -f $1 && -r $1 ]] || return 1
     { IFS= read -r -d '' TEXT <"$1" || true; } 2>/dev/null
     while [[ $TEXT == *$'\n' ]]; do TEXT=${TEXT%$'\n'}; done
     return 0
@@ -148,7 +148,8 @@ plain() {
     esac
 }
 
-# json TEXT: as a JSON string in JSON. Control characters are escaped; the rest goes as it is.
+# json TEXT: as a JSON string in JSON. Control characters are escaped; what is not ASCII becomes `?`, as nobody says that
+# it is UTF-8.
 json() {
     local text=$1 i code
     text=${text//\\/\\\\}
@@ -156,6 +157,7 @@ json() {
     text=${text//$'\n'/\\n}
     text=${text//$'\t'/\\t}
     text=${text//$'\r'/\\r}
+    text=${text//[$'\200'-$'\377']/?}
     if [[ $text == *[$'\001'-$'\037']* ]]; then
         local clean=
         for ((i = 0; i < ${#text}; i++)); do

@@ -106,7 +106,8 @@ fetch() {
             if [[ -L $path ]]; then NOTE="is a symbolic link: not ours" && return 2; fi
             if [[ ! -e $path ]]; then NOW=absent && return 0; fi
             if [[ ! -f $path || ! -r $path ]]; then NOTE="is not a readable file" && return 2; fi
-            { IFS= read -r -d '' RAW <"$path" || true; } 2>/dev/null
+            { IFS= read -r -N 65537 RAW <"$path" || true; } 2>/dev/null
+            if ((${#RAW} > 65536)); then RAW='' NOTE="is larger than 64 KiB: not ours" && return 2; fi
             NOW=$RAW
             ;;
         link)

@@ -293,7 +293,7 @@ show_applied() {
     ((left == 0)) || printf '  %s left out: of another profile, by --only or by --skip\n' "$left"
     rows Unsupported "$DIM" "${unsupported[@]}"
     rows Failed "$RED" "${failed[@]}"
-    if ((${#applied[@]})); then
+    if [[ -n $TX ]]; then
         printf 'transaction %s: to take it back, type %s revert %s%s\n' "$TX" "$CALLED" "${CALLED_ROOT:+$CALLED_ROOT }" "$TX"
     fi
     ((${#failed[@]} == 0))

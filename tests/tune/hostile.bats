@@ -210,3 +210,14 @@ forge() {
     has "is not text"
     [[ $before == "$(sha256sum "$TREE/etc/sysctl.d/90-corelane.conf")" ]]
 }
+
+@test "a knob that is no file is not waited for, and a huge file is not ours" {
+    plant vm
+    rm "$TREE/proc/sys/vm/swappiness"
+    mkfifo "$TREE/proc/sys/vm/swappiness"
+    head -c 70000 /dev/zero | tr '\0' '#' >"$TREE/etc/sysctl.d/90-corelane.conf"
+    run timeout 20 "$TUNE" apply --yes --root "$TREE"
+    exits 0
+    has "vm.swappiness                      is not a file"
+    has "is larger than 64 KiB"
+}

@@ -90,7 +90,7 @@ load helper
 
 @test "check --json is JSON, whatever is in the files" {
     plant big
-    printf 'net.ipv4.tcp_fack = "a\\b\t\001\n' >"$TREE/etc/sysctl.d/50-odd.conf"
+    printf 'net.ipv4.tcp_fack = "a\\b\t\001\377\n' >"$TREE/etc/sysctl.d/50-odd.conf"
     tune check --json >"$OWN/out" || (($? == 2))
     python3 - "$OWN/out" <<'PYTHON'
 import json, sys
@@ -199,6 +199,9 @@ PYTHON
     run cat "$OWN/script"
     has "put /proc/sys/vm/swappiness 10"
     has "ethtool -X eno1 equal 16"
+    teardown
+    plant vm
+    printf '[always] madvise never\n' >"$TREE/sys/kernel/mm/transparent_hugepage/enabled"
     run tune export --format tuned
     has "[sysctl]"
     has "/sys/kernel/mm/transparent_hugepage/enabled=madvise"
