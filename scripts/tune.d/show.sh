@@ -254,7 +254,7 @@ rows() {
         if [[ $head == Applied ]]; then
             change_of "$i"
             text=$CHANGE${text:+; $text}
-        elif [[ $head == Failed && ${K_KIND[i]} != none ]]; then
+        elif [[ $head == Failed && ${K_KIND[i]} =~ ^(file|ethtool)$ ]]; then
             brief "${K_WANT[i]}"
             text="$text (wanted $BRIEF"
             brief "${K_NOW[i]}"

@@ -68,12 +68,13 @@ exits() {
 
 # with_read_only PATH COMMAND...: runs it while a file of the tree cannot be written, not even by root.
 with_read_only() {
-    local path=$TREE/$1
+    local path=$TREE/$1 ended=0
     shift
     if ((EUID != 0)); then
         chmod 444 "$path"
-        "$@"
-        return
+        "$@" || ended=$?
+        chmod 644 "$path"
+        return "$ended"
     fi
     # shellcheck disable=SC2016 # expanded by the shell inside
     unshare -m bash -c 'mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" && shift && exec "$@"' _ "$path" "$@"
