@@ -10,15 +10,6 @@ tuner boot "server loadgen lowlat" \
     "systemctl status corelane-tune; systemctl stop corelane-tune takes back all that is not a file" \
     "systemd.service(5)"
 
-# quoted TEXT: as one word of a command line in a unit, in QUOTED (systemd.service(5), systemd.syntax(7)).
-quoted() {
-    local text=${1//\\/\\\\}
-    text=${text//\"/\\\"}
-    text=${text//%/%%}
-    text=${text//\$/\$\$}
-    QUOTED="\"$text\""
-}
-
 # is_safe_place: whether only root can change this script and what it reads; if not, UNSAFE is what can be changed.
 is_safe_place() {
     local path=$SELF owner mode
@@ -44,7 +35,7 @@ is_safe_place() {
 }
 
 add_boot() {
-    local command='' word joined
+    local command
     ((!RUNTIME_ONLY)) || return 0
     if [[ ! -d $ROOT/run/systemd/system ]]; then
         no_knob boot.service boot na "systemd does not run here: run tune apply at each boot by what does"
@@ -55,8 +46,14 @@ add_boot() {
 scripts/tune, scripts/tune.d and sysctl to a directory of root, such as /usr/local/lib/corelane, and run it from there"
         return 0
     fi
-    quoted "${SELF#"$ROOT"}" # of a tree that has it, as it is called there
-    command=$QUOTED
+    command=${SELF#"$ROOT"} # of a tree that has it, as it is called there
+    if [[ ! $command =~ ^[A-Za-z0-9_./@:+\ -]+$ ]]; then
+        no_knob boot.service boot skipped "systemd takes no program with such a name: $command; copy scripts/tune, \
+scripts/tune.d and sysctl to /usr/local/lib/corelane, and run it from there"
+        return 0
+    fi
+    command="\"$command\"" # there may be blanks in it
+    # Of these words check_options lets nothing through that systemd would take for something else.
     local -a words=(apply --yes --runtime-only --profile "$PROFILE")
     local IFS=,
     ((${#ONLY[@]})) && words+=(--only "${ONLY[*]}")
@@ -66,10 +63,6 @@ scripts/tune, scripts/tune.d and sysctl to a directory of root, such as /usr/loc
     [[ -z $WANT_NICS ]] || words+=(--nics "$WANT_NICS")
     [[ -z $HUGEPAGES ]] || words+=(--hugepages "$HUGEPAGES")
     ((!DISRUPTIVE)) || words+=(--disruptive)
-    joined=$command
-    for word in "${words[@]}"; do
-        if [[ $word =~ ^[A-Za-z0-9_./,-]+$ ]]; then joined+=" $word"; else quoted "$word" && joined+=" $QUOTED"; fi
-    done
     machine_knob boot.service boot own etc/systemd/system/corelane-tune.service exact equal "$MADE_BY
 [Unit]
 Description=Host settings for Corelane, profile $PROFILE
@@ -79,7 +72,7 @@ Before=corelane.service irqbalance.service
 [Service]
 Type=oneshot
 RemainAfterExit=yes
-ExecStart=$joined
+ExecStart=$command ${words[*]}
 ExecStop=$command revert --all --runtime-only
 TimeoutSec=180
 

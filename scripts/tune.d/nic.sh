@@ -286,7 +286,23 @@ add_irq() {
             break
         done
         ((found)) || no_knob "$dev.irq" irq na "no interrupts of queues found for it in /proc/interrupts"
+        show_effective "$dev"
     done
+}
+
+# show_effective DEVICE: interrupts that are as wanted, and come in elsewhere all the same: the controller has the last word,
+# or none has come since.
+show_effective() {
+    local i wrong=0 first=''
+    [[ -z $ROOT ]] || return 0 # files do not move interrupts
+    for i in "${!K_ID[@]}"; do
+        [[ ${K_ID[i]} == "$1".irq.* && ${K_STATE[i]} == ok ]] || continue
+        slurp "/${K_TARGET[i]/%smp_affinity_list/effective_affinity_list}" && [[ -n $TEXT ]] || continue
+        [[ $TEXT != "${K_NOW[i]}" ]] || continue
+        wrong=$((wrong + 1))
+        first=${first:-${K_ID[i]} wants CPU ${K_NOW[i]} and comes in on $TEXT}
+    done
+    ((wrong == 0)) || no_knob "$1.irq.effective" irq info "$wrong not moved yet: $first; look again after some traffic"
 }
 
 # setting_of NAME FILE...: what files for EnvironmentFile= give a variable at last, in VALUE.

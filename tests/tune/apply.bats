@@ -266,9 +266,8 @@ load helper
     [[ $(readlink "$TREE/etc/systemd/system/multi-user.target.wants/corelane-tune.service") == ../corelane-tune.service ]]
     if command -v systemd-analyze >/dev/null; then
         run systemd-analyze verify "$TREE/etc/systemd/system/corelane-tune.service"
-        has_not "Unknown"
+        exits 0
         has_not "ignoring"
-        has_not "not executable"
     fi
     # What stop does: the values go back, the files stay.
     tune revert --all --runtime-only >/dev/null

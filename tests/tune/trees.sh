@@ -104,6 +104,8 @@ big() {
     for ((i = 0; i < 64; i++)); do
         node=$((i % 32 / 16))
         cpu "$i" "$node" "$((i % 32)),$((i % 32 + 32))" "$((node * 16))-$((node * 16 + 15)),$((node * 16 + 32))-$((node * 16 + 47))"
+    done
+    for ((i = 0; i < 64; i += 4)); do # four CPUs share a clock
         put "sys/devices/system/cpu/cpufreq/policy$i/scaling_governor" powersave
         put "sys/devices/system/cpu/cpufreq/policy$i/scaling_available_governors" 'performance powersave'
         put "sys/devices/system/cpu/cpufreq/policy$i/energy_performance_preference" balance_performance
