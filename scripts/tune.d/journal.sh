@@ -240,7 +240,10 @@ make_dirs() {
 intent() {
     [[ -n $TX ]] || begin
     TX_COUNT=$((TX_COUNT + 1))
-    if journal_line I "$TX_COUNT" "$@" && sync -- "$TX_FILE" 2>/dev/null; then return 0; fi
+    # Ctrl-C reaches sync as well as us: then once more, as what was asked for is an orderly end.
+    if journal_line I "$TX_COUNT" "$@" && { sync -- "$TX_FILE" || [[ -n $STOP ]] && sync -- "$TX_FILE"; } 2>/dev/null; then
+        return 0
+    fi
     REASON="the journal cannot be written: nothing more is changed"
     BROKEN=1
     return 1

@@ -138,6 +138,10 @@ weigh() {
         is_number "${now[i]}" && is_number "${want[i]}" || return 1
     done
     if [[ $rule == at_least_wide ]]; then
+        if ((${#now[0]} < 10 && ${#now[1]} < 10 && now[1] - now[0] >= want[1] - want[0])); then
+            AIM="${now[*]}"
+            return 0
+        fi
         not_less "${want[0]}" "${now[0]}" && want[0]=${now[0]}
         not_less "${now[1]}" "${want[1]}" && want[1]=${now[1]}
     else

@@ -92,6 +92,9 @@ load helper
     [[ $(value proc/sys/net/ipv4/ip_local_port_range) == "2048 65535" ]]
     tune revert >/dev/null
     [[ $(value proc/sys/net/ipv4/ip_local_port_range) == "2048 40000" ]]
+    printf '1100\t60000\n' >"$TREE/proc/sys/net/ipv4/ip_local_port_range"
+    tune apply --yes --profile loadgen >/dev/null
+    [[ $(value proc/sys/net/ipv4/ip_local_port_range) == "1100 60000" ]]
 }
 
 @test "limits that other files give are not lowered" {
