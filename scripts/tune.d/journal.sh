@@ -241,8 +241,9 @@ intent() {
     [[ -n $TX ]] || begin
     TX_COUNT=$((TX_COUNT + 1))
     # Ctrl-C reaches sync as well as us: then once more, as what was asked for is an orderly end.
-    if journal_line I "$TX_COUNT" "$@" && { sync -- "$TX_FILE" || [[ -n $STOP ]] && sync -- "$TX_FILE"; } 2>/dev/null; then
-        return 0
+    if journal_line I "$TX_COUNT" "$@"; then
+        sync -- "$TX_FILE" 2>/dev/null && return 0
+        [[ -n $STOP ]] && sync -- "$TX_FILE" 2>/dev/null && return 0
     fi
     REASON="the journal cannot be written: nothing more is changed"
     BROKEN=1
