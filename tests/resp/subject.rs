@@ -11,7 +11,7 @@ use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -117,6 +117,28 @@ impl Subject {
 
     pub(crate) fn open(&self) -> Conn {
         Conn::open(self.addr)
+    }
+
+    /// Sends a signal by name, to this child only.
+    #[track_caller]
+    pub(crate) fn signal(&self, name: &str) {
+        let id = self.id().expect("a child of this test");
+        let status = Command::new("sh").args(["-c", &format!("kill -{name} {id}")]).status();
+        assert!(status.is_ok_and(|status| status.success()), "kill -{name} {id}");
+    }
+
+    /// Waits for its end.
+    #[track_caller]
+    pub(crate) fn wait(&mut self, at_most: Duration) -> ExitStatus {
+        let child = self.child.as_mut().expect("a child of this test");
+        let deadline = Instant::now() + at_most;
+        loop {
+            if let Some(status) = child.try_wait().expect("a child can be waited for") {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "it still runs after {at_most:?}");
+            thread::sleep(Duration::from_millis(2));
+        }
     }
 
     /// Its process; none of one that was running already.

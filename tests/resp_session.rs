@@ -1,0 +1,591 @@
+//! The connections of the cache: who may speak, who is ended and how, and what hostile clients cost the others.
+//!
+//! Every server is a child on free ports. A hostile client gets an error or is closed; meanwhile the memory of the
+//! server stays under a stated bound, and a good client is served.
+//!
+//! Not here: what commands reply (`resp_model`), each deadline to the millisecond (`net`, on the simulator).
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
+
+mod resp;
+
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use resp::conn::PATIENCE;
+use resp::{Conn, Cut, Subject, Value, Witness, encode};
+
+const MIB: u64 = 1 << 20;
+
+/// What memory may grow by where nothing is to be kept: pools that fill, the heap's own spare, replies on their way.
+const LITTLE: u64 = 96 * MIB;
+
+const PASSWORD: &str = "a password of this test";
+
+/// Ours. None where a server was named that is no child of this test.
+fn node(shards: usize, lines: &str) -> Option<Subject> {
+    if std::env::var_os("RESP_ADDR").is_some() {
+        eprintln!("skipped: RESP_ADDR names a server that is no child");
+        return None;
+    }
+    Subject::corelane_with(shards, lines)
+}
+
+fn guarded(shards: usize) -> Option<Subject> {
+    node(shards, &format!("password = \"{}\"\n", PASSWORD.replace(' ', "-")))
+}
+
+fn password() -> String {
+    PASSWORD.replace(' ', "-")
+}
+
+#[track_caller]
+fn is_error(value: &Value, code: &str) {
+    let text = String::from_utf8_lossy(value.text().unwrap_or_default()).into_owned();
+    assert!(value.is_error() && text.starts_with(code), "{value:?} is no {code}");
+}
+
+/// The error, then the end.
+#[track_caller]
+fn is_refused(conn: &mut Conn, text: &str) {
+    let value = conn.read().unwrap_or_else(|cut| panic!("no reply but {cut:?}, expected {text}"));
+    is_error(&value, text);
+    assert_eq!(conn.read(), Err(Cut::End), "behind {text}");
+}
+
+#[track_caller]
+fn field(conn: &mut Conn, section: &str, name: &str) -> u64 {
+    let value = conn.ask(&["INFO", section]);
+    let text = String::from_utf8_lossy(value.text().unwrap_or_default()).into_owned();
+    let line = text.lines().find_map(|line| line.strip_prefix(&format!("{name}:")));
+    line.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {name} in {text}"))
+}
+
+#[track_caller]
+fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < PATIENCE, "after {PATIENCE:?} it is still not so: {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+// ---- who may speak
+
+#[test]
+fn a_guest_may_authenticate_and_nothing_else() {
+    let Some(subject) = guarded(2) else { return };
+    let mut conn = subject.open();
+    for command in ["PING", "GET a", "CLIENT LIST", "CONFIG GET *", "MULTI", "SUBSCRIBE c", "INFO", "KEYS *"] {
+        is_error(&conn.say(command), "NOAUTH ");
+    }
+    is_error(&conn.say("HELLO 3"), "NOAUTH ");
+    is_error(&conn.say("AUTH wrong"), "WRONGPASS ");
+    is_error(&conn.say(&format!("AUTH nobody {}", password())), "WRONGPASS ");
+    is_error(&conn.say("HELLO 3 AUTH default wrong"), "WRONGPASS ");
+    is_error(&conn.say("PING"), "NOAUTH ");
+    assert_eq!(conn.say(&format!("AUTH {}", password())), Value::ok());
+    assert_eq!(conn.say("SET a 1"), Value::ok());
+    is_error(&conn.say("AUTH default wrong"), "WRONGPASS ");
+    assert_eq!(conn.say("GET a"), Value::bulk("1"), "a failed AUTH takes nothing away");
+    assert_eq!(conn.say("RESET"), Value::Simple(b"RESET".to_vec()));
+    is_error(&conn.say("GET a"), "NOAUTH ");
+    let mut other = subject.open();
+    let hello = other.say(&format!("HELLO 3 AUTH default {} SETNAME me", password()));
+    assert!(matches!(hello, Value::Map(_)), "{hello:?}");
+    assert_eq!(other.say("CLIENT GETNAME"), Value::bulk("me"));
+}
+
+#[test]
+fn a_guest_may_send_little_until_it_has_authenticated() {
+    let Some(subject) = guarded(1) else { return };
+    let mut conn = subject.open();
+    conn.send(b"*11\r\n");
+    is_refused(&mut conn, "ERR Protocol error: unauthenticated multibulk length");
+    let mut conn = subject.open();
+    conn.send(b"*2\r\n$4\r\nAUTH\r\n$16385\r\n");
+    is_refused(&mut conn, "ERR Protocol error: unauthenticated bulk length");
+    // On the limits it is heard; and what follows AUTH in one pipeline has those of clients.
+    let mut conn = subject.open();
+    conn.send(&encode(&["x"; 10]));
+    assert!(conn.read().unwrap().is_error());
+    conn.send(&encode(&[&b"AUTH"[..], &vec![b'x'; 16 << 10]]));
+    is_error(&conn.read().unwrap(), "WRONGPASS ");
+    let pipeline = [encode(&["AUTH", &password()]), encode(&[&b"SET"[..], b"k", &vec![b'x'; 20_000]])].concat();
+    conn.send(&pipeline);
+    assert_eq!((conn.read(), conn.read()), (Ok(Value::ok()), Ok(Value::ok())));
+    assert_eq!(conn.say("STRLEN k"), Value::Int(20_000));
+}
+
+#[test]
+fn an_address_that_other_hosts_reach_is_refused_without_a_password_and_the_cure_is_named() {
+    for place in ["0.0.0.0:0", "[::]:0"] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_corelane"));
+        for (name, _) in std::env::vars_os().filter(|(n, _)| n.to_string_lossy().starts_with("CORELANE_")) {
+            command.env_remove(name);
+        }
+        command.args(["--listen", "127.0.0.1:0", "--admin", "off", "--no-pin", "--resp", place]);
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        for part in [place, "needs a password", "CORELANE_RESP_PASSWORD", "127.0.0.1"] {
+            assert!(said.contains(part), "no {part} in {said}");
+        }
+    }
+}
+
+// ---- CLIENT
+
+#[test]
+fn clients_are_listed_by_name_over_all_shards_and_killed_by_id_and_address() {
+    for shards in [1, 2] {
+        let Some(subject) = node(shards, "") else { return };
+        let mut all: Vec<Conn> = (0..12).map(|_| subject.open()).collect();
+        let mut ids = Vec::new();
+        for (n, conn) in all.iter_mut().enumerate() {
+            assert_eq!(conn.say(&format!("CLIENT SETNAME one:{n}")), Value::ok());
+            ids.push(conn.say("CLIENT ID").int().unwrap());
+        }
+        is_error(&all[0].ask(&["CLIENT", "SETNAME", "a b"]), "ERR Client names cannot contain spaces");
+        assert_eq!(all[0].say("CLIENT GETNAME"), Value::bulk("one:0"), "a name that is refused changes nothing");
+        let mut distinct = ids.clone();
+        distinct.sort_unstable();
+        distinct.dedup();
+        assert_eq!(distinct.len(), ids.len(), "an id is unique in the node: {ids:?}");
+        let list = all[0].say("CLIENT LIST");
+        let list = String::from_utf8_lossy(list.text().unwrap()).into_owned();
+        for (n, id) in ids.iter().enumerate() {
+            let line = list.lines().find(|line| line.starts_with(&format!("id={id} ")));
+            let line = line.unwrap_or_else(|| panic!("no {id} in {list}"));
+            let addr = all[n].local();
+            assert!(line.contains(&format!(" name=one:{n} ")) && line.contains(&format!("addr={addr} ")), "{line}");
+        }
+        assert_eq!(list.lines().count(), all.len());
+        // By id, by address in both forms, and whoever kills itself hears so.
+        assert_eq!(all[0].say(&format!("CLIENT KILL ID {}", ids[5])), Value::Int(1));
+        assert!(all[5].ends_within(PATIENCE));
+        let addr = all[6].local();
+        assert_eq!(all[0].say(&format!("CLIENT KILL ADDR {addr}")), Value::Int(1));
+        assert!(all[6].ends_within(PATIENCE));
+        let addr = all[7].local();
+        assert_eq!(all[0].say(&format!("CLIENT KILL {addr}")), Value::ok());
+        assert!(all[7].ends_within(PATIENCE));
+        is_error(&all[0].say(&format!("CLIENT KILL {addr}")), "ERR No such client");
+        assert_eq!(all[0].say("CLIENT KILL ID 999999999"), Value::Int(0));
+        let own = ids[8];
+        assert_eq!(all[8].say(&format!("CLIENT KILL ID {own}")), Value::Int(0), "skipme is yes by itself");
+        assert_eq!(all[8].say(&format!("CLIENT KILL ID {own} SKIPME no")), Value::Int(1));
+        assert_eq!(all[8].read(), Err(Cut::End));
+        // One that is blocked, and one that subscribes.
+        all[9].send(&encode(&["BLPOP", "nothing", "0"]));
+        assert!(matches!(all[10].say("SUBSCRIBE c"), Value::Array(_)));
+        for n in [9, 10] {
+            assert_eq!(all[0].say(&format!("CLIENT KILL ID {}", ids[n])), Value::Int(1));
+            assert!(all[n].ends_within(PATIENCE), "{n}");
+        }
+        until("the blocked one left its place", || field(&mut all[0], "clients", "blocked_clients") == 0);
+        assert_eq!(all[0].say("PUBLISH c x"), Value::Int(0));
+    }
+}
+
+/// Sends a pipeline and reads so many replies; then there are no more.
+#[track_caller]
+fn pipeline(conn: &mut Conn, commands: &[&str], replies: usize) -> Vec<Value> {
+    let bytes: Vec<u8> =
+        commands.iter().flat_map(|words| encode(&words.split(' ').collect::<Vec<_>>())).collect();
+    conn.send(&bytes);
+    conn.send(&encode(&["ECHO", "the end"]));
+    let mut got = Vec::new();
+    loop {
+        let value = conn.read().unwrap_or_else(|cut| panic!("{commands:?}: {cut:?} behind {got:?}"));
+        if value == Value::bulk("the end") {
+            break;
+        }
+        got.push(value);
+    }
+    assert_eq!(got.len(), replies, "{commands:?}: {got:?}");
+    got
+}
+
+#[test]
+fn replies_that_a_client_does_not_want_are_left_out_of_a_pipeline_and_no_others() {
+    for shards in [1, 2] {
+        let Some(subject) = node(shards, "") else { return };
+        let mut conn = subject.open();
+        // Keys of all shards on both sides of every switch.
+        let got = pipeline(
+            &mut conn,
+            &[
+                "SET a 1", "SET b 2", "CLIENT REPLY OFF", "SET c 3", "SET d 4", "GET a", "MGET a b c d", "PING", "NOSUCH",
+                "CLIENT REPLY ON", "MGET a b c d", "GET d",
+            ],
+            5,
+        );
+        assert_eq!(got[..3], [Value::ok(), Value::ok(), Value::ok()]);
+        let four = Value::Array(["1", "2", "3", "4"].map(Value::bulk).into());
+        assert_eq!(got[3..], [four, Value::bulk("4")]);
+        for (skipped, next) in
+            [("SET e 5", "GET a"), ("GET b", "GET c"), ("MGET a b c d", "GET d"), ("NOSUCH", "GET a"), ("PING", "GET b")]
+        {
+            let got = pipeline(&mut conn, &["GET a", "CLIENT REPLY SKIP", skipped, next, "GET b"], 3);
+            assert_eq!((&got[0], &got[2]), (&Value::bulk("1"), &Value::bulk("2")), "{skipped}, {next}: {got:?}");
+        }
+        // What it did was done all the same.
+        assert_eq!(conn.say("GET e"), Value::bulk("5"));
+        let got = pipeline(
+            &mut conn,
+            &["CLIENT REPLY OFF", "MULTI", "INCR a", "INCR b", "EXEC", "CLIENT REPLY ON", "MGET a b"],
+            2,
+        );
+        assert_eq!(got[1], Value::Array(vec![Value::bulk("2"), Value::bulk("3")]));
+        is_error(&conn.say("CLIENT REPLY MAYBE"), "ERR syntax error");
+    }
+}
+
+// ---- subscribers
+
+#[test]
+fn a_slow_subscriber_is_dropped_and_the_others_get_every_message() {
+    const SENT: usize = 640;
+    let payload = "p".repeat(128 << 10);
+    for shards in [1, 2] {
+        let Some(subject) = node(shards, "") else { return };
+        let (mut slow, mut publisher) = (subject.open(), subject.open());
+        let mut good: Vec<Conn> = (0..2).map(|_| subject.open()).collect();
+        for conn in good.iter_mut().chain([&mut slow]) {
+            assert!(matches!(conn.say("SUBSCRIBE news"), Value::Array(_)));
+        }
+        let witness = Witness::of(&subject);
+        let got: Vec<AtomicUsize> = good.iter().map(|_| AtomicUsize::new(0)).collect();
+        let mut counts = Vec::new();
+        thread::scope(|scope| {
+            for (conn, got) in good.iter_mut().zip(&got) {
+                let payload = &payload;
+                scope.spawn(move || {
+                    for n in 0..SENT {
+                        let message = conn.read().unwrap_or_else(|cut| panic!("message {n}: {cut:?}"));
+                        let text = message.elements().and_then(|all| all.get(2)?.text()).unwrap_or_default();
+                        let wanted = format!("{n:08}{payload}");
+                        assert!(text == wanted.as_bytes(), "message {n} came whole and in order");
+                        got.fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+            }
+            for n in 0..SENT {
+                let count = publisher.ask(&["PUBLISH", "news", &format!("{n:08}{payload}")]);
+                counts.push(count.int().unwrap());
+                // At the pace of those that read.
+                until("it is read", || got.iter().all(|got| got.load(Ordering::Relaxed) + 8 > n));
+            }
+        });
+        // 32 MiB unsent, and what the kernel holds for both sides.
+        assert_eq!((counts[0], counts[SENT - 1]), (3, 2), "{counts:?}");
+        let dropped = counts.iter().position(|count| *count == 2).unwrap() as u64;
+        let bytes = dropped * payload.len() as u64;
+        assert!((32 * MIB..64 * MIB).contains(&bytes), "dropped with {bytes} bytes on their way");
+        assert!(slow.ends_within(PATIENCE), "it was reset");
+        assert_eq!(publisher.say("PUBSUB NUMSUB news").elements().unwrap()[1], Value::Int(2));
+        witness.ends("a slow subscriber", 32 * MIB + LITTLE);
+    }
+}
+
+#[test]
+fn a_connection_has_65536_subscriptions_and_an_error_beyond() {
+    let Some(subject) = node(2, "") else { return };
+    let witness = Witness::of(&subject);
+    let mut conn = subject.open();
+    let names: Vec<String> = (0..65_536).map(|n| format!("c{n}")).collect();
+    let command: Vec<&str> = ["SUBSCRIBE"].into_iter().chain(names.iter().map(String::as_str)).collect();
+    conn.send(&encode(&command));
+    for n in 0..65_536_i64 {
+        let value = conn.read().unwrap();
+        assert_eq!(value.elements().unwrap()[2], Value::Int(n + 1));
+    }
+    is_error(&conn.say("SUBSCRIBE one-more"), "ERR a connection may have 65536 subscriptions");
+    is_error(&conn.say("PSUBSCRIBE one-more*"), "ERR a connection may have 65536 subscriptions");
+    let mut other = subject.open();
+    assert_eq!(other.say("PUBLISH c65535 x"), Value::Int(1));
+    assert_eq!(other.say("PUBLISH one-more x"), Value::Int(0));
+    conn.close();
+    until("all are gone with it", || other.say("PUBLISH c65535 x") == Value::Int(0));
+    witness.ends("many subscriptions", LITTLE);
+}
+
+// ---- maxima and the end
+
+#[test]
+fn a_client_that_finds_no_room_is_told_so_and_one_that_leaves_makes_room() {
+    let Some(subject) = node(1, "[limits]\nconnections_max = 4\n") else { return };
+    let mut all: Vec<Conn> = (0..4).map(|_| subject.open()).collect();
+    for conn in &mut all {
+        assert_eq!(conn.say("PING"), Value::Simple(b"PONG".to_vec()));
+    }
+    for _ in 0..3 {
+        is_refused(&mut subject.open(), "ERR max number of clients reached");
+    }
+    all.pop().unwrap().close();
+    until("there is room", || {
+        let mut conn = subject.open();
+        conn.send(b"PING\r\n");
+        conn.read() == Ok(Value::Simple(b"PONG".to_vec()))
+    });
+    assert_eq!(all[0].say("PING"), Value::Simple(b"PONG".to_vec()));
+}
+
+#[test]
+fn a_drain_ends_idle_blocked_and_subscribed_clients_and_answers_the_pipeline_under_way() {
+    const SENT: usize = 20_000;
+    const DRAIN: Duration = Duration::from_secs(8);
+    for shards in [1, 2] {
+        let limits = "[limits]\ndrain_time = \"8s\"\ndrain_idle = \"200ms\"\n";
+        let Some(mut subject) = node(shards, limits) else { return };
+        let (mut idle, mut blocked, mut several) = (subject.open(), subject.open(), subject.open());
+        let (mut subscribed, mut busy, mut half) = (subject.open(), subject.open(), subject.open());
+        assert_eq!(idle.say("SET a 1"), Value::ok());
+        blocked.send(&encode(&["BLPOP", "nothing", "0"]));
+        several.send(&encode(&["BLPOP", "no:1", "no:2", "no:3", "no:4", "no:5", "0"]));
+        assert!(matches!(subscribed.say("SUBSCRIBE c"), Value::Array(_)));
+        half.send(b"*3\r\n$3\r\nSET\r\n$1");
+        until("two are blocked", || field(&mut idle, "clients", "blocked_clients") >= 2);
+        let bytes: Vec<u8> = (0..SENT).flat_map(|n| encode(&["INCR", &format!("n{}", n % 8)])).collect();
+        let start = thread::scope(|scope| {
+            let reader = scope.spawn(|| {
+                busy.send(&bytes);
+                (0..SENT).map(|_| busy.read()).collect::<Vec<_>>()
+            });
+            thread::sleep(Duration::from_millis(30));
+            let start = Instant::now();
+            subject.signal("TERM");
+            let replies = reader.join().unwrap();
+            for (n, reply) in replies.into_iter().enumerate() {
+                let wanted = i64::try_from(n / 8 + 1).unwrap();
+                assert_eq!(reply, Ok(Value::Int(wanted)), "reply {n} on {shards} shard(s)");
+            }
+            start
+        });
+        for (what, conn) in [
+            ("idle", &mut idle),
+            ("blocked", &mut blocked),
+            ("blocked on several", &mut several),
+            ("subscribed", &mut subscribed),
+            ("busy", &mut busy),
+            ("half a command", &mut half),
+        ] {
+            assert!(conn.ends_within(DRAIN), "{what}, {shards} shard(s): still open {:?} later", start.elapsed());
+        }
+        let status = subject.wait((DRAIN + Duration::from_secs(2)).saturating_sub(start.elapsed()));
+        assert!(status.success(), "{status:?}: {}", subject.said());
+    }
+}
+
+#[test]
+fn a_smaller_maxmemory_evicts_and_a_bad_value_changes_nothing() {
+    for shards in [1, 2] {
+        let Some(subject) = node(shards, "[cache]\nmemory_max = \"64MiB\"\n") else { return };
+        let mut conn = subject.open();
+        let value = "v".repeat(1_000);
+        for n in 0..8_000 {
+            conn.send(&encode(&["SET", &format!("k{n}"), &value]));
+            assert_eq!(conn.read(), Ok(Value::ok()));
+        }
+        assert_eq!(field(&mut conn, "stats", "evicted_keys"), 0);
+        assert!(field(&mut conn, "memory", "used_memory") > 8_000_000);
+        for bad in
+            ["maxmemory -1", "maxmemory 1tb5", "maxmemory lots", "maxmemory", "maxmemory-policy volatile-nothing", "nosuch 1"]
+        {
+            assert!(conn.say(&format!("CONFIG SET {bad}")).is_error(), "{bad}");
+            // Also behind a pair that is good.
+            assert!(conn.say(&format!("CONFIG SET maxmemory 4mb {bad}")).is_error(), "{bad}");
+        }
+        assert_eq!(field(&mut conn, "memory", "maxmemory"), 64 * MIB);
+        assert_eq!(conn.say("CONFIG SET maxmemory 4mb maxmemory-policy allkeys-lru"), Value::ok());
+        assert_eq!(field(&mut conn, "memory", "maxmemory"), 4 * MIB);
+        let policy = conn.say("CONFIG GET maxmemory-policy");
+        assert_eq!(policy.elements().unwrap()[1], Value::bulk("allkeys-lru"));
+        for n in 0..2_000 {
+            assert_eq!(conn.ask(&["SET", &format!("new{n}"), &value]), Value::ok());
+        }
+        assert!(field(&mut conn, "memory", "used_memory") <= 4 * MIB + 64 * 1_200);
+        assert!(field(&mut conn, "stats", "evicted_keys") > 4_000);
+        assert_eq!(conn.say("CONFIG SET maxmemory-policy noeviction maxmemory 1mb"), Value::ok());
+        let full = |conn: &mut Conn| (0..64).any(|n| conn.ask(&["SET", &format!("more{n}"), &value]).is_error());
+        assert!(full(&mut conn), "nobody goes, so nobody comes");
+        is_error(&conn.ask(&["SET", "more0", &value]), "OOM command not allowed");
+        assert_eq!(conn.say("CONFIG SET maxmemory 0"), Value::ok());
+        assert!(!full(&mut conn), "0 is no maximum");
+    }
+}
+
+// ---- hostile input
+
+#[test]
+fn input_that_announces_too_much_is_refused_before_any_of_it_is_kept() {
+    let Some(subject) = node(2, "") else { return };
+    let witness = Witness::of(&subject);
+    for (bytes, text) in [
+        (&b"*10000000\r\n"[..], "ERR Protocol error: invalid multibulk length"),
+        (b"*1048577\r\n", "ERR Protocol error: invalid multibulk length"),
+        (b"*99999999999999999999999\r\n", "ERR Protocol error: invalid multibulk length"),
+        (b"*1\r\n*1\r\n*1\r\n*1\r\n$4\r\nPING\r\n", "ERR Protocol error: expected '$', got '*'"),
+        (b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$629145600\r\n", "ERR Protocol error: invalid bulk length"),
+        (b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$67108865\r\n", "ERR Protocol error: invalid bulk length"),
+        (b"*3\r\n$3\r\nSET\r\n$-5\r\n", "ERR Protocol error: invalid bulk length"),
+        (b"*3\r\n$67108864\r\n", ""),
+        (b"*1048576\r\n$1\r\n", ""),
+        (b"SET k \"v\r\n", "ERR Protocol error: unbalanced quotes in request"),
+    ] {
+        for _ in 0..20 {
+            let mut conn = subject.open();
+            conn.send(bytes);
+            if text.is_empty() {
+                // On the limit: it waits for the rest, and nothing is kept for what has not come.
+                assert_eq!(conn.read_within(Duration::from_millis(1)), Err(Cut::Silence));
+            } else {
+                is_refused(&mut conn, text);
+            }
+        }
+    }
+    // Arrays in arrays, as deep as one likes.
+    let mut conn = subject.open();
+    conn.send_within(&b"*1\r\n".repeat(100_000), PATIENCE);
+    let first = conn.read();
+    assert!(matches!(&first, Ok(value) if value.is_error()) || first == Err(Cut::End), "{first:?}");
+    assert!(conn.ends_within(PATIENCE));
+    witness.ends("announced and not kept", LITTLE);
+}
+
+#[test]
+fn a_line_without_an_end_is_refused_at_64_kib_of_a_gigabyte() {
+    let Some(subject) = node(1, "") else { return };
+    let witness = Witness::of(&subject);
+    for first in [&b"GET "[..], b"*", b"*1\r\n$"] {
+        let mut conn = subject.open();
+        conn.send(first);
+        let (piece, mut sent) = (vec![b'1'; 1 << 20], 0_u64);
+        while sent < 1 << 30 {
+            let taken = conn.send_within(&piece, Duration::from_secs(2));
+            sent += taken as u64;
+            if taken < piece.len() {
+                break;
+            }
+        }
+        assert!(sent < 64 * MIB, "{sent} bytes of a line were taken");
+        assert!(conn.ends_within(PATIENCE));
+    }
+    witness.ends("endless lines", LITTLE);
+}
+
+#[test]
+fn clients_that_break_off_leave_nothing_behind() {
+    let Some(subject) = node(2, "") else { return };
+    let witness = Witness::of(&subject);
+    let whole: Vec<u8> =
+        [encode(&["SET", "k", &"v".repeat(2_000)]), encode(&["MGET", "k", "a", "b"]), encode(&["EXEC"])].concat();
+    for n in 0..1_000 {
+        let mut conn = subject.open();
+        conn.send(&whole[..whole.len() * n / 1_000]);
+        if n % 2 == 0 {
+            conn.close();
+        }
+    }
+    let mut conn = subject.open();
+    until("all are gone", || field(&mut conn, "clients", "connected_clients") <= 3);
+    witness.ends("broken off", LITTLE);
+}
+
+#[test]
+fn large_values_that_come_slowly_are_bounded_all_together() {
+    const CLIENTS: usize = 20;
+    let lines = "[cache]\nmemory_max = \"64MiB\"\n";
+    let Some(subject) = node(1, lines) else { return };
+    let witness = Witness::of(&subject);
+    let mut all: Vec<Option<Conn>> = Vec::new();
+    for n in 0..CLIENTS {
+        let mut conn = subject.open();
+        conn.send(format!("*3\r\n$3\r\nSET\r\n$2\r\n{n:02}\r\n$67108864\r\n").as_bytes());
+        all.push(Some(conn));
+    }
+    let piece = vec![b'v'; 1 << 20];
+    for _ in 0..63 {
+        for slot in &mut all {
+            if let Some(conn) = slot
+                && conn.send_within(&piece, PATIENCE) < piece.len()
+            {
+                *slot = None; // reset: too much was unread on the shard
+            }
+        }
+    }
+    let left = all.iter().flatten().count();
+    // 256 MiB is four of 64; one more may be on its way.
+    assert!((1..=5).contains(&left), "{left} are left");
+    // An inbox doubles where it grows: the old one is there until it is copied.
+    witness.ends("slow large values", 3 * 256 * MIB);
+}
+
+#[test]
+fn a_client_that_never_reads_is_not_read_from_and_reset_after_a_while() {
+    for shards in [1, 2] {
+        let Some(subject) = node(shards, "[limits]\nwrite_time = \"3s\"\n") else { return };
+        let mut good = subject.open();
+        let keys: Vec<String> = (0..8).map(|n| format!("k{n}")).collect();
+        for (n, key) in keys.iter().enumerate() {
+            // Copied replies, and those that are sent from where they are.
+            let len = if n % 2 == 0 { 10_000 } else { 50_000 };
+            assert_eq!(good.ask(&["SET", key, &"v".repeat(len)]), Value::ok());
+        }
+        let witness = Witness::of(&subject);
+        let bytes: Vec<u8> = (0..40_000).flat_map(|n| encode(&["GET", &keys[n % 8]])).collect();
+        let mut never: Vec<Conn> = (0..8).map(|_| subject.open()).collect();
+        thread::scope(|scope| {
+            for conn in &mut never {
+                scope.spawn(|| {
+                    let sent = conn.send_within(&bytes, Duration::from_secs(2));
+                    assert!(sent > 0, "some was taken");
+                });
+            }
+        });
+        until("they are reset", || field(&mut good, "clients", "connected_clients") <= 3);
+        witness.ends("never read", LITTLE + 8 * 4 * MIB);
+    }
+}
+
+#[test]
+fn a_byte_at_a_time_is_a_command_in_the_end_and_costs_nobody() {
+    let Some(subject) = node(2, "") else { return };
+    let witness = Witness::of(&subject);
+    let bytes = [encode(&["SET", "a", "1"]), encode(&["MGET", "a", "b"]), b"GET a\r\n".to_vec()].concat();
+    let mut all: Vec<Conn> = (0..50).map(|_| subject.open()).collect();
+    for byte in &bytes {
+        for conn in &mut all {
+            assert!(conn.send(&[*byte]));
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    for conn in &mut all {
+        assert_eq!(conn.read(), Ok(Value::ok()));
+        assert!(matches!(conn.read(), Ok(Value::Array(_))));
+        assert_eq!(conn.read(), Ok(Value::bulk("1")));
+    }
+    witness.ends("a byte at a time", LITTLE);
+}
+
+#[test]
+fn one_long_value_asked_for_many_times_is_refused_or_sent_from_where_it_is() {
+    for shards in [1, 2] {
+        let Some(subject) = node(shards, "[limits]\nwrite_time = \"3s\"\n") else { return };
+        let mut conn = subject.open();
+        assert_eq!(conn.ask(&["SET", "long", &"v".repeat(1 << 20)]), Value::ok());
+        let witness = Witness::of(&subject);
+        let many = |n: usize| ["MGET"].into_iter().chain(std::iter::repeat_n("long", n)).collect::<Vec<_>>();
+        is_error(&conn.ask(&many(600)), "ERR ");
+        // Ten times 400 MiB, of one value, that nobody reads.
+        let mut never: Vec<Conn> = (0..10).map(|_| subject.open()).collect();
+        for conn in &mut never {
+            conn.send(&encode(&many(400)));
+        }
+        until("they are reset", || field(&mut conn, "clients", "connected_clients") <= 3);
+        witness.ends("MGET of one long value", LITTLE);
+    }
+}
