@@ -78,7 +78,8 @@ fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 fn a_guest_may_authenticate_and_nothing_else() {
     let Some(subject) = guarded(2) else { return };
     let mut conn = subject.open();
-    for command in ["PING", "GET a", "CLIENT LIST", "CONFIG GET *", "MULTI", "SUBSCRIBE c", "INFO", "KEYS *"] {
+    for command in ["PING", "GET a", "CLIENT LIST", "CONFIG GET *", "MULTI", "SUBSCRIBE c", "INFO", "KEYS *"]
+    {
         is_error(&conn.say(command), "NOAUTH ");
     }
     is_error(&conn.say("HELLO 3"), "NOAUTH ");
@@ -113,7 +114,8 @@ fn a_guest_may_send_little_until_it_has_authenticated() {
     assert!(conn.read().unwrap().is_error());
     conn.send(&encode(&[&b"AUTH"[..], &vec![b'x'; 16 << 10]]));
     is_error(&conn.read().unwrap(), "WRONGPASS ");
-    let pipeline = [encode(&["AUTH", &password()]), encode(&[&b"SET"[..], b"k", &vec![b'x'; 20_000]])].concat();
+    let pipeline =
+        [encode(&["AUTH", &password()]), encode(&[&b"SET"[..], b"k", &vec![b'x'; 20_000]])].concat();
     conn.send(&pipeline);
     assert_eq!((conn.read(), conn.read()), (Ok(Value::ok()), Ok(Value::ok())));
     assert_eq!(conn.say("STRLEN k"), Value::Int(20_000));
@@ -149,7 +151,11 @@ fn clients_are_listed_by_name_over_all_shards_and_killed_by_id_and_address() {
             ids.push(conn.say("CLIENT ID").int().unwrap());
         }
         is_error(&all[0].ask(&["CLIENT", "SETNAME", "a b"]), "ERR Client names cannot contain spaces");
-        assert_eq!(all[0].say("CLIENT GETNAME"), Value::bulk("one:0"), "a name that is refused changes nothing");
+        assert_eq!(
+            all[0].say("CLIENT GETNAME"),
+            Value::bulk("one:0"),
+            "a name that is refused changes nothing"
+        );
         let mut distinct = ids.clone();
         distinct.sort_unstable();
         distinct.dedup();
@@ -160,7 +166,10 @@ fn clients_are_listed_by_name_over_all_shards_and_killed_by_id_and_address() {
             let line = list.lines().find(|line| line.starts_with(&format!("id={id} ")));
             let line = line.unwrap_or_else(|| panic!("no {id} in {list}"));
             let addr = all[n].local();
-            assert!(line.contains(&format!(" name=one:{n} ")) && line.contains(&format!("addr={addr} ")), "{line}");
+            assert!(
+                line.contains(&format!(" name=one:{n} ")) && line.contains(&format!("addr={addr} ")),
+                "{line}"
+            );
         }
         assert_eq!(list.lines().count(), all.len());
         // By id, by address in both forms, and whoever kills itself hears so.
@@ -218,19 +227,37 @@ fn replies_that_a_client_does_not_want_are_left_out_of_a_pipeline_and_no_others(
         let got = pipeline(
             &mut conn,
             &[
-                "SET a 1", "SET b 2", "CLIENT REPLY OFF", "SET c 3", "SET d 4", "GET a", "MGET a b c d", "PING", "NOSUCH",
-                "CLIENT REPLY ON", "MGET a b c d", "GET d",
+                "SET a 1",
+                "SET b 2",
+                "CLIENT REPLY OFF",
+                "SET c 3",
+                "SET d 4",
+                "GET a",
+                "MGET a b c d",
+                "PING",
+                "NOSUCH",
+                "CLIENT REPLY ON",
+                "MGET a b c d",
+                "GET d",
             ],
             5,
         );
         assert_eq!(got[..3], [Value::ok(), Value::ok(), Value::ok()]);
         let four = Value::Array(["1", "2", "3", "4"].map(Value::bulk).into());
         assert_eq!(got[3..], [four, Value::bulk("4")]);
-        for (skipped, next) in
-            [("SET e 5", "GET a"), ("GET b", "GET c"), ("MGET a b c d", "GET d"), ("NOSUCH", "GET a"), ("PING", "GET b")]
-        {
+        for (skipped, next) in [
+            ("SET e 5", "GET a"),
+            ("GET b", "GET c"),
+            ("MGET a b c d", "GET d"),
+            ("NOSUCH", "GET a"),
+            ("PING", "GET b"),
+        ] {
             let got = pipeline(&mut conn, &["GET a", "CLIENT REPLY SKIP", skipped, next, "GET b"], 3);
-            assert_eq!((&got[0], &got[2]), (&Value::bulk("1"), &Value::bulk("2")), "{skipped}, {next}: {got:?}");
+            assert_eq!(
+                (&got[0], &got[2]),
+                (&Value::bulk("1"), &Value::bulk("2")),
+                "{skipped}, {next}: {got:?}"
+            );
         }
         // What it did was done all the same.
         assert_eq!(conn.say("GET e"), Value::bulk("5"));
@@ -373,7 +400,11 @@ fn a_drain_ends_idle_blocked_and_subscribed_clients_and_answers_the_pipeline_und
             ("busy", &mut busy),
             ("half a command", &mut half),
         ] {
-            assert!(conn.ends_within(DRAIN), "{what}, {shards} shard(s): still open {:?} later", start.elapsed());
+            assert!(
+                conn.ends_within(DRAIN),
+                "{what}, {shards} shard(s): still open {:?} later",
+                start.elapsed()
+            );
         }
         let status = subject.wait((DRAIN + Duration::from_secs(2)).saturating_sub(start.elapsed()));
         assert!(status.success(), "{status:?}: {}", subject.said());
@@ -392,9 +423,14 @@ fn a_smaller_maxmemory_evicts_and_a_bad_value_changes_nothing() {
         }
         assert_eq!(field(&mut conn, "stats", "evicted_keys"), 0);
         assert!(field(&mut conn, "memory", "used_memory") > 8_000_000);
-        for bad in
-            ["maxmemory -1", "maxmemory 1tb5", "maxmemory lots", "maxmemory", "maxmemory-policy volatile-nothing", "nosuch 1"]
-        {
+        for bad in [
+            "maxmemory -1",
+            "maxmemory 1tb5",
+            "maxmemory lots",
+            "maxmemory",
+            "maxmemory-policy volatile-nothing",
+            "nosuch 1",
+        ] {
             assert!(conn.say(&format!("CONFIG SET {bad}")).is_error(), "{bad}");
             // Also behind a pair that is good.
             assert!(conn.say(&format!("CONFIG SET maxmemory 4mb {bad}")).is_error(), "{bad}");
@@ -410,7 +446,8 @@ fn a_smaller_maxmemory_evicts_and_a_bad_value_changes_nothing() {
         assert!(field(&mut conn, "memory", "used_memory") <= 4 * MIB + 64 * 1_200);
         assert!(field(&mut conn, "stats", "evicted_keys") > 4_000);
         assert_eq!(conn.say("CONFIG SET maxmemory-policy noeviction maxmemory 1mb"), Value::ok());
-        let full = |conn: &mut Conn| (0..64).any(|n| conn.ask(&["SET", &format!("more{n}"), &value]).is_error());
+        let full =
+            |conn: &mut Conn| (0..64).any(|n| conn.ask(&["SET", &format!("more{n}"), &value]).is_error());
         assert!(full(&mut conn), "nobody goes, so nobody comes");
         is_error(&conn.ask(&["SET", "more0", &value]), "OOM command not allowed");
         assert_eq!(conn.say("CONFIG SET maxmemory 0"), Value::ok());
@@ -482,7 +519,8 @@ fn clients_that_break_off_leave_nothing_behind() {
     let Some(subject) = node(2, "") else { return };
     let witness = Witness::of(&subject);
     let whole: Vec<u8> =
-        [encode(&["SET", "k", &"v".repeat(2_000)]), encode(&["MGET", "k", "a", "b"]), encode(&["EXEC"])].concat();
+        [encode(&["SET", "k", &"v".repeat(2_000)]), encode(&["MGET", "k", "a", "b"]), encode(&["EXEC"])]
+            .concat();
     for n in 0..1_000 {
         let mut conn = subject.open();
         conn.send(&whole[..whole.len() * n / 1_000]);

@@ -77,7 +77,8 @@ impl Conn {
         let deadline = Instant::now() + time;
         loop {
             (self.start, self.unread) = (0, Vec::new());
-            match self.fill(deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1))) {
+            match self.fill(deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1)))
+            {
                 Err(Cut::End) => return true,
                 Ok(()) if Instant::now() < deadline => {}
                 _ => return false,

@@ -239,9 +239,12 @@ impl Resp {
             (_, _, true) => "b",
             _ => "N",
         };
+        let (unread, unsent) = facts.map_or((0, 0), |facts| (facts.inbox_bytes, facts.unsent));
+        let queued = state.multi.as_ref().map_or(0, |multi| multi.bytes);
         format!(
             "id={} addr={} name={} age={age_s} idle={} flags={flags} db=0 sub={} psub={} ssub=0 multi={multi} \
-             watch={} qbuf=0 obl=0 omem={} cmd={} user=default resp={}\n",
+             watch={} qbuf={unread} qbuf-free=0 argv-mem=0 multi-mem={queued} obl=0 oll=0 omem={unsent} tot-mem={} \
+             cmd={} user=default redir=-1 resp={}\n",
             state.id,
             addr.map_or_else(|| "?:0".to_owned(), |addr| addr.to_string()),
             String::from_utf8_lossy(&state.name),
@@ -249,7 +252,7 @@ impl Resp {
             state.channels,
             state.patterns,
             state.watched.len(),
-            facts.map_or(0, |facts| facts.unsent),
+            unread + unsent + queued,
             state.last,
             if state.version == Version::Resp3 { 3 } else { 2 },
         )

@@ -244,7 +244,7 @@ impl Resp {
             reply.error("ERR WATCH inside MULTI is not allowed");
             return Then::Next;
         }
-        if state.watched.len() + command.len() > WATCHED_MAX {
+        if state.watched.len() + command.len() - 1 > WATCHED_MAX {
             reply.error(format_args!("ERR a connection may watch {WATCHED_MAX} keys: UNWATCH some"));
             return Then::Next;
         }

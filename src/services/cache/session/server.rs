@@ -155,9 +155,7 @@ impl Resp {
     /// SCAN: shard by shard. The shard stands in the high bits of the cursor.
     fn scan(&self, state: &mut State, command: &Command<'_>, reply: &mut Reply) -> Then {
         let Some(cursor) = scan::cursor_or_reply(reply, &command[1]) else { return Then::Next };
-        if scan::options_or_reply(reply, command, 2, Scanned::Keys).is_none() {
-            return Then::Next;
-        }
+        let Some(options) = scan::options_or_reply(reply, command, 2, Scanned::Keys) else { return Then::Next };
         let (of, inner) = (cursor >> CURSOR_BITS, cursor & ((1 << CURSOR_BITS) - 1));
         let shards = self.here.shards();
         let Some(of) = u16::try_from(of).ok().filter(|of| *of < shards) else {
@@ -169,31 +167,47 @@ impl Resp {
         };
         let mut wire = Vec::new();
         crate::services::cache::batch::encode(&mut wire, command.iter());
-        let (all, version) = (self.all.clone(), state.version);
-        let call = self.shard.mesh().with(ShardId(of), move |shard| {
-            let here = all.of(shard);
-            here.set_now(shard);
-            crate::services::cache::transaction::with_command(&wire, |command| {
-                let mut keys = Reply::new(version);
-                let Some(options) = scan::options_or_reply(&mut keys, command, 2, Scanned::Keys) else {
-                    return (0, 0, Reply::new(version)); // not so: it was looked at before
-                };
-                let mut store = here.store.borrow_mut();
-                let (next, count) = command::data::keys::scan_part(&mut store, inner, &options, &mut keys);
-                (next, count, keys)
+        let (all, version, mesh) = (self.all.clone(), state.version, self.shard.mesh().clone());
+        let wanted = options.count;
+        let ask = move |of: u16, inner: u64| {
+            let (all, wire) = (all.clone(), wire.clone());
+            mesh.with(ShardId(of), move |shard| {
+                let here = all.of(shard);
+                here.set_now(shard);
+                crate::services::cache::transaction::with_command(&wire, |command| {
+                    let mut keys = Reply::new(version);
+                    let Some(options) = scan::options_or_reply(&mut keys, command, 2, Scanned::Keys) else {
+                        return (0, 0, Reply::new(version)); // not so: it was looked at before
+                    };
+                    let mut store = here.store.borrow_mut();
+                    let (next, count) = command::data::keys::scan_part(&mut store, inner, &options, &mut keys);
+                    (next, count, keys)
+                })
             })
-        });
+        };
         self.later(state, async move {
-            let (next, count, keys) = call.await?;
-            let cursor = match next {
-                0 if of + 1 == shards => 0,
-                0 => u64::from(of + 1) << CURSOR_BITS,
-                next => (u64::from(of) << CURSOR_BITS) | next,
+            let (mut of, mut inner, mut found, mut keys) = (of, inner, 0, Reply::new(version));
+            let cursor = loop {
+                let (next, count, part) = ask(of, inner).await?;
+                keys.append(&part);
+                found += count;
+                if next != 0 {
+                    break (u64::from(of) << CURSOR_BITS) | next;
+                }
+                of += 1;
+                if of == shards {
+                    break 0;
+                }
+                // Few keys are told in one reply, however many shards they are on.
+                if found >= wanted {
+                    break u64::from(of) << CURSOR_BITS;
+                }
+                inner = 0;
             };
             let mut reply = Reply::new(version);
             reply.array(2);
             reply.bulk(cursor.to_string().as_bytes());
-            reply.array(count);
+            reply.array(found);
             reply.append(&keys);
             Ok(reply)
         });
@@ -254,7 +268,8 @@ impl Resp {
             sessions.each(shard, |_, client: &super::Client, facts| {
                 let state = &client.state;
                 let kind: &[u8] = if state.is_subscriber() { b"pubsub" } else { b"normal" };
-                if (ids.is_empty() || ids.contains(&state.id))
+                if !facts.closing
+                    && (ids.is_empty() || ids.contains(&state.id))
                     && wanted.as_deref().is_none_or(|wanted| wanted == kind)
                 {
                     lines.push_str(&sessions.protocol().describe(shard, state, Some(facts)));
@@ -327,7 +342,9 @@ impl Resp {
         let calls = self.each_table(move |shard, sessions| {
             let mut killed = 0_usize;
             sessions.each(shard, |key, client: &super::Client, facts| {
-                let is_wanted = id.is_none_or(|id| id == client.state.id)
+                // One that is closing already is gone for whoever asks.
+                let is_wanted = !facts.closing
+                    && id.is_none_or(|id| id == client.state.id)
                     && addr
                         .as_ref()
                         .is_none_or(|addr| facts.peer.is_some_and(|peer| peer.to_string() == *addr))
