@@ -3,7 +3,7 @@
 //! A key belongs to one shard, chosen by a hash of it or of its `{tag}`. Reading order: [`store`] the keys of one
 //! shard; [`value`] the kinds of values; [`command`] what can be done with them, one command at a time; `shard` the
 //! part that one shard has; `batch` and `gather` what goes between shards; `locks` and `transaction` several keys as
-//! one; `parked` clients that wait for a key; `session` the connections of Redis clients; [`snapshot`] the keys in files;
+//! one; `parked` clients that wait for a key; `kept` what clients have a shard hold; `session` the connections of Redis clients; [`snapshot`] the keys in files;
 //! [`upstream`] another server behind this one.
 //!
 //! # Rules
@@ -16,6 +16,7 @@ mod batch;
 pub mod command;
 mod gather;
 pub mod glob;
+mod kept;
 mod locks;
 mod parked;
 pub mod session;

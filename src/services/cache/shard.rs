@@ -16,6 +16,7 @@ use corelane_proto_resp::{Command, Limits as RespLimits, Parser, Step};
 
 use super::batch::{Batch, Done};
 use super::command::{Ctx, Flags, Keys, Reply, Run, Spec};
+use super::kept::Total;
 use super::locks::{self, Locks, Ticket};
 use super::parked::Parked;
 use super::store::{Key, KeyHasher, Now, Store};
@@ -36,6 +37,16 @@ const WORK_BUDGET: usize = 256;
 /// Bytes of the replies to one batch, or to the commands of one transaction, large values aside. Past them no further
 /// command of it is run.
 const REPLIES_LEN_MAX: usize = if cfg!(test) { 1 << 20 } else { 512 << 20 };
+
+/// Bytes of long replies made here that their connections have not got yet. Past them no further batch begins, unless it is
+/// of a transaction that holds locks.
+const MADE_BYTES_MAX: usize = 256 << 20;
+
+/// Replies from here on are counted.
+const COUNTED_MIN: usize = 64 << 10;
+
+/// How often a batch that waits for that looks again.
+const LOOK: std::time::Duration = std::time::Duration::from_millis(1);
 
 const TOO_LONG: &str =
     "ERR the replies before this one have too many bytes: this command was not run; send fewer at once";
@@ -66,6 +77,7 @@ pub struct CacheShard {
     numbers: Cell<u64>,
     parser: RefCell<Parser>,
     places: RefCell<Vec<usize>>,
+    made: Total,
 }
 
 impl CacheShard {
@@ -88,6 +100,7 @@ impl CacheShard {
             numbers: Cell::new(0),
             parser: RefCell::new(Parser::new()),
             places: RefCell::default(),
+            made: Total::default(),
         };
         here.random.set(here.hasher.hash(&mono_ms.to_le_bytes()) | 1);
         here.set_wall(mono_ms);
@@ -208,6 +221,10 @@ impl CacheShard {
     pub(super) fn run(&self, shard: &Rc<Shard>, batch: Batch) -> Done {
         self.set_now(shard);
         let mut done = Done { reply: Reply::new(batch.version), ends: Vec::new(), rest: None };
+        if batch.ticket == 0 && self.made.bytes() > MADE_BYTES_MAX {
+            done.rest = Some(batch);
+            return done;
+        }
         done.ends.reserve(batch.items.len());
         self.run_on(batch, &mut done);
         done
@@ -244,6 +261,9 @@ impl CacheShard {
             }
         }
         self.parser.replace(parser);
+        if done.reply.bytes().len() >= COUNTED_MIN {
+            done.reply.count_in(&self.made);
+        }
         if let Some(n) = stopped {
             let start = if n == 0 { 0 } else { batch.items[n - 1].1 };
             let items = batch.items[n..].iter().map(|(spec, end)| (*spec, end - start)).collect();
@@ -257,12 +277,20 @@ impl CacheShard {
         let mut left = Some(rest);
         while let Some(batch) = left.take() {
             let keys = self.keys_of_first(&batch);
+            self.has_room().await;
             locks::wait_free(&self.locks, &keys).await;
             self.set_now(&shard);
             self.run_on(batch, &mut done);
             left = done.rest.take();
         }
         done
+    }
+
+    /// Waits until the replies made here are with their connections, but for so many.
+    pub(super) async fn has_room(&self) {
+        while self.made.bytes() > MADE_BYTES_MAX {
+            corelane_exec::sleep(LOOK).await;
+        }
     }
 
     fn keys_of_first(&self, batch: &Batch) -> Vec<Box<[u8]>> {

@@ -24,12 +24,13 @@ use corelane_exec::{Shard, Task};
 use corelane_net::session::ConnKey;
 use corelane_proto_resp::{Command, Version};
 
-use super::client::State;
+use super::client::{KEPT_BYTES_MAX, KEPT_EACH, KEPT_TOO_MUCH, State};
 use super::dispatch::Then;
 use super::{Everywhere, Post, Resp};
 use crate::services::cache::CacheError;
 use crate::services::cache::batch::copy;
 use crate::services::cache::command::{Reply, Spec, blocking};
+use crate::services::cache::kept::Kept;
 use crate::services::cache::locks;
 use crate::services::cache::parked::{Client as ParkedClient, Expected, PARKED_MAX, Then as ParkedThen};
 use crate::services::cache::shard::{CacheShard, Executed};
@@ -40,6 +41,8 @@ use crate::services::cache::transaction::{Coordinator, Outcome, Queued, with_com
 pub(super) struct Waiting {
     /// The task that waits; it ends when this is dropped.
     task: Option<Task<()>>,
+    /// For the command and its keys.
+    _kept: Kept,
 }
 
 impl Drop for Waiting {
@@ -136,6 +139,12 @@ impl Resp {
                 return Then::Next;
             }
         };
+        // It is here and where it is parked, and so are its keys.
+        let mut kept = self.kept.part();
+        if !kept.add(4 * raw.len() + command.len() * KEPT_EACH, KEPT_BYTES_MAX) {
+            reply.error(KEPT_TOO_MUCH);
+            return Then::Next;
+        }
         let mut wire = Vec::with_capacity(raw.len());
         copy(&mut wire, command, raw);
         let mut places = Vec::new();
@@ -181,7 +190,7 @@ impl Resp {
                 sessions.post(key, Post::Reply { number, reply });
             }
         });
-        state.waiting = Some(Box::new(Waiting { task: task.ok() }));
+        state.waiting = Some(Box::new(Waiting { task: task.ok(), _kept: kept }));
         Then::Wait
     }
 }

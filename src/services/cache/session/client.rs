@@ -5,19 +5,32 @@
 use corelane_net::session::ConnKey;
 use corelane_proto_resp::{Parser, Version};
 
+use crate::services::cache::kept::Kept;
 use crate::services::cache::transaction::{Queued, Watched};
 
 /// Bytes of the commands that MULTI may queue. At it, the transaction is refused.
 pub(super) const QUEUED_BYTES_MAX: usize = 64 << 20;
 
+/// Bytes that MULTI, WATCH, subscriptions and blocked commands may have a shard keep for all its clients together. At it,
+/// such a command is refused.
+pub(super) const KEPT_BYTES_MAX: usize = 256 << 20;
+
+/// What one key, name or command takes beside its bytes, at least.
+pub(super) const KEPT_EACH: usize = 64;
+
+/// Said at [`KEPT_BYTES_MAX`].
+pub(super) const KEPT_TOO_MUCH: &str = "ERR the clients of this shard have as much kept as they may, by MULTI, WATCH, \
+                                        SUBSCRIBE and commands that block: try again later";
+
 /// Keys that one connection may watch.
 pub(super) const WATCHED_MAX: usize = 1 << 12;
 
 /// The commands of a transaction that was begun.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Multi {
     pub(super) queued: Vec<Queued>,
     pub(super) bytes: usize,
+    pub(super) kept: Kept,
     /// A command was wrong: EXEC refuses all.
     pub(super) failed: bool,
 }
@@ -51,6 +64,8 @@ pub(super) struct State {
     pub(super) name: Vec<u8>,
     pub(super) multi: Option<Box<Multi>>,
     pub(super) watched: Vec<Watched>,
+    /// For `watched`.
+    pub(super) kept: Kept,
     pub(super) channels: usize,
     pub(super) patterns: usize,
     /// It has yet to authenticate.

@@ -30,6 +30,7 @@ mod pubsub;
 mod server;
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
 
@@ -39,6 +40,7 @@ use corelane_net::session::{ConnKey, Ending, Facts, Link, Next, Protocol, Refusa
 use corelane_proto_resp::{Parser, Step, Version};
 
 use super::command::Reply;
+use super::kept::{Counted, Total};
 use super::shard::CacheShard;
 use super::transaction::{Coordinator, Outcome, Queued, Watched};
 use crate::config::Secret;
@@ -55,6 +57,12 @@ const SCRATCH_KEPT: usize = 64 << 10;
 
 /// Bytes of a reply that are copied into buffers of the pools; more are sent from where they are.
 const PUT_MAX: usize = 64 << 10;
+
+/// Bytes of long replies that all clients of a shard may leave untaken. Past it, those with the most are reset.
+const UNTAKEN_BYTES_MAX: usize = 1 << 30;
+
+/// Messages to subscribers that may wait to be delivered before who sends more of them gives way.
+const POSTS_WAITING_MAX: usize = 16_384;
 
 /// What is said to a connection by tasks and other shards.
 #[derive(Debug)]
@@ -122,6 +130,14 @@ pub struct Resp {
     channels: RefCell<pubsub::Channels>,
     waits: Cell<u64>,
     commands: Cell<u64>,
+    /// What MULTI, WATCH, subscriptions and blocked commands have kept.
+    kept: Total,
+    /// Long replies that clients have not taken yet.
+    untaken: Total,
+    /// Connections that are reset for that, and what they had unsent.
+    resetting: RefCell<HashMap<ConnKey, usize>>,
+    /// A command gave messages to subscribers: who sends more of them looks at how many wait.
+    posts_made: Cell<bool>,
     /// EXEC runs: what would be a task of its own is a part of it.
     captured: RefCell<Option<Captured>>,
 }
@@ -153,6 +169,10 @@ impl Resp {
             channels: RefCell::default(),
             waits: Cell::new(0),
             commands: Cell::new(0),
+            kept: Total::default(),
+            untaken: Total::default(),
+            resetting: RefCell::default(),
+            posts_made: Cell::new(false),
             captured: RefCell::default(),
         }
     }
@@ -235,7 +255,7 @@ impl Resp {
         let say = |link: &mut Link<'_>, bytes: &[u8]| match bytes.len() {
             0 => {}
             ..=PUT_MAX => link.put(bytes),
-            _ => link.push(Bytes::copy_from_slice(bytes)),
+            _ => link.push(self.counted(bytes.to_vec())),
         };
         let mut done = 0;
         for (at, large) in reply.large() {
@@ -246,13 +266,45 @@ impl Resp {
         say(link, &reply.bytes()[done..]);
     }
 
+    /// Bytes that are counted until the client took them.
+    fn counted(&self, bytes: Vec<u8>) -> Bytes {
+        let kept = self.untaken.of(bytes.len());
+        Bytes::from_owner(Counted { bytes, _kept: kept })
+    }
+
+    /// Too many bytes of long replies are not taken: the clients with the most of them are reset.
+    #[cold]
+    fn reset_those_with_most(&self, shard: &Shard) {
+        let Some(sessions) = self.sessions.borrow().upgrade() else { return };
+        let mut resetting = self.resetting.borrow_mut();
+        let going: usize = resetting.values().sum();
+        let mut left = self.untaken.bytes().saturating_sub(going);
+        let mut all = Vec::new();
+        if left > UNTAKEN_BYTES_MAX {
+            sessions.each(shard, |key, _, facts| {
+                if facts.unsent > PUT_MAX && !resetting.contains_key(&key) {
+                    all.push((facts.unsent, key));
+                }
+            });
+        }
+        all.sort_unstable();
+        while left > UNTAKEN_BYTES_MAX
+            && let Some((unsent, key)) = all.pop()
+        {
+            tracing::warn!(unsent, "clients do not take their replies: the one with the most is reset");
+            resetting.insert(key, unsent);
+            sessions.kill(key, Next::Abort);
+            left = left.saturating_sub(unsent);
+        }
+    }
+
     /// Gives `reply` to the client: from where it is, if it is long.
     fn say_all(&self, link: &mut Link<'_>, reply: Reply) {
         if reply.bytes().len() <= PUT_MAX {
             return self.say(link, &reply);
         }
         let (bytes, large) = reply.into_parts();
-        let (bytes, mut done) = (Bytes::from(bytes), 0);
+        let (bytes, mut done) = (self.counted(bytes), 0);
         for (at, large) in large {
             link.push(bytes.slice(done..at));
             link.push(large);
@@ -303,6 +355,7 @@ impl Protocol for Resp {
             name: Vec::new(),
             multi: None,
             watched: Vec::new(),
+            kept: self.kept.part(),
             channels: 0,
             patterns: 0,
             is_guest: !self.settings.password.is_empty(),
@@ -320,6 +373,9 @@ impl Protocol for Resp {
     }
 
     fn input(&self, shard: &Rc<Shard>, client: &mut Client, link: &mut Link<'_>, unread: &mut &[u8]) -> Next {
+        if self.untaken.bytes() > UNTAKEN_BYTES_MAX {
+            return Next::Again; // this turn, those who have not taken theirs are reset
+        }
         let mut scratch = self.scratch.take();
         scratch.set_version(client.state.version);
         let next = self.work_through(shard, client, link, unread, &mut scratch);
@@ -407,12 +463,25 @@ impl Protocol for Resp {
         state.waiting = None;
         self.unwatch(&mut state);
         self.channels.borrow_mut().leave(state.key);
+        self.resetting.borrow_mut().remove(&state.key);
+    }
+
+    fn turn_end(&self, shard: &Rc<Shard>) {
+        if self.untaken.bytes() > UNTAKEN_BYTES_MAX {
+            self.reset_those_with_most(shard);
+        }
     }
 }
 
 impl Resp {
     fn go_on(&self, state: &State) -> Next {
         if state.closing { Next::Close } else { Next::More { wants: 0 } }
+    }
+
+    #[cold]
+    fn posts_wait(&self) -> bool {
+        let sessions = self.sessions.borrow().upgrade();
+        sessions.is_some_and(|sessions| sessions.posts_waiting() >= POSTS_WAITING_MAX)
     }
 
     /// Whether the client wants the reply of the command that has just run.
@@ -446,7 +515,8 @@ impl Resp {
         let mut gathering = None;
         let mut next = Next::More { wants: 0 };
         for n in 0.. {
-            if n == COMMANDS_A_TURN || link.is_full() && gathering.is_none() {
+            let gives_way = self.posts_made.take() && self.posts_wait();
+            if n == COMMANDS_A_TURN || gives_way || link.is_full() && gathering.is_none() {
                 next = Next::Again;
                 break;
             }

@@ -155,7 +155,9 @@ impl Resp {
     /// SCAN: shard by shard. The shard stands in the high bits of the cursor.
     fn scan(&self, state: &mut State, command: &Command<'_>, reply: &mut Reply) -> Then {
         let Some(cursor) = scan::cursor_or_reply(reply, &command[1]) else { return Then::Next };
-        let Some(options) = scan::options_or_reply(reply, command, 2, Scanned::Keys) else { return Then::Next };
+        let Some(options) = scan::options_or_reply(reply, command, 2, Scanned::Keys) else {
+            return Then::Next;
+        };
         let (of, inner) = (cursor >> CURSOR_BITS, cursor & ((1 << CURSOR_BITS) - 1));
         let shards = self.here.shards();
         let Some(of) = u16::try_from(of).ok().filter(|of| *of < shards) else {
@@ -180,7 +182,8 @@ impl Resp {
                         return (0, 0, Reply::new(version)); // not so: it was looked at before
                     };
                     let mut store = here.store.borrow_mut();
-                    let (next, count) = command::data::keys::scan_part(&mut store, inner, &options, &mut keys);
+                    let (next, count) =
+                        command::data::keys::scan_part(&mut store, inner, &options, &mut keys);
                     (next, count, keys)
                 })
             })
