@@ -55,12 +55,19 @@ fn is_refused(conn: &mut Conn, text: &str) {
     assert_eq!(conn.read(), Err(Cut::End), "behind {text}");
 }
 
+/// A field of INFO. A shard that is busy with what hostile clients asked for may be asked again.
 #[track_caller]
 fn field(conn: &mut Conn, section: &str, name: &str) -> u64 {
-    let value = conn.ask(&["INFO", section]);
-    let text = String::from_utf8_lossy(value.text().unwrap_or_default()).into_owned();
-    let line = text.lines().find_map(|line| line.strip_prefix(&format!("{name}:")));
-    line.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {name} in {text}"))
+    let start = Instant::now();
+    loop {
+        let value = conn.ask(&["INFO", section]);
+        let text = String::from_utf8_lossy(value.text().unwrap_or_default()).into_owned();
+        if text.starts_with("TRYAGAIN ") && start.elapsed() < PATIENCE {
+            continue;
+        }
+        let line = text.lines().find_map(|line| line.strip_prefix(&format!("{name}:")));
+        return line.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {name} in {text}"));
+    }
 }
 
 #[track_caller]
@@ -641,8 +648,9 @@ fn one_long_value_asked_for_many_times_is_sent_from_where_it_is() {
 
 #[test]
 fn replies_that_are_not_read_are_bounded_all_together() {
-    // Copied, not sent from where they are; 200 MiB a reply.
-    const TIMES: usize = 14_000;
+    // Copied, not sent from where they are; 100 MiB a reply.
+    const TIMES: usize = 7_000;
+    const CLIENTS: usize = 16;
     let value = "v".repeat(15_000);
     for shards in [1, 2] {
         let Some(subject) = node(shards, "") else { return };
@@ -653,20 +661,23 @@ fn replies_that_are_not_read_are_bounded_all_together() {
         conn.send(&many("k0", 40_000));
         is_error(&conn.read().unwrap(), "ERR the ");
         let witness = Witness::of(&subject);
-        let mut never: Vec<Conn> = (0..16).map(|_| subject.open()).collect();
+        let mut never: Vec<Conn> = (0..CLIENTS).map(|_| subject.open()).collect();
         for (n, conn) in never.iter_mut().enumerate() {
             let mget = many(&format!("k{}", n % 4), TIMES);
             match n % 2 {
                 0 => conn.send(&mget),
                 _ => conn.send(&[encode(&["MULTI"]), mget, encode(&["EXEC"])].concat()),
             };
-            thread::sleep(Duration::from_millis(50));
+            thread::sleep(Duration::from_millis(300));
         }
-        // Of 3.2 GB a shard lets 1 GiB stand.
-        until("some are reset", || field(&mut conn, "clients", "connected_clients") <= 16);
+        // Of 1.6 GB one shard lets 1 GiB stand.
+        if shards == 1 {
+            let some = CLIENTS as u64 - 2;
+            until("some are reset", || field(&mut conn, "clients", "connected_clients") <= some);
+        }
+        // On each shard what is untaken, what is being made, and its copy.
+        witness.ends("replies nobody reads", (1 << 30) + shards as u64 * 2 * 256 * MIB);
         drop(never);
-        // On each shard what is untaken, and what is being made: the bytes, and their copy.
-        witness.ends("replies nobody reads", shards as u64 * (1 << 30) + 4 * 256 * MIB);
     }
 }
 
@@ -763,20 +774,25 @@ fn a_connection_watches_4096_keys_and_no_more_bytes_than_there_are_for_all() {
         assert_eq!(conn.say("MULTI"), Value::ok());
         assert_eq!(conn.say("PING"), Value::Simple(b"QUEUED".to_vec()));
         assert!(conn.say("EXEC").is_null(), "the last of them was changed");
+        // A shard has 256 MiB for all, which are 32 keys of 4 MiB.
         let long = "w".repeat(4 << 20);
-        let mut watched = 0;
-        let error = loop {
-            let reply = conn.ask(&["WATCH", &format!("{long}{watched}")]);
+        let mut all: Vec<Conn> = (0..40 * shards).map(|_| subject.open()).collect();
+        let mut refused = 0;
+        for (n, conn) in all.iter_mut().enumerate() {
+            let reply = conn.ask(&["WATCH", &format!("{long}{n}")]);
             if reply != Value::ok() {
-                break reply;
+                is_error(&reply, "ERR the clients of this shard have as much kept as they may");
+                refused += 1;
             }
-            watched += 1;
-        };
-        is_error(&error, "ERR the clients of this shard have as much kept as they may");
-        assert!((16..=32).contains(&watched), "{watched} keys of 4 MiB");
-        assert_eq!(conn.say("UNWATCH"), Value::ok());
-        assert_eq!(conn.ask(&["WATCH", &long]), Value::ok());
-        witness.ends("WATCH", 320 * MIB + LITTLE);
+        }
+        assert!((8 * shards..=16 * shards).contains(&refused), "{refused} of {} were refused", all.len());
+        for conn in &mut all {
+            assert_eq!(conn.say("UNWATCH"), Value::ok());
+        }
+        for conn in &mut all[..8] {
+            assert_eq!(conn.ask(&["WATCH", &long]), Value::ok());
+        }
+        witness.ends("WATCH", shards as u64 * 320 * MIB + LITTLE);
     }
 }
 
@@ -798,13 +814,13 @@ fn long_names_of_channels_and_of_keys_waited_for_are_bounded() {
         assert!((16..=32).contains(&names), "{names} patterns of 4 MiB");
         assert!(matches!(conn.say("PUNSUBSCRIBE"), Value::Array(_)));
         conn.close();
-        // Each waits for a key of 16 MiB.
-        let long = "k".repeat(16 << 20);
-        let mut all: Vec<Conn> = (0..8 * shards).map(|_| subject.open()).collect();
+        // Each waits for a key of 4 MiB, which is kept four times.
+        let long = "k".repeat(4 << 20);
+        let mut all: Vec<Conn> = (0..24 * shards).map(|_| subject.open()).collect();
         let mut refused = 0;
         for (n, conn) in all.iter_mut().enumerate() {
             conn.send(&encode(&["BLPOP", &format!("{long}{n}"), "0"]));
-            match conn.read_within(Duration::from_millis(300)) {
+            match conn.read_within(Duration::from_millis(100)) {
                 Err(Cut::Silence) => {}
                 Ok(error) => {
                     is_error(&error, "ERR the clients of this shard have as much kept as they may");
@@ -814,7 +830,10 @@ fn long_names_of_channels_and_of_keys_waited_for_are_bounded() {
             }
         }
         assert!(refused >= shards, "{refused} of {} were refused", all.len());
-        drop(all);
+        for conn in &mut all {
+            conn.close();
+            thread::sleep(Duration::from_millis(20));
+        }
         let mut conn = subject.open();
         until("they are gone", || field(&mut conn, "clients", "blocked_clients") == 0);
         witness.ends("long names", shards as u64 * 400 * MIB + LITTLE);
@@ -853,8 +872,8 @@ fn commands_on_everything_are_bounded_by_what_there_is() {
         assert!(reply.int() == Some(i64::try_from(KEYS).unwrap()) || reply.is_error(), "{reply:?}");
         let found = conn.say("KEYS *");
         assert!(found.elements().is_some_and(|keys| keys.len() > KEYS / 2), "KEYS * has most of them");
-        until("those who do not read are reset", || field(&mut conn, "clients", "connected_clients") <= 3);
         witness.ends("KEYS and SUNIONSTORE", 256 * MIB + LITTLE);
+        drop(never);
     }
 }
 

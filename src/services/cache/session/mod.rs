@@ -61,8 +61,9 @@ const PUT_MAX: usize = 64 << 10;
 /// Bytes of long replies that all clients of a shard may leave untaken. Past it, those with the most are reset.
 const UNTAKEN_BYTES_MAX: usize = 1 << 30;
 
-/// Messages to subscribers that may wait to be delivered before who sends more of them gives way.
-const POSTS_WAITING_MAX: usize = 16_384;
+/// Messages to subscribers that may wait to be delivered before who sends more of them gives way. Less than the table's
+/// `posts_max`, at which nobody's input is used.
+const POSTS_WAITING_MAX: usize = 4_096;
 
 /// What is said to a connection by tasks and other shards.
 #[derive(Debug)]
