@@ -36,6 +36,9 @@ use crate::services::cache::parked::{Client as ParkedClient, Expected, PARKED_MA
 use crate::services::cache::shard::{CacheShard, Executed};
 use crate::services::cache::transaction::{Coordinator, Outcome, Queued, with_command};
 
+/// Times that a command which waits is held, its keys included.
+const COPIES: usize = 8;
+
 /// What a wait holds until its end.
 #[derive(Debug)]
 pub(super) struct Waiting {
@@ -139,9 +142,9 @@ impl Resp {
                 return Then::Next;
             }
         };
-        // It is here and where it is parked, and so are its keys.
+        // The command and its keys are in the task that waits, and where the client is parked.
         let mut kept = self.kept.part();
-        if !kept.add(4 * raw.len() + command.len() * KEPT_EACH, KEPT_BYTES_MAX) {
+        if !kept.add(COPIES * raw.len() + command.len() * KEPT_EACH, KEPT_BYTES_MAX) {
             reply.error(KEPT_TOO_MUCH);
             return Then::Next;
         }
