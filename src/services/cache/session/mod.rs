@@ -255,7 +255,7 @@ impl Resp {
         }
         let say = |link: &mut Link<'_>, bytes: &[u8]| match bytes.len() {
             0 => {}
-            ..=PUT_MAX => link.put(bytes),
+            1..=PUT_MAX => link.put(bytes),
             _ => link.push(self.counted(bytes.to_vec())),
         };
         let mut done = 0;

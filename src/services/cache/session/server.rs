@@ -385,6 +385,8 @@ impl Resp {
                 clients: sessions.len(),
                 commands: resp.commands.get(),
                 blocked: resp.here.parked.borrow().len(),
+                kept: resp.kept.bytes(),
+                untaken: resp.untaken.bytes(),
             }
         });
         self.later(state, async move {
@@ -473,6 +475,8 @@ struct Part {
     clients: usize,
     commands: u64,
     blocked: usize,
+    kept: usize,
+    untaken: usize,
 }
 
 pub(super) async fn all_of<R>(calls: Vec<Call<Option<R>>>) -> Result<Vec<R>, CacheError> {
@@ -520,6 +524,8 @@ fn info_text(sections: &[String], parts: &[Part], shards: u16) -> String {
         &[
             ("connected_clients", sum(|part| part.clients as u64).to_string()),
             ("blocked_clients", sum(|part| part.blocked as u64).to_string()),
+            ("clients_kept_bytes", sum(|part| part.kept as u64).to_string()),
+            ("clients_untaken_bytes", sum(|part| part.untaken as u64).to_string()),
         ],
     );
     section(
