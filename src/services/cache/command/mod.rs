@@ -8,6 +8,8 @@
 #[cfg(test)]
 mod beside_redis;
 pub mod blocking;
+#[cfg(any(test, feature = "testing"))]
+pub mod check;
 pub mod connection;
 pub mod data;
 pub mod describe;
