@@ -62,9 +62,10 @@ impl Witness {
         Witness { stop, good, id, before }
     }
 
-    /// Ends: the good client was served all the time, and the server never took `grown` bytes more than before.
+    /// Ends: the good client was served all the time, and the server never took `grown` bytes more than before. Gives
+    /// how often it asked.
     #[track_caller]
-    pub(crate) fn ends(self, what: &str, grown: u64) {
+    pub(crate) fn ends(self, what: &str, grown: u64) -> u32 {
         self.stop.store(true, Ordering::Relaxed);
         let (count, longest) = self.good.join().expect("the good client is served");
         let peak = peak(self.id);
@@ -79,6 +80,7 @@ impl Witness {
             "{what}: from {} bytes to {peak}, more than {grown} on top",
             self.before
         );
+        count
     }
 }
 
