@@ -6,7 +6,7 @@ use corelane::boot::describe_shard;
 use corelane::config::{Config, Listen, LogFormat, Settings};
 use corelane::placement::{self, Wish};
 use corelane::preflight::{self, Demand, Host};
-use corelane::{RingFeatures, Server, node};
+use corelane::{Cache, RingFeatures, Server, node};
 
 use super::{CannotRun, Exit, logging, print, tell};
 
@@ -50,8 +50,10 @@ pub(crate) fn run(config: &Config) -> Result<Exit, CannotRun> {
     let Fitted { settings, without, host, notes } = fitted(config)?;
     let log = logging::start(&settings.log, settings.log_format)?;
     let json = settings.log_format == LogFormat::Json;
-    let server = server_of(settings, without);
-    let running = match server.start(|_shard| node::app()) {
+    let (cache, by_http) = (Cache::new(settings.cache), settings.cache_http);
+    let server = server_of(settings, without).cache(cache.clone());
+    let app = move |_shard| if by_http { node::app_with(&cache) } else { node::app() };
+    let running = match server.start(app) {
         Ok(running) => running,
         Err(error) => {
             log.end();
@@ -154,7 +156,6 @@ fn server_of(settings: Settings, without: RingFeatures) -> Server {
         .steer(settings.steer)
         .proxy_protocol(settings.proxy_protocol)
         .trusted_proxies(settings.trusted_proxies)
-        .cache(settings.cache)
         .resp_password(settings.resp_password)
         .without(without)
         .server_field(server_field(settings.server_field));

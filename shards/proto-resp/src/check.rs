@@ -4,7 +4,9 @@
 //! compares several ways of feeding the same bytes with each other and with a slow, plain reader of whole
 //! commands. Not part of the API; allocates and panics freely.
 
-use crate::{Command, Limits, OpenArgument, Parser, ProtocolError, Step, Version, Writer, format_double};
+use crate::{
+    Ahead, Command, Limits, OpenArgument, Parser, ProtocolError, Step, Version, Writer, format_double,
+};
 
 /// A parser and its caller.
 #[derive(Clone, Copy, Debug, Default)]
@@ -15,6 +17,8 @@ pub struct Setup {
     pub guest: bool,
     /// Open arguments of at least so many bytes are detached.
     pub detach: Option<usize>,
+    /// At most so many commands are found ahead of the parser.
+    pub ahead: usize,
 }
 
 /// How the bytes ended.
@@ -72,6 +76,7 @@ impl Conn {
     /// Takes from the unread bytes what can be taken.
     fn work(&mut self, setup: &Setup) -> Result<(), ProtocolError> {
         while self.receive_apart() {
+            self.read_ahead(setup);
             let mut rest = &self.unread[..];
             match self.parser.poll(&setup.limits, &mut rest) {
                 Step::Command(command) => {
@@ -112,6 +117,21 @@ impl Conn {
             }
         }
         Ok(())
+    }
+
+    /// Takes the commands that are found the short way.
+    fn read_ahead(&mut self, setup: &Setup) {
+        if !self.parser.is_fresh() || setup.guest || setup.ahead == 0 {
+            return;
+        }
+        let mut ahead = Ahead::new();
+        let count = ahead.read(&setup.limits, &self.unread, setup.ahead);
+        assert!(count <= setup.ahead && count == ahead.len());
+        for n in 0..count {
+            assert_eq!(ahead.start(n), if n == 0 { 0 } else { ahead.end(n - 1) });
+            self.commands.push(arguments(ahead.command(n, &self.unread)));
+        }
+        self.unread.drain(..count.checked_sub(1).map_or(0, |last| ahead.end(last)));
     }
 
     /// Moves bytes to the argument that is received apart. False if it is not whole yet.
@@ -298,8 +318,9 @@ fn plainly(input: &[u8], setup: &Setup) -> Trace {
     Trace { commands, end: End::Between }
 }
 
-/// Feeds `data` whole, byte by byte, cut by a pattern, and with arguments received apart: all must agree with
-/// each other and with the plain reader. Then writes the commands as replies and reads them again.
+/// Feeds `data` whole, byte by byte, cut by a pattern, and with arguments received apart or commands found
+/// ahead: all must agree with each other and with the plain reader. Then writes the commands as replies and reads them
+/// again.
 ///
 /// The first byte chooses the limits, the second the pattern; the rest is what the peer sends.
 ///
@@ -307,10 +328,12 @@ fn plainly(input: &[u8], setup: &Setup) -> Trace {
 /// When a property does not hold.
 pub fn check(data: &[u8]) {
     let Some((&[choice, pattern], input)) = data.split_first_chunk::<2>() else { return };
-    let setup = Setup { limits: limits_for(choice), guest: choice & 2 != 0, detach: None };
+    let setup = Setup { limits: limits_for(choice), guest: choice & 2 != 0, ..Setup::default() };
     let expected = plainly(input, &setup);
-    for detach in [None, Some(0), Some(usize::from(choice >> 4))] {
-        let setup = Setup { detach, ..setup };
+    for (detach, ahead) in
+        [(None, 0), (Some(0), 0), (Some(usize::from(choice >> 4)), 0), (None, 1), (None, 16)]
+    {
+        let setup = Setup { detach, ahead, ..setup };
         for step in [usize::MAX, 1, usize::from(pattern) + 2] {
             let cuts: Vec<usize> = (1..)
                 .map_while(|i: usize| i.checked_mul(step))

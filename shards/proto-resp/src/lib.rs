@@ -50,6 +50,7 @@
 //! reading replies (a client's work).
 #![forbid(unsafe_code)]
 
+mod ahead;
 #[doc(hidden)]
 pub mod check;
 mod command;
@@ -63,6 +64,7 @@ mod parser;
 mod tests;
 mod writer;
 
+pub use ahead::Ahead;
 pub use command::{Args, Command};
 pub use double::{DoubleText, format_double};
 pub use error::ProtocolError;

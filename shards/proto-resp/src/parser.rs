@@ -123,6 +123,13 @@ impl Parser {
         !self.is_within
     }
 
+    /// Whether nothing is known of the unread bytes: no command is under way, and none was found wanting. Then they may
+    /// be read by [`crate::Ahead`], and polled behind what that found.
+    #[inline]
+    pub fn is_fresh(&self) -> bool {
+        !self.is_within && self.seen == 0 && self.wants <= 1 && self.failed.is_none()
+    }
+
     /// Finds the next command in the unread bytes, and advances `input` past it.
     ///
     /// Costs in proportion to the bytes that are new. Allocates only if the command has more arguments than

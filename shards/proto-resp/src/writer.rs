@@ -264,7 +264,13 @@ impl<'s, S: Sink> Writer<'s, S> {
 
     #[inline]
     fn header(&mut self, kind: u8, count: usize) {
-        self.out.put(line(kind, false, count as u64).as_bytes());
+        // Most lengths have one digit, or two.
+        let digit = |n: usize| b'0' + (n % 10) as u8;
+        match count {
+            0..=9 => self.out.put(&[kind, digit(count), b'\r', b'\n']),
+            10..=99 => self.out.put(&[kind, digit(count / 10), digit(count), b'\r', b'\n']),
+            _ => self.out.put(line(kind, false, count as u64).as_bytes()),
+        }
     }
 
     #[inline]

@@ -4,11 +4,16 @@
 //! free. A shard that takes and frees a body of 64 KiB for every request then pays for zeroed pages, fault by fault,
 //! each time: half of what such a request cost.
 //!
+//! Freed blocks of up to 128 bytes it keeps in lists of their own, unmerged, until a large block is freed: then it merges
+//! them all at once. After the removal of a million small values that took 160 ms at one go. Without those lists each
+//! is merged as it is freed, and no call took more than 2 ms; the few that each thread keeps at hand for the next use
+//! (tcache) stay.
+//!
 //! Not here: pools of buffers (`pools`), which do not go through the allocator.
 
 /// Keeps up to `bytes` of free memory at the end of each heap, and takes allocations below `bytes` from the heaps
-/// instead of mapping each for itself. For the whole process, for good: call it once, before there are threads.
-/// Free memory below something that is still in use stays as well, whatever `bytes` says: after a burst of large
+/// instead of mapping each for itself; merges small blocks as they are freed. For the whole process, for good: call it
+/// once, before there are threads. Free memory below something that is still in use stays as well, whatever `bytes` says: after a burst of large
 /// allocations a heap can keep what it took at its peak.
 ///
 /// False where the allocator takes no such wish: it is not glibc's, or `bytes` is above `i32::MAX`, or
@@ -24,6 +29,7 @@ pub fn keep(bytes: usize) -> bool {
         unsafe {
             libc::mallopt(libc::M_MMAP_THRESHOLD, bytes) == 1
                 && libc::mallopt(libc::M_TRIM_THRESHOLD, bytes) == 1
+                && libc::mallopt(libc::M_MXFAST, 0) == 1
         }
     }
     #[cfg(not(target_env = "gnu"))]

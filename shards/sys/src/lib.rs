@@ -10,6 +10,7 @@
 //! 3. A [`Mapping`] owns its range from `mmap` to `munmap`; nothing here makes a reference into it. Who
 //!    does (through [`Mapping::as_ptr`]) must not protect or discard the bytes under that reference.
 //! 4. Every libc structure zeroed here is plain old data for which all-zero bytes are a valid value.
+//! 5. A hint to the CPU changes nothing but time, for any address.
 //!
 //! Not here: rings (`uring`), what a connection is (`net`), when to call any of this (`boot`).
 
@@ -23,10 +24,12 @@ pub mod kernel;
 pub mod limits;
 mod map;
 pub mod numa;
+mod prefetch;
 pub mod socket;
 pub mod topology;
 
 pub use addr::RawAddr;
 pub use event::EventFd;
 pub use map::{HUGE_PAGE_LEN, MapOptions, Mapping, Refusal, page_len};
+pub use prefetch::prefetch;
 pub use socket::{ListenOptions, Listener, listen, probe_bind, set_nonblocking};

@@ -18,6 +18,7 @@ use super::batch::{Batch, Done};
 use super::command::{Ctx, Flags, Keys, Reply, Run, Spec};
 use super::kept::Total;
 use super::locks::{self, Locks, Ticket};
+use super::lookahead::Lookahead;
 use super::parked::Parked;
 use super::store::{Key, KeyHasher, Now, Store};
 
@@ -62,6 +63,10 @@ pub(super) enum Executed {
     Blocked,
 }
 
+/// Whether the host's clock is looked at once only: on a shard under test, all time is the test's.
+#[derive(Debug, Default)]
+pub(crate) struct OwnTime(pub(crate) Cell<bool>);
+
 /// The cache of one shard.
 #[derive(Debug)]
 pub struct CacheShard {
@@ -76,8 +81,10 @@ pub struct CacheShard {
     random: Cell<u64>,
     numbers: Cell<u64>,
     parser: RefCell<Parser>,
+    lookahead: RefCell<Lookahead>,
     places: RefCell<Vec<usize>>,
     made: Total,
+    begun: Cell<bool>,
 }
 
 impl CacheShard {
@@ -99,8 +106,10 @@ impl CacheShard {
             random: Cell::new(0),
             numbers: Cell::new(0),
             parser: RefCell::new(Parser::new()),
+            lookahead: RefCell::default(),
             places: RefCell::default(),
             made: Total::default(),
+            begun: Cell::new(false),
         };
         here.random.set(here.hasher.hash(&mono_ms.to_le_bytes()) | 1);
         here.set_wall(mono_ms);
@@ -129,6 +138,17 @@ impl CacheShard {
         self.store.borrow_mut().set_now(self.now(shard));
     }
 
+    /// Whether its own work has begun.
+    #[inline]
+    pub(super) fn has_begun(&self) -> bool {
+        self.begun.get()
+    }
+
+    /// True the first time: then whoever asks begins its work.
+    pub(super) fn is_first_use(&self) -> bool {
+        !self.begun.replace(true)
+    }
+
     /// This shard.
     pub(super) fn here(&self) -> ShardId {
         self.here
@@ -151,9 +171,22 @@ impl CacheShard {
         if self.shards == 1 {
             return ShardId(0);
         }
-        // The high bits choose, without a division (Lemire, "Fast random integer generation in an interval").
-        let at = (u128::from(self.hasher.owner_hash(key)) * u128::from(self.shards)) >> 64;
+        self.of_hash(self.hasher.owner_hash(key))
+    }
+
+    /// The shard that a hash chooses: by its high bits, without a division (Lemire, "Fast random integer generation in
+    /// an interval").
+    #[inline]
+    fn of_hash(&self, hash: u64) -> ShardId {
+        let at = (u128::from(hash) * u128::from(self.shards)) >> 64;
         ShardId(u16::try_from(at).unwrap_or(0))
+    }
+
+    /// Begins to load what commands on keys of these hashes need, as far as the keys seem to be of this shard.
+    pub(super) fn warm(&self, hashes: &[u64]) {
+        let hashes = hashes.iter().copied();
+        // With a tag it may be another shard's: then little is lost.
+        self.store.borrow().warm(hashes.filter(|hash| self.shards == 1 || self.of_hash(*hash) == self.here));
     }
 
     /// A number that was not used before on this shard, unique in the node.
@@ -232,15 +265,28 @@ impl CacheShard {
 
     fn run_on(&self, batch: Batch, done: &mut Done) {
         let mut parser = self.parser.take();
-        let mut unread = batch.wire.as_slice();
+        let mut lookahead = self.lookahead.take();
+        lookahead.clear();
+        let (mut unread, mut ahead) = (batch.wire.as_slice(), batch.wire.as_slice());
         let mut stopped = None;
         for (n, (spec, _)) in batch.items.iter().enumerate() {
-            let Step::Command(command) = parser.poll(&INNER, &mut unread) else {
-                unreachable!("a batch is made of whole commands")
+            if lookahead.is_empty() {
+                ahead = unread;
+                lookahead.read(&INNER, ahead, self);
+            }
+            let (command, first) = match lookahead.next(ahead) {
+                Some((command, first, end)) => {
+                    unread = &ahead[end..];
+                    (command, first)
+                }
+                None => match parser.poll(&INNER, &mut unread) {
+                    Step::Command(command) => (command, None),
+                    _ => unreachable!("a batch is made of whole commands"),
+                },
             };
             let first = match spec.keys {
                 Keys::None => None,
-                _ => command.get(1).map(|key| self.key(key)),
+                _ => first.or_else(|| command.get(1).map(|key| self.key(key))),
             };
             if done.reply.bytes().len() > REPLIES_LEN_MAX {
                 done.reply.error(TOO_LONG);
@@ -264,6 +310,7 @@ impl CacheShard {
         if done.reply.bytes().len() >= COUNTED_MIN {
             done.reply.count_in(&self.made);
         }
+        self.lookahead.replace(lookahead);
         if let Some(n) = stopped {
             let start = if n == 0 { 0 } else { batch.items[n - 1].1 };
             let items = batch.items[n..].iter().map(|(spec, end)| (*spec, end - start)).collect();
@@ -314,7 +361,9 @@ impl CacheShard {
 
     /// The work that is nobody's; true if there is more of it at once.
     pub(super) fn work(&self, shard: &Shard) -> bool {
-        self.set_wall(shard.now().mono_ns / 1_000_000);
+        if !shard.local(OwnTime::default).0.get() {
+            self.set_wall(shard.now().mono_ns / 1_000_000);
+        }
         let mut store = self.store.borrow_mut();
         store.set_now(self.now(shard));
         store.work(WORK_BUDGET)

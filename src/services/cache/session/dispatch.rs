@@ -15,6 +15,7 @@ use crate::services::cache::batch::copy;
 use crate::services::cache::command::{self, Flags, Keys, Reply, Run, Spec, Unfit};
 use crate::services::cache::gather;
 use crate::services::cache::shard::Executed;
+use crate::services::cache::store::Key;
 use crate::services::cache::transaction::Queued;
 
 /// How a pipeline goes on behind a command.
@@ -33,13 +34,15 @@ pub(super) enum Then {
 }
 
 impl Resp {
-    /// Has one command run, or sent, or refused.
+    /// Has one command run, or sent, or refused. `first` is its first argument as a key, where its hash is known.
     #[inline]
+    #[expect(clippy::too_many_arguments, reason = "it is one step of a loop, and inlined there")]
     pub(super) fn dispatch(
         &self,
         shard: &Rc<Shard>,
         state: &mut State,
         command: &Command<'_>,
+        first: Option<Key<'_>>,
         raw: &[u8],
         gathering: &mut Option<Box<Gathering>>,
         reply: &mut Reply,
@@ -59,7 +62,7 @@ impl Resp {
         if state.multi.is_none()
             && !state.is_subscriber()
             && !spec.flags.has(Flags::BLOCKING)
-            && let Some(then) = self.dispatch_data(state, spec, command, raw, gathering, reply)
+            && let Some(then) = self.dispatch_data(state, spec, command, first, raw, gathering, reply)
         {
             return then;
         }
@@ -71,11 +74,13 @@ impl Resp {
 
     /// Commands on keys outside of transactions. None: it is no such one, or has to be alone.
     #[inline]
+    #[expect(clippy::too_many_arguments, reason = "as of `dispatch`")]
     fn dispatch_data(
         &self,
         state: &mut State,
         spec: &'static Spec,
         command: &Command<'_>,
+        first: Option<Key<'_>>,
         raw: &[u8],
         gathering: &mut Option<Box<Gathering>>,
         reply: &mut Reply,
@@ -85,7 +90,7 @@ impl Resp {
         }
         let one = matches!(spec.keys, Keys::Range { first: 1, last: 1, .. });
         if one && let Some(bytes) = command.get(1) {
-            let key = self.here.key(bytes);
+            let key = first.unwrap_or_else(|| self.here.key(bytes));
             let owner = self.here.owner(key);
             if owner == self.here.here() && gathering.is_none() {
                 return match self.here.execute(spec, command, Some(key), 0, reply) {

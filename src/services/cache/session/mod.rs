@@ -41,6 +41,7 @@ use corelane_proto_resp::{Parser, Step, Version};
 
 use super::command::Reply;
 use super::kept::{Counted, Total};
+use super::lookahead::Lookahead;
 use super::shard::CacheShard;
 use super::transaction::{Coordinator, Outcome, Queued, Watched};
 use crate::config::Secret;
@@ -128,6 +129,7 @@ pub struct Resp {
     sessions: RefCell<Weak<Sessions<Resp>>>,
     settings: Settings,
     scratch: RefCell<Reply>,
+    lookahead: RefCell<Lookahead>,
     channels: RefCell<pubsub::Channels>,
     waits: Cell<u64>,
     commands: Cell<u64>,
@@ -139,6 +141,8 @@ pub struct Resp {
     resetting: RefCell<HashMap<ConnKey, usize>>,
     /// A command gave messages to subscribers: who sends more of them looks at how many wait.
     posts_made: Cell<bool>,
+    /// Subscribers that were dropped because they did not take their messages.
+    too_slow: Cell<u64>,
     /// EXEC runs: what would be a task of its own is a part of it.
     captured: RefCell<Option<Captured>>,
 }
@@ -167,6 +171,7 @@ impl Resp {
             sessions: RefCell::default(),
             settings,
             scratch: RefCell::default(),
+            lookahead: RefCell::default(),
             channels: RefCell::default(),
             waits: Cell::new(0),
             commands: Cell::new(0),
@@ -174,8 +179,14 @@ impl Resp {
             untaken: Total::default(),
             resetting: RefCell::default(),
             posts_made: Cell::new(false),
+            too_slow: Cell::new(0),
             captured: RefCell::default(),
         }
+    }
+
+    /// Commands, and subscribers that were dropped for being slow.
+    pub(super) fn counts(&self) -> (u64, u64) {
+        (self.commands.get(), self.too_slow.get())
     }
 
     /// The tables, before there is one.
@@ -515,6 +526,9 @@ impl Resp {
         state.last_ms = shard.now().mono_ns / 1_000_000;
         let mut gathering = None;
         let mut next = Next::More { wants: 0 };
+        let mut lookahead = self.lookahead.borrow_mut();
+        lookahead.clear();
+        let mut ahead: &[u8] = &[];
         for n in 0.. {
             let gives_way = self.posts_made.take() && self.posts_wait();
             if n == COMMANDS_A_TURN || gives_way || link.is_full() && gathering.is_none() {
@@ -522,12 +536,27 @@ impl Resp {
                 break;
             }
             let before = *unread;
-            match parser.poll(&self.settings.limits, unread) {
-                Step::Command(command) => {
+            if lookahead.is_empty() && parser.is_fresh() && !state.is_guest {
+                ahead = before;
+                lookahead.read(&self.settings.limits, ahead, &self.here);
+            }
+            let step = match lookahead.next(ahead) {
+                Some((command, first, end)) => {
+                    *unread = &ahead[end..];
+                    (Step::Command(command), first)
+                }
+                None => (parser.poll(&self.settings.limits, unread), None),
+            };
+            match step {
+                (Step::Command(command), first) => {
                     let raw = &before[..before.len() - unread.len()];
                     let start = scratch.bytes().len();
-                    match self.dispatch(shard, state, &command, raw, &mut gathering, scratch) {
+                    let then = self.dispatch(shard, state, &command, first, raw, &mut gathering, scratch);
+                    match then {
                         dispatch::Then::Next => {
+                            if state.is_guest {
+                                lookahead.clear();
+                            }
                             parser.set_guest(state.is_guest);
                             if state.replies != Replies::On && !self.wants_reply(state) {
                                 scratch.truncate(start);
@@ -554,11 +583,11 @@ impl Resp {
                         }
                     }
                 }
-                Step::NeedMore { wants } => {
+                (Step::NeedMore { wants }, _) => {
                     next = Next::More { wants };
                     break;
                 }
-                Step::Refused(error) => {
+                (Step::Refused(error), _) => {
                     if gathering.is_some() {
                         *unread = before; // the parser says it again
                         break;

@@ -116,6 +116,8 @@ pub struct Stats {
     pub evicted: u64,
     /// Keys that went by time.
     pub expired: u64,
+    /// Writes that found no memory, and nobody who may go.
+    pub refused: u64,
     /// Keys now.
     pub keys: u64,
     /// Keys with an expiry now.
@@ -168,6 +170,9 @@ const SEGMENT_BITS: u32 = 10;
 /// The bits of a hash that choose the segment: the high ones choose the shard, the low ones the place in the segment.
 const SEGMENT_SHIFT: u32 = 32;
 
+/// Keys that one call of [`Store::warm`] takes; those beyond it leaves alone.
+pub const WARM_MAX: usize = 32;
+
 /// Values of a key that is larger than [`SHARE_MIN`], or no string.
 type Values = Slab<Value>;
 
@@ -198,6 +203,7 @@ pub struct Store {
     misses: u64,
     evicted: u64,
     expired: u64,
+    refused: u64,
     garbage: Vec<Garbage>,
 }
 
@@ -268,6 +274,7 @@ impl Store {
             misses: 0,
             evicted: 0,
             expired: 0,
+            refused: 0,
             garbage: Vec::new(),
         }
     }
@@ -309,6 +316,7 @@ impl Store {
             misses: self.misses,
             evicted: self.evicted,
             expired: self.expired,
+            refused: self.refused,
             keys: self.len() as u64,
             expires: self.wheel.len() as u64,
             bytes: self.used() as u64,
@@ -317,7 +325,7 @@ impl Store {
 
     /// Sets the counters to nothing (`CONFIG RESETSTAT`).
     pub fn reset_stats(&mut self) {
-        (self.hits, self.misses, self.evicted, self.expired) = (0, 0, 0, 0);
+        (self.hits, self.misses, self.evicted, self.expired, self.refused) = (0, 0, 0, 0, 0);
         self.hot.clear();
     }
 
@@ -376,6 +384,26 @@ impl Store {
     fn expire(&mut self, at: u32, key: Key<'_>) {
         self.expired += 1;
         self.take_out(at, key);
+    }
+
+    /// Begins to load what keys of these hashes need: their places in the table, their entries and blocks.
+    pub fn warm(&self, hashes: impl Iterator<Item = u64>) {
+        let mut found = [NIL; WARM_MAX];
+        for (hash, place) in hashes.zip(&mut found) {
+            // The first that could be the key almost always is.
+            let first = self.segments[segment_of(hash)].find(inner_hash(hash), |_| true);
+            if let Some(&at) = first
+                && let Some(entry) = self.entries.get(at)
+            {
+                entry.prefetch();
+                *place = at;
+            }
+        }
+        for at in found {
+            if let Some(entry) = self.entries.get(at) {
+                entry.prefetch_block();
+            }
+        }
     }
 
     #[inline]
@@ -492,7 +520,11 @@ impl Store {
             self.take_out(at, key);
             self.evicted += 1;
         }
-        if self.is_over(0) { Err(StoreError::OutOfMemory) } else { Ok(()) }
+        if self.is_over(0) {
+            self.refused += 1;
+            return Err(StoreError::OutOfMemory);
+        }
+        Ok(())
     }
 
     /// A value of `len` bytes that alone is more than all may be.
