@@ -237,6 +237,13 @@ impl Server {
         self
     }
 
+    /// Further users of Redis clients: of each its name and its rules, in the syntax of Redis' ACL.
+    #[must_use]
+    pub fn resp_users(mut self, users: Vec<Secret>) -> Server {
+        self.resp.users = users;
+        self
+    }
+
     /// What Redis clients may send.
     #[must_use]
     pub fn resp_limits(mut self, limits: corelane_proto_resp::Limits) -> Server {
@@ -412,7 +419,10 @@ impl Server {
         notes.extend(listeners.notes);
         let mut addrs = listeners.addrs;
         let resp_addrs = addrs.split_off(self.listen.len());
-        let redis = (!resp_addrs.is_empty()).then(|| Redis::new(self.cache.clone(), self.resp.clone()));
+        let redis = match resp_addrs.is_empty() {
+            true => None,
+            false => Some(Redis::new(self.cache.clone(), self.resp.clone()).map_err(StartError::Users)?),
+        };
         let admin = match &self.admin {
             Some((addr, token)) => Some(admin::bind(*addr, token.clone())?),
             None => None,

@@ -302,6 +302,17 @@ static SERVICES: &[Key] = &[
             Some("CORELANE_RESP_PASSWORD")
         )
     },
+    Key {
+        is_secret: true,
+        ..key!(
+            resp_users: Secrets,
+            "resp.users",
+            "Users of Redis clients and what they may do, like \"alice on #SHA256 ~app:* +@read\"",
+            "The user default may do everything by resp.password, unless it is one of these.",
+            None,
+            None
+        )
+    },
     key!(
         cache.memory_max: Bytes,
         "cache.memory_max",

@@ -34,6 +34,7 @@ pub mod value;
 
 use std::fmt;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use corelane_exec::{CallError, Shard, Sharded};
@@ -113,6 +114,7 @@ impl From<Config> for Cache {
 pub(crate) struct Redis {
     cache: Cache,
     everywhere: session::Everywhere,
+    users: Arc<session::Users>,
     settings: session::Settings,
 }
 
@@ -128,8 +130,12 @@ const FULL_TEXT: &[u8] = b"-ERR max number of clients reached\r\n";
 
 impl Redis {
     /// Clients of this cache.
-    pub(crate) fn new(cache: Cache, settings: session::Settings) -> Redis {
-        Redis { cache, everywhere: session::Resp::everywhere(), settings }
+    ///
+    /// # Errors
+    /// Which of the users is wrong, and why.
+    pub(crate) fn new(cache: Cache, settings: session::Settings) -> Result<Redis, String> {
+        let users = Arc::new(session::Users::new(&settings.password, &settings.users)?);
+        Ok(Redis { cache, everywhere: session::Resp::everywhere(), users, settings })
     }
 
     /// The connections of one shard.
@@ -141,7 +147,8 @@ impl Redis {
             inboxes_bytes_max: Some(u64::from(self.settings.limits.command_bytes_max).max(INBOXES_BYTES_MAX)),
             ..SessionConfig::default()
         };
-        let resp = session::Resp::new(shard, &self.cache, self.everywhere.clone(), self.settings.clone());
+        let (everywhere, users) = (self.everywhere.clone(), Arc::clone(&self.users));
+        let resp = session::Resp::new(shard, &self.cache, everywhere, users, self.settings.clone());
         self.cache.begin(shard);
         Sessions::start(shard, resp, config)
     }

@@ -2,9 +2,13 @@
 //!
 //! Not here: what it asks for (`dispatch`).
 
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+
 use corelane_net::session::ConnKey;
 use corelane_proto_resp::{Parser, Version};
 
+use super::acl::User;
 use crate::services::cache::transaction::{Queued, Watched};
 
 /// Bytes of the commands that MULTI may queue. At it, the transaction is refused.
@@ -55,6 +59,9 @@ pub(super) struct State {
     pub(super) patterns: usize,
     /// It has yet to authenticate.
     pub(super) is_guest: bool,
+    pub(super) user: RefCell<Arc<User>>,
+    /// Something has to be looked at before each command (`acl`): it is a guest, or its user may not do everything.
+    pub(super) is_guarded: Cell<bool>,
     pub(super) replies: Replies,
     /// The number of the reply that is awaited: what comes for an earlier one is too late.
     pub(super) awaits: u64,

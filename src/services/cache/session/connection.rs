@@ -116,7 +116,9 @@ impl Resp {
         let mut at = 2;
         while let Some(option) = command.get(at) {
             if parse::is(option, "auth") && command.len() > at + 2 {
-                if let Err(error) = self.authenticate(state, &command[at + 1], &command[at + 2]) {
+                if let Err(error) =
+                    self.authenticate(state, command.name(), &command[at + 1], &command[at + 2])
+                {
                     reply.error(error);
                     return Then::Next;
                 }
@@ -172,7 +174,7 @@ impl Resp {
         state.name.clear();
         state.replies = Replies::On;
         state.version = Version::Resp2;
-        state.is_guest = !self.settings.password.is_empty();
+        self.forget_user(state);
         reply.set_version(Version::Resp2);
         reply.write().simple(b"RESET");
         Then::Next
@@ -241,7 +243,7 @@ impl Resp {
         };
         format!(
             "id={} addr={} name={} age={age_s} idle={} flags={flags} db=0 sub={} psub={} ssub=0 multi={multi} \
-             watch={} qbuf=0 obl=0 omem={} cmd={} user=default resp={}\n",
+             watch={} qbuf=0 obl=0 omem={} cmd={} user={} resp={}\n",
             state.id,
             addr.map_or_else(|| "?:0".to_owned(), |addr| addr.to_string()),
             String::from_utf8_lossy(&state.name),
@@ -251,6 +253,7 @@ impl Resp {
             state.watched.len(),
             facts.map_or(0, |facts| facts.unsent),
             state.last,
+            String::from_utf8_lossy(state.user.borrow().name()),
             if state.version == Version::Resp3 { 3 } else { 2 },
         )
     }

@@ -15,10 +15,11 @@
 //!
 //! Reading order: here the seam to the table; `client` what is known of a connection; `dispatch` from a command to who
 //! runs it; `pipeline` other shards; `multi` transactions; `blocking` commands that wait; `pubsub` messages; `connection`
-//! what is about the connection; `server` what is about the node.
+//! what is about the connection; `server` what is about the node; `acl` users and what they may.
 //!
 //! Not here: sockets (`net`), what commands do to keys (`command`).
 
+mod acl;
 mod blocking;
 mod client;
 mod config;
@@ -32,6 +33,7 @@ mod server;
 use std::cell::{Cell, RefCell};
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use corelane_exec::{Shard, Sharded};
@@ -43,6 +45,7 @@ use super::lookahead::Lookahead;
 use super::shard::CacheShard;
 use super::transaction::{Coordinator, Outcome, Queued, Watched};
 use crate::config::Secret;
+pub use acl::{USERS_MAX, Users};
 pub use client::Client;
 use client::{Replies, State};
 pub use pubsub::Message;
@@ -94,8 +97,10 @@ pub enum Post {
 pub struct Settings {
     /// Maxima of what a client may send.
     pub limits: corelane_proto_resp::Limits,
-    /// What AUTH must give; empty asks for nothing.
+    /// What AUTH must give as the user `default`; empty asks for nothing.
     pub password: Secret,
+    /// Further users: a name and its rules, each.
+    pub users: Vec<Secret>,
 }
 
 impl Default for Settings {
@@ -106,7 +111,7 @@ impl Default for Settings {
             command_bytes_max: 128 << 20,
             ..corelane_proto_resp::Limits::default()
         };
-        Settings { limits, password: Secret::default() }
+        Settings { limits, password: Secret::default(), users: Vec::new() }
     }
 }
 
@@ -122,6 +127,10 @@ pub struct Resp {
     scratch: RefCell<Reply>,
     lookahead: RefCell<Lookahead>,
     channels: RefCell<pubsub::Channels>,
+    users: RefCell<Arc<Users>>,
+    acl_log: RefCell<acl::Log>,
+    /// Scratch: where keys are among arguments.
+    places: RefCell<Vec<usize>>,
     waits: Cell<u64>,
     commands: Cell<u64>,
     /// Subscribers that were dropped because they did not take their messages.
@@ -143,8 +152,14 @@ impl std::fmt::Debug for Resp {
 pub type Everywhere = Sharded<RefCell<Weak<Sessions<Resp>>>>;
 
 impl Resp {
-    /// For the connections of `shard`. `everywhere` is one for all shards.
-    pub fn new(shard: &Rc<Shard>, cache: &super::Cache, everywhere: Everywhere, settings: Settings) -> Resp {
+    /// For the connections of `shard`. `everywhere` is one for all shards, as are the `users` of the start.
+    pub fn new(
+        shard: &Rc<Shard>,
+        cache: &super::Cache,
+        everywhere: Everywhere,
+        users: Arc<Users>,
+        settings: Settings,
+    ) -> Resp {
         let here = cache.shards.of(shard);
         Resp {
             shard: Rc::clone(shard),
@@ -156,6 +171,9 @@ impl Resp {
             scratch: RefCell::default(),
             lookahead: RefCell::default(),
             channels: RefCell::default(),
+            users: RefCell::new(users),
+            acl_log: RefCell::default(),
+            places: RefCell::default(),
             waits: Cell::new(0),
             commands: Cell::new(0),
             too_slow: Cell::new(0),
@@ -307,6 +325,7 @@ impl Protocol for Resp {
     }
 
     fn open(&self, shard: &Rc<Shard>, link: &mut Link<'_>) -> Result<Client, Refusal> {
+        let users = self.users.borrow();
         let state = State {
             key: link.key(),
             id: (link.id() * u64::from(self.here.shards())) + u64::from(self.here.here().0) + 1,
@@ -316,7 +335,9 @@ impl Protocol for Resp {
             watched: Vec::new(),
             channels: 0,
             patterns: 0,
-            is_guest: !self.settings.password.is_empty(),
+            is_guest: !users.is_open(),
+            user: RefCell::new(users.default_user()),
+            is_guarded: Cell::new(false),
             replies: Replies::On,
             awaits: 0,
             waiting: None,
@@ -325,6 +346,7 @@ impl Protocol for Resp {
             last: "NULL",
             last_ms: shard.now().mono_ns / 1_000_000,
         };
+        self.look_whether_guarded(&state);
         let mut parser = Parser::new();
         parser.set_guest(state.is_guest);
         Ok(Client { parser, state })

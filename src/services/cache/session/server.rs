@@ -60,6 +60,7 @@ impl Resp {
                 Then::Next
             }
             "auth" => self.auth(state, command, reply),
+            "acl" => self.acl(state, spec, command, reply),
             "hotkeys" => self.hot_keys(state),
             "config" => self.config(state, spec, command, reply),
             name => {
@@ -213,19 +214,7 @@ impl Resp {
         &self,
         ask: impl Fn(&Rc<Shard>, &super::Sessions<Resp>) -> R + Clone + Send + 'static,
     ) -> Vec<Call<Option<R>>> {
-        // As a task of that shard, so that no connection is in the middle of a call.
-        let mesh = self.shard.mesh();
-        let all = mesh.all().map(|to| {
-            let (everywhere, ask) = (self.everywhere.clone(), ask.clone());
-            mesh.run(to, move |shard| {
-                let shard = Rc::clone(shard);
-                async move {
-                    let sessions = everywhere.of(&shard).borrow().upgrade()?;
-                    Some(ask(&shard, &sessions))
-                }
-            })
-        });
-        all.collect()
+        each_table(&self.shard, &self.everywhere, ask)
     }
 
     pub(super) fn client_kill(&self, state: &mut State, command: &Command<'_>, reply: &mut Reply) -> Then {
@@ -317,7 +306,7 @@ impl Resp {
 
     fn auth(&self, state: &mut State, command: &Command<'_>, reply: &mut Reply) -> Then {
         let (user, password): (&[u8], &[u8]) = match command.len() {
-            2 if self.settings.password.is_empty() => {
+            2 if self.users.borrow().default_user().is_open() => {
                 reply.error(
                     "ERR AUTH <password> called without any password configured for the default user. Are you sure \
                      your configuration is correct?",
@@ -331,27 +320,11 @@ impl Resp {
                 return Then::Next;
             }
         };
-        match self.authenticate(state, user, password) {
+        match self.authenticate(state, command.name(), user, password) {
             Ok(()) => reply.ok(),
             Err(error) => reply.error(error),
         }
         Then::Next
-    }
-
-    /// Whether `password` is that of `user`. There is one user; without a password it takes any.
-    pub(super) fn authenticate(
-        &self,
-        state: &mut State,
-        user: &[u8],
-        password: &[u8],
-    ) -> Result<(), CacheError> {
-        let own = &self.settings.password;
-        if user == b"default" && (own.is_empty() || own.is(password)) {
-            state.is_guest = false;
-            return Ok(());
-        }
-        tracing::warn!(client = state.id, "a Redis client gave a wrong user name or password");
-        Err(CacheError::Reply("WRONGPASS invalid username-password pair or user is disabled.".to_owned()))
     }
 
     /// HOTKEYS: the keys used most, of all shards, with estimates of how often.
@@ -373,6 +346,26 @@ impl Resp {
         });
         Then::Wait
     }
+}
+
+/// Asks the connections of every shard, as a task there, so that none is in the middle of a call.
+pub(super) fn each_table<R: Send + 'static>(
+    shard: &Rc<Shard>,
+    everywhere: &super::Everywhere,
+    ask: impl Fn(&Rc<Shard>, &super::Sessions<Resp>) -> R + Clone + Send + 'static,
+) -> Vec<Call<Option<R>>> {
+    let mesh = shard.mesh();
+    let all = mesh.all().map(|to| {
+        let (everywhere, ask) = (everywhere.clone(), ask.clone());
+        mesh.run(to, move |shard| {
+            let shard = Rc::clone(shard);
+            async move {
+                let sessions = everywhere.of(&shard).borrow().upgrade()?;
+                Some(ask(&shard, &sessions))
+            }
+        })
+    });
+    all.collect()
 }
 
 /// TIME.

@@ -1,0 +1,76 @@
+//! Commands of whoever runs the node: what they are. Run by the connection, by their names.
+//!
+//! Not here: running them (`session`).
+
+use super::Spec;
+
+/// The table of these commands.
+pub const TABLE: &[Spec] = &[Spec::new("acl", -2, "", "slow")
+    .docs("server", "6.0.0", "that of the subcommand", "About users and what they may do.")
+    .with(ACL)];
+
+const SEEN: &str = "O(N), N being the number of those named or replied";
+
+const ACL: &[Spec] = &[
+    Spec::new("acl|cat", -2, "noscript loading stale", "slow").docs(
+        "server",
+        "6.0.0",
+        SEEN,
+        "Replies the categories of commands, or the commands of one.",
+    ),
+    Spec::new("acl|deluser", -3, "admin noscript loading stale", "admin slow dangerous").docs(
+        "server",
+        "6.0.0",
+        SEEN,
+        "Deletes users, and closes their connections.",
+    ),
+    Spec::new("acl|dryrun", -4, "admin noscript loading stale", "admin slow dangerous").docs(
+        "server",
+        "7.0.0",
+        "O(1)",
+        "Says whether a user may run a command, without running it.",
+    ),
+    Spec::new("acl|genpass", -2, "noscript loading stale", "slow").docs(
+        "server",
+        "6.0.0",
+        "O(1)",
+        "Replies a new password of so many random bits.",
+    ),
+    Spec::new("acl|getuser", 3, "admin noscript loading stale", "admin slow dangerous").docs(
+        "server",
+        "6.0.0",
+        SEEN,
+        "Replies what a user may do.",
+    ),
+    Spec::new("acl|help", 2, "loading stale", "slow").docs("server", "6.0.0", "O(1)", "Replies these lines."),
+    Spec::new("acl|list", 2, "admin noscript loading stale", "admin slow dangerous").docs(
+        "server",
+        "6.0.0",
+        SEEN,
+        "Replies all users with their rules.",
+    ),
+    Spec::new("acl|log", -2, "admin noscript loading stale", "admin slow dangerous").docs(
+        "server",
+        "6.0.0",
+        SEEN,
+        "Replies who was denied what lately, or forgets it (RESET).",
+    ),
+    Spec::new("acl|setuser", -3, "admin noscript loading stale", "admin slow dangerous").docs(
+        "server",
+        "6.0.0",
+        SEEN,
+        "Makes a user, or changes one by rules.",
+    ),
+    Spec::new("acl|users", 2, "admin noscript loading stale", "admin slow dangerous").docs(
+        "server",
+        "6.0.0",
+        SEEN,
+        "Replies the names of all users.",
+    ),
+    Spec::new("acl|whoami", 2, "noscript loading stale", "slow").docs(
+        "server",
+        "6.0.0",
+        "O(1)",
+        "Replies the name of the user of this connection.",
+    ),
+];

@@ -1,0 +1,231 @@
+//! Users, and what whoever runs a node asks it: beside `redis-server`, and on nodes of one and of two shards.
+//!
+//! Not here: commands on keys (`resp_model`), rules of users one by one (the unit tests of `session::acl`).
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
+
+mod resp;
+
+use std::collections::BTreeMap;
+
+use resp::{Conn, Cut, Subject, Value};
+
+fn shown(value: &Value) -> String {
+    format!("{value:?}")
+}
+
+/// All texts of a reply, whole.
+fn flat(value: &Value) -> String {
+    match (value.elements(), value.text()) {
+        (Some(all), _) => all.iter().map(flat).collect::<Vec<_>>().join(" "),
+        (_, text) => String::from_utf8_lossy(text.unwrap_or_default()).into_owned(),
+    }
+}
+
+/// Runs `lines`, each `connection: words`, and gives the replies as text. A connection is opened when it is first named.
+fn replies(subject: &Subject, lines: &str) -> Vec<String> {
+    let mut conns: BTreeMap<String, Conn> = BTreeMap::new();
+    let mut all = Vec::new();
+    for line in lines.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        let (name, words) = line.split_once(": ").unwrap();
+        let conn = conns.entry(name.to_owned()).or_insert_with(|| subject.open());
+        let words: Vec<&str> = words.split(' ').collect();
+        assert!(conn.send(&resp::encode(&words)), "{line}");
+        let reply = match conn.read() {
+            Ok(reply) => shown(&reply),
+            Err(Cut::End) => "closed".to_owned(),
+            Err(cut) => panic!("{}: {line}: {cut:?}", subject.name),
+        };
+        all.push(format!("{line} -> {reply}"));
+    }
+    all
+}
+
+/// Has a node of one shard, one of two and `redis-server` run `lines`, and compares what they reply.
+fn compare(lines: &str) {
+    let Some(redis) = Subject::redis() else { return };
+    let wanted = replies(&redis, lines);
+    for shards in [1, 2] {
+        let Some(node) = Subject::corelane(shards) else { return };
+        let ours = replies(&node, lines);
+        for (ours, wanted) in ours.iter().zip(&wanted) {
+            assert_eq!(ours, wanted, "{}", node.name);
+        }
+    }
+}
+
+#[test]
+fn users_are_made_denied_changed_and_deleted_as_in_redis() {
+    compare(
+        "admin: acl whoami
+        admin: acl users
+        admin: acl getuser default
+        admin: acl getuser nosuch
+        admin: acl setuser alice on >secret ~cache:* +@read +@write
+        admin: acl users
+        alice: auth alice wrong
+        alice: auth nosuch secret
+        alice: auth alice secret
+        alice: acl whoami
+        alice: get cache:a
+        alice: set cache:a 1
+        alice: incr cache:a
+        alice: get other
+        alice: mget cache:a other cache:b
+        alice: config get maxmemory
+        alice: multi
+        alice: exec
+        alice: nosuch
+        alice: auth default
+        admin: acl setuser alice +multi +exec +discard +acl|whoami
+        alice: acl whoami
+        alice: multi
+        alice: get cache:a
+        alice: get other
+        alice: exec
+        alice: multi
+        alice: set cache:b 2
+        alice: get cache:b
+        alice: exec
+        admin: acl setuser alice -exec
+        alice: multi
+        alice: exec
+        alice: get cache:a
+        admin: acl setuser alice off
+        alice: get cache:a
+        late: auth alice secret
+        admin: acl setuser alice on resetpass
+        late: auth alice secret
+        admin: acl setuser alice >secret +subscribe +psubscribe +publish resetchannels &ch*
+        late: hello 3 auth alice wrong
+        late: hello nosuch auth alice secret
+        late: auth alice secret
+        late: publish ch1 x
+        late: publish other x
+        late: subscribe other
+        late: subscribe ch1 other
+        late: psubscribe ch*
+        admin: acl setuser alice resetchannels &chan*
+        late: ping
+        admin: acl deluser alice nosuch
+        alice: ping
+        admin: acl users
+        admin: acl deluser default
+        admin: acl setuser bob nosuch
+        admin: acl setuser bob ~* ~x
+        admin: acl users
+        admin: acl dryrun default get a
+        admin: acl dryrun nosuch get a
+        admin: acl dryrun default nosuch a
+        admin: acl dryrun default get
+        admin: acl cat nosuch
+        admin: acl genpass 0
+        admin: acl genpass x
+        admin: acl log reset
+        admin: acl log x
+        admin: acl log
+        admin: acl nosuch
+        admin: acl setuser",
+    );
+}
+
+#[test]
+fn the_default_user_can_be_closed_and_opened_as_in_redis() {
+    compare(
+        "admin: acl setuser root on >root allkeys allchannels allcommands
+        admin: auth root root
+        admin: acl setuser default off
+        guest: ping
+        guest: auth root wrong
+        guest: auth root root
+        guest: ping
+        guest: reset
+        guest: ping
+        admin: acl setuser default on nopass -@all +ping
+        second: ping
+        second: get a
+        second: auth x y
+        admin: acl setuser default resetpass >pw
+        second: ping
+        third: ping
+        third: auth pw
+        third: ping
+        third: get a
+        admin: acl getuser nosuch
+        admin: acl deluser root
+        third: quit",
+    );
+}
+
+#[test]
+fn what_was_denied_is_in_the_log_with_who_and_why() {
+    for shards in [1, 2] {
+        let Some(node) = Subject::corelane(shards) else { return };
+        let mut admin = node.open();
+        assert_eq!(admin.say("acl setuser eve on nopass ~e* +get +multi &c +publish"), Value::ok());
+        for _ in 0..4 {
+            let mut eve = node.open();
+            assert!(shown(&eve.say("auth eve x")).contains("OK"));
+            for line in ["get other", "set e 1", "publish d x", "multi", "get other"] {
+                eve.say(line);
+            }
+            assert!(eve.say("auth eve2 secret").is_error());
+        }
+        let log = admin.say("acl log 100");
+        let text = flat(&log);
+        for wanted in ["other", "set", "eve2", "toplevel", "multi", "channel", "key", "command", "user=eve"] {
+            assert!(text.contains(wanted), "{wanted} is not in {text}");
+        }
+        assert!(!text.contains("secret"), "{text}");
+        assert_eq!(admin.say("acl log 2").elements().unwrap().len(), 2);
+        assert_eq!(admin.say("acl log reset"), Value::ok());
+        assert_eq!(admin.say("acl log").elements().unwrap().len(), 0);
+    }
+}
+
+#[test]
+fn users_of_the_configuration_are_there_and_never_shown() {
+    for shards in [1, 2] {
+        // The lines go on in the table that was begun.
+        let Some(node) = Subject::corelane_resp(
+            shards,
+            "users = [\"alice on >topsecret ~a* +@all\", \"default on nopass -@all +ping +auth\"]",
+        ) else {
+            return;
+        };
+        let mut conn = node.open();
+        assert_eq!(shown(&conn.say("ping")), shown(&node.open().say("ping")));
+        assert!(shown(&conn.say("get a")).contains("NOPERM"), "{shards}");
+        assert_eq!(conn.say("auth alice topsecret"), Value::ok());
+        assert_eq!(conn.say("set a1 x"), Value::ok());
+        assert!(shown(&conn.say("set b1 x")).contains("one of the keys"));
+        assert!(!shown(&conn.say("acl list")).contains("topsecret"));
+        assert!(!shown(&conn.say("config get *")).contains("topsecret"));
+        assert!(!node.said().contains("topsecret"));
+    }
+}
+
+#[test]
+fn rights_hold_in_a_pipeline_in_the_order_of_its_commands() {
+    for shards in [1, 2] {
+        let Some(node) = Subject::corelane(shards) else { return };
+        let mut admin = node.open();
+        assert_eq!(admin.say("acl setuser carol on nopass ~k* +get +set"), Value::ok());
+        let mut conn = node.open();
+        assert_eq!(conn.say("auth carol x"), Value::ok());
+        let mut wire = Vec::new();
+        for n in 0..100 {
+            wire.extend(resp::encode(&["set", &format!("k{n}"), &n.to_string()]));
+            wire.extend(resp::encode(&["set", &format!("x{n}"), "1"]));
+            wire.extend(resp::encode(&["get", &format!("k{n}")]));
+            wire.extend(resp::encode(&["del", &format!("k{n}")]));
+        }
+        assert!(conn.send(&wire));
+        for n in 0..100 {
+            assert_eq!(conn.read().unwrap(), Value::ok());
+            assert!(shown(&conn.read().unwrap()).contains("one of the keys"));
+            assert_eq!(conn.read().unwrap(), Value::bulk(n.to_string()));
+            assert!(shown(&conn.read().unwrap()).contains("'del'"));
+        }
+    }
+}
