@@ -2,10 +2,10 @@
 //!
 //! A key belongs to one shard, chosen by a hash of it or of its `{tag}`. Reading order: [`store`] the keys of one
 //! shard; [`value`] the kinds of values; [`command`] what can be done with them, one command at a time; `shard` the
-//! part that one shard has; `lookahead` the next commands of a pipeline; `batch`, `gather` and `keys` what goes between
-//! shards; `locks` and `transaction` several keys as one; `parked` clients that wait for a key; `session` the connections
-//! of Redis clients; [`access`] handlers; [`http`] HTTP clients; [`snapshot`] the keys in files; [`upstream`] another
-//! server behind this one.
+//! part that one shard has; `slow` what took long there; `lookahead` the next commands of a pipeline; `batch`, `gather`
+//! and `keys` what goes between shards; `locks` and `transaction` several keys as one; `parked` clients that wait for a
+//! key; `session` the connections of Redis clients; [`access`] handlers; [`http`] HTTP clients; [`snapshot`] the keys in
+//! files; [`upstream`] another server behind this one.
 //!
 //! # Rules
 //! 1. A key is read and written by its own shard only, inside that shard's turn.
@@ -26,6 +26,7 @@ pub mod numbers;
 mod parked;
 pub mod session;
 mod shard;
+mod slow;
 pub mod snapshot;
 pub mod store;
 mod transaction;

@@ -5,9 +5,17 @@
 use super::Spec;
 
 /// The table of these commands.
-pub const TABLE: &[Spec] = &[Spec::new("acl", -2, "", "slow")
-    .docs("server", "6.0.0", "that of the subcommand", "About users and what they may do.")
-    .with(ACL)];
+pub const TABLE: &[Spec] = &[
+    Spec::new("acl", -2, "", "slow")
+        .docs("server", "6.0.0", "that of the subcommand", "About users and what they may do.")
+        .with(ACL),
+    Spec::new("slowlog", -2, "", "slow")
+        .docs("server", "2.2.12", "that of the subcommand", "About commands that took long.")
+        .with(SLOWLOG),
+    Spec::new("latency", -2, "", "slow")
+        .docs("server", "2.8.13", "that of the subcommand", "About what took long, by its kind.")
+        .with(LATENCY),
+];
 
 const SEEN: &str = "O(N), N being the number of those named or replied";
 
@@ -72,5 +80,65 @@ const ACL: &[Spec] = &[
         "6.0.0",
         "O(1)",
         "Replies the name of the user of this connection.",
+    ),
+];
+
+const SLOWLOG: &[Spec] = &[
+    Spec::new("slowlog|get", -2, "admin loading stale", "admin slow dangerous").docs(
+        "server",
+        "2.2.12",
+        SEEN,
+        "Replies the commands that took long, the newest first.",
+    ),
+    Spec::new("slowlog|help", 2, "loading stale", "slow").docs(
+        "server",
+        "6.2.0",
+        "O(1)",
+        "Replies these lines.",
+    ),
+    Spec::new("slowlog|len", 2, "admin loading stale", "admin slow dangerous").docs(
+        "server",
+        "2.2.12",
+        "O(1)",
+        "Counts them.",
+    ),
+    Spec::new("slowlog|reset", 2, "admin loading stale", "admin slow dangerous").docs(
+        "server",
+        "2.2.12",
+        SEEN,
+        "Forgets them.",
+    ),
+];
+
+const LATENCY: &[Spec] = &[
+    Spec::new("latency|doctor", 2, "admin noscript loading stale", "admin slow dangerous").docs(
+        "server",
+        "2.8.13",
+        "O(1)",
+        "Says what took long, and what to do.",
+    ),
+    Spec::new("latency|help", 2, "loading stale", "slow").docs(
+        "server",
+        "2.8.13",
+        "O(1)",
+        "Replies these lines.",
+    ),
+    Spec::new("latency|history", 3, "admin noscript loading stale", "admin slow dangerous").docs(
+        "server",
+        "2.8.13",
+        "O(1)",
+        "Replies when an event took how long.",
+    ),
+    Spec::new("latency|latest", 2, "admin noscript loading stale", "admin slow dangerous").docs(
+        "server",
+        "2.8.13",
+        "O(1)",
+        "Replies of all events the latest and the longest.",
+    ),
+    Spec::new("latency|reset", -2, "admin noscript loading stale", "admin slow dangerous").docs(
+        "server",
+        "2.8.13",
+        "O(1)",
+        "Forgets events, or all of them.",
     ),
 ];

@@ -306,11 +306,35 @@ const CONFIG: &[Spec] = &[
 ];
 
 const MEMORY: &[Spec] = &[
+    Spec::new("memory|doctor", 2, "", "slow").docs(
+        "server",
+        "4.0.0",
+        "O(N), N being the number of shards and clients",
+        "Says what is wrong with the memory of the keys, and what to do.",
+    ),
     Spec::new("memory|help", 2, "loading stale", "slow").docs(
         "server",
         "4.0.0",
         "O(1)",
         "Replies these lines.",
+    ),
+    Spec::new("memory|malloc-stats", 2, "", "slow").docs(
+        "server",
+        "4.0.0",
+        "O(1)",
+        "Replies what the allocator says of itself: nothing here.",
+    ),
+    Spec::new("memory|purge", 2, "", "slow").docs(
+        "server",
+        "4.0.0",
+        "O(1)",
+        "Gives free memory back to the host, where there is a way.",
+    ),
+    Spec::new("memory|stats", 2, "", "slow").docs(
+        "server",
+        "4.0.0",
+        "O(N), N being the number of shards and clients",
+        "Replies who holds how many bytes.",
     ),
     Spec::new("memory|usage", -3, "readonly", "read slow")
         .keys(Keys::Range { first: 2, last: 2, step: 1 })

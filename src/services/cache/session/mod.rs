@@ -15,7 +15,8 @@
 //!
 //! Reading order: here the seam to the table; `client` what is known of a connection; `dispatch` from a command to who
 //! runs it; `pipeline` other shards; `multi` transactions; `blocking` commands that wait; `pubsub` messages; `connection`
-//! what is about the connection; `server` what is about the node; `acl` users and what they may.
+//! what is about the connection; `server` what is about the node; `acl` users and what they may; `slowlog` what took
+//! long.
 //!
 //! Not here: sockets (`net`), what commands do to keys (`command`).
 
@@ -29,6 +30,7 @@ mod multi;
 mod pipeline;
 mod pubsub;
 mod server;
+mod slowlog;
 
 use std::cell::{Cell, RefCell};
 use std::pin::Pin;
@@ -474,6 +476,7 @@ impl Resp {
         scratch: &mut Reply,
     ) -> Next {
         self.here.set_now(shard);
+        self.here.slow.begin();
         let Client { parser, state } = client;
         state.last_ms = shard.now().mono_ns / 1_000_000;
         let mut gathering = None;
@@ -548,6 +551,10 @@ impl Resp {
                     break;
                 }
             }
+        }
+        if self.here.slow.has_fresh() {
+            let addr = link.peer().map_or_else(String::new, |peer| peer.to_string());
+            self.here.slow.name_fresh(&addr, &state.name);
         }
         match gathering {
             Some(gathering) => self.send_gathered(state, gathering),

@@ -61,6 +61,9 @@ impl Resp {
             }
             "auth" => self.auth(state, command, reply),
             "acl" => self.acl(state, spec, command, reply),
+            "slowlog" => self.slowlog(state, spec, command, reply),
+            "latency" => self.latency(state, spec, command, reply),
+            "memory" => self.memory(state, spec, command, reply),
             "hotkeys" => self.hot_keys(state),
             "config" => self.config(state, spec, command, reply),
             name => {
@@ -210,7 +213,7 @@ impl Resp {
         Then::Wait
     }
 
-    fn each_table<R: Send + 'static>(
+    pub(super) fn each_table<R: Send + 'static>(
         &self,
         ask: impl Fn(&Rc<Shard>, &super::Sessions<Resp>) -> R + Clone + Send + 'static,
     ) -> Vec<Call<Option<R>>> {

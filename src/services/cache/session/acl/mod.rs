@@ -32,7 +32,7 @@ use crate::config::Secret;
 use crate::services::cache::command::{Categories, Flags, Keys, Spec, all};
 use crate::services::cache::glob;
 pub(super) use log::{Log, Reason};
-pub use rules::RuleError;
+use rules::RuleError;
 
 /// Users of a node. At it, ACL SETUSER makes no new one.
 pub const USERS_MAX: usize = 1024;

@@ -16,7 +16,7 @@ use crate::services::cache::command::{Spec, lookup};
 
 /// Why a rule is not understood. Displayed in the words of Redis.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum RuleError {
+pub(super) enum RuleError {
     /// The name of a user.
     Name,
     /// No rule looks so.
