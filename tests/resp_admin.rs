@@ -7,6 +7,7 @@
 mod resp;
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use resp::{Conn, Cut, Subject, Value};
 
@@ -312,5 +313,172 @@ fn memory_is_told_by_who_holds_it() {
         let each = of("keys.bytes-per-key");
         assert!((50..=2_000_000).contains(&each) && of("dataset.bytes") >= 100 * each, "{stats:?}");
         assert!(flat(&conn.say("memory doctor")).contains("little"));
+    }
+}
+
+/// Asks until `wanted` is so.
+#[track_caller]
+fn until(mut wanted: impl FnMut() -> bool) {
+    let deadline = Instant::now() + resp::conn::PATIENCE;
+    while !wanted() {
+        assert!(Instant::now() < deadline, "it does not come");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn id_of(conn: &mut Conn) -> i64 {
+    conn.say("client id").int().unwrap()
+}
+
+#[test]
+fn a_client_that_waits_is_unblocked_as_if_its_time_were_over_or_with_an_error() {
+    let Some(redis) = Subject::redis() else { return };
+    let mut nodes = vec![redis];
+    nodes.extend([1, 2].into_iter().filter_map(Subject::corelane));
+    for node in nodes {
+        let (mut admin, mut waiter) = (node.open(), node.open());
+        let id = id_of(&mut waiter);
+        assert_eq!(admin.say(&format!("client unblock {id}")).int(), Some(0), "{}", node.name);
+        for keys in ["one", "one two three four"] {
+            for (how, wanted) in [
+                ("", "*-1"),
+                (" timeout", "*-1"),
+                (" error", "-UNBLOCKED client unblocked via CLIENT UNBLOCK"),
+            ] {
+                let words: Vec<&str> = ["blpop"].into_iter().chain(keys.split(' ')).chain(["0"]).collect();
+                assert!(waiter.send(&resp::encode(&words)));
+                until(|| admin.say(&format!("client unblock {id}{how}")).int() == Some(1));
+                assert_eq!(shown(&waiter.read().unwrap()), wanted, "{}: {keys}{how}", node.name);
+            }
+        }
+        // What comes later is not taken for it.
+        assert_eq!(admin.say("rpush one a").int(), Some(1));
+        assert_eq!(admin.say("llen one").int(), Some(1));
+        assert_eq!(shown(&waiter.say("blpop one 0")), "[\"one\", \"a\"]");
+    }
+    compare(
+        "a: client unblock x
+        a: client unblock -1
+        a: client unblock 1 foo
+        a: client getredir
+        a: client trackinginfo
+        a: client pause x
+        a: client pause -1
+        a: client pause 10 foo
+        a: client unpause
+        a: client kill type foo
+        a: client kill user nosuch
+        a: client kill user default skipme yes
+        a: client kill type pubsub
+        a: client kill maxage 1
+        a: client list type foo
+        a: shutdown foo
+        a: shutdown nosave save
+        a: shutdown abort
+        a: shutdown abort now
+        a: multi
+        a: shutdown nosave
+        a: exec
+        a: debug",
+    );
+}
+
+#[test]
+fn a_pause_holds_commands_up_until_it_is_over() {
+    for shards in [1, 2] {
+        let Some(node) = Subject::corelane(shards) else { return };
+        let (mut admin, mut other) = (node.open(), node.open());
+        assert_eq!(other.say("set a 1"), Value::ok());
+        assert_eq!(admin.say("client pause 60000 write"), Value::ok());
+        let mut late = node.open();
+        for conn in [&mut other, &mut late] {
+            assert_eq!(conn.say("get a"), Value::bulk("1"));
+            // Behind a write that waits, nothing is run, and nothing is lost.
+            assert!(conn.send(&[resp::encode(&["incr", "a"]), resp::encode(&["get", "a"])].concat()));
+            assert_eq!(conn.read_within(Duration::from_millis(100)), Err(Cut::Silence));
+        }
+        let mut gone = node.open();
+        assert!(gone.send(&resp::encode(&["set", "a", "100"])));
+        assert_eq!(admin.say("client unpause"), Value::ok());
+        let mut seen: Vec<i64> =
+            [&mut other, &mut late].map(|conn| conn.read().unwrap().int().unwrap()).to_vec();
+        seen.sort_unstable();
+        assert_eq!(seen[1], seen[0] + 1, "{seen:?}");
+        assert_eq!(gone.read().unwrap(), Value::ok());
+        for conn in [&mut other, &mut late] {
+            assert!(conn.read().unwrap().text().is_some());
+        }
+        // The time ends it, too; a later pause makes it longer, not shorter.
+        let began = Instant::now();
+        assert_eq!(admin.say("client pause 300"), Value::ok());
+        assert_eq!(admin.say("client pause 1"), Value::ok());
+        assert!(shown(&other.say("ping")).contains("PONG"));
+        assert!(began.elapsed() >= Duration::from_millis(300), "{:?}", began.elapsed());
+        // One that is held up can be killed.
+        assert_eq!(admin.say("client pause 60000 write"), Value::ok());
+        let id = id_of(&mut other);
+        assert!(other.send(&resp::encode(&["set", "a", "200"])));
+        assert_eq!(other.read_within(Duration::from_millis(50)), Err(Cut::Silence));
+        assert_eq!(admin.say(&format!("client kill id {id}")).int(), Some(1));
+        assert_eq!(other.read(), Err(Cut::End));
+        assert_eq!(admin.say("client unpause"), Value::ok());
+        assert_ne!(admin.say("get a"), Value::bulk("200"));
+    }
+}
+
+#[test]
+fn clients_are_killed_by_user_and_by_type() {
+    for shards in [1, 2] {
+        let Some(node) = Subject::corelane(shards) else { return };
+        let (mut admin, mut eve, mut subscriber) = (node.open(), node.open(), node.open());
+        assert_eq!(admin.say("acl setuser eve on nopass +@all ~*"), Value::ok());
+        assert_eq!(eve.say("auth eve x"), Value::ok());
+        assert!(!subscriber.say("subscribe c").is_error());
+        let list = flat(&admin.say("client list"));
+        assert!(list.contains("user=eve") && list.contains("tot-mem="), "{list}");
+        assert_eq!(admin.say("client kill user eve type pubsub").int(), Some(0));
+        assert_eq!(admin.say("client kill user eve").int(), Some(1));
+        assert_eq!(eve.read(), Err(Cut::End));
+        assert_eq!(admin.say("client kill type pubsub").int(), Some(1));
+        assert_eq!(subscriber.read(), Err(Cut::End));
+        assert!(shown(&admin.say("ping")).contains("PONG"));
+    }
+}
+
+#[test]
+fn shutdown_drains_the_node_and_debug_sleep_is_there_if_it_is_asked_for() {
+    for shards in [1, 2] {
+        let Some(node) = Subject::corelane(shards) else { return };
+        let mut conn = node.open();
+        assert!(shown(&conn.say("debug sleep 0")).contains("DEBUG command not allowed"));
+        assert_eq!(conn.say("acl setuser eve on nopass +@all -@dangerous"), Value::ok());
+        assert_eq!(conn.say("auth eve x"), Value::ok());
+        assert!(shown(&conn.say("shutdown nosave")).contains("NOPERM"));
+        let mut admin = node.open();
+        assert!(admin.send(&resp::encode(&["shutdown", "nosave"])));
+        assert_eq!(admin.read(), Err(Cut::End));
+        until(|| Conn::try_open(node.addr).is_err());
+
+        let Some(node) = Subject::corelane_resp(shards, "debug_commands = true") else { return };
+        let mut conn = node.open();
+        assert_eq!(
+            conn.say("config set slowlog-log-slower-than 1000 latency-monitor-threshold 20"),
+            Value::ok()
+        );
+        let began = Instant::now();
+        assert_eq!(conn.say("debug sleep 0.05"), Value::ok());
+        assert!(began.elapsed() >= Duration::from_millis(50));
+        for wrong in ["debug jmap", "debug sleep -1", "debug sleep 61", "debug sleep x", "debug sleep"] {
+            assert!(conn.say(wrong).is_error(), "{wrong}");
+        }
+        let slow = flat(&conn.say("slowlog get"));
+        assert!(slow.contains("debug sleep 0.05"), "{slow}");
+        let latest = conn.say("latency latest");
+        let event = latest.elements().unwrap()[0].elements().unwrap();
+        assert_eq!(event[0].text(), Some(&b"command"[..]));
+        assert!((50..5_000).contains(&event[3].int().unwrap()), "{latest:?}");
+        assert_eq!(conn.say("latency history command").elements().unwrap().len(), 1);
+        assert!(flat(&conn.say("latency doctor")).contains("command: 1 seconds"));
+        assert_eq!(conn.say("latency reset").int(), Some(1));
     }
 }

@@ -314,6 +314,14 @@ static SERVICES: &[Key] = &[
         )
     },
     key!(
+        resp_debug_commands: Truth,
+        "resp.debug_commands",
+        "Let Redis clients use DEBUG SLEEP, which has a shard stand still for up to 60 s",
+        "For tests of clients only.",
+        None,
+        Some("CORELANE_RESP_DEBUG_COMMANDS")
+    ),
+    key!(
         cache.memory_max: Bytes,
         "cache.memory_max",
         "Bytes that all keys and values may hold; 0 is no maximum",

@@ -137,6 +137,8 @@ pub struct Settings {
     pub resp_password: Secret,
     /// Further users of theirs: of each its name and its rules.
     pub resp_users: Vec<Secret>,
+    /// Whether they may use DEBUG.
+    pub resp_debug_commands: bool,
     /// The keyed store of the node.
     pub cache: CacheConfig,
     /// Whether its strings are served under `/cache/`.
@@ -168,6 +170,7 @@ impl Default for Settings {
             resp_listen: Vec::new(),
             resp_password: Secret::default(),
             resp_users: Vec::new(),
+            resp_debug_commands: false,
             cache: CacheConfig { memory_max: CACHE_MEMORY_MAX, ..CacheConfig::default() },
             cache_http: false,
             limits: Limits::default(),

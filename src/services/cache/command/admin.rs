@@ -15,6 +15,18 @@ pub const TABLE: &[Spec] = &[
     Spec::new("latency", -2, "", "slow")
         .docs("server", "2.8.13", "that of the subcommand", "About what took long, by its kind.")
         .with(LATENCY),
+    Spec::new("debug", -2, "admin noscript loading stale", "admin slow dangerous").docs(
+        "server",
+        "1.0.0",
+        "that of the subcommand",
+        "For tests of clients: SLEEP has a shard stand still. Off unless resp.debug_commands is set.",
+    ),
+    Spec::new("shutdown", -1, "admin noscript loading stale no_multi", "admin slow dangerous").docs(
+        "server",
+        "1.0.0",
+        "O(N), N being the number of keys that are saved, if they are",
+        "Drains the node, and ends it.",
+    ),
 ];
 
 const SEEN: &str = "O(N), N being the number of those named or replied";

@@ -27,6 +27,8 @@ pub(super) enum Then {
     Gather,
     /// It has to wait until what is gathered is back; nothing was done.
     NotYet,
+    /// It has to wait until a pause is over; nothing was done.
+    Hold,
     /// Its reply comes by a post.
     Wait,
     /// Replied, and the connection ends.

@@ -16,7 +16,7 @@
 //! Reading order: here the seam to the table; `client` what is known of a connection; `dispatch` from a command to who
 //! runs it; `pipeline` other shards; `multi` transactions; `blocking` commands that wait; `pubsub` messages; `connection`
 //! what is about the connection; `server` what is about the node; `acl` users and what they may; `slowlog` what took
-//! long.
+//! long; `pause` and `node` what holds all of them up.
 //!
 //! Not here: sockets (`net`), what commands do to keys (`command`).
 
@@ -27,6 +27,8 @@ mod config;
 mod connection;
 mod dispatch;
 mod multi;
+mod node;
+mod pause;
 mod pipeline;
 mod pubsub;
 mod server;
@@ -50,6 +52,7 @@ use crate::config::Secret;
 pub use acl::{USERS_MAX, Users};
 pub use client::Client;
 use client::{Replies, State};
+pub use node::Shutdown;
 pub use pubsub::Message;
 
 /// Commands of one connection that run in one turn before others get theirs.
@@ -90,6 +93,11 @@ pub enum Post {
     },
     /// A message of a channel.
     Message(Rc<Message>),
+    /// What wait `number` was for is over: its command is read again.
+    GoOn {
+        /// Of the wait.
+        number: u64,
+    },
     /// The connection is to end.
     Kill,
 }
@@ -103,6 +111,10 @@ pub struct Settings {
     pub password: Secret,
     /// Further users: a name and its rules, each.
     pub users: Vec<Secret>,
+    /// Whether there is DEBUG.
+    pub debug: bool,
+    /// What SHUTDOWN asks.
+    pub shutdown: Shutdown,
 }
 
 impl Default for Settings {
@@ -113,7 +125,13 @@ impl Default for Settings {
             command_bytes_max: 128 << 20,
             ..corelane_proto_resp::Limits::default()
         };
-        Settings { limits, password: Secret::default(), users: Vec::new() }
+        Settings {
+            limits,
+            password: Secret::default(),
+            users: Vec::new(),
+            debug: false,
+            shutdown: Shutdown::default(),
+        }
     }
 }
 
@@ -131,6 +149,7 @@ pub struct Resp {
     channels: RefCell<pubsub::Channels>,
     users: RefCell<Arc<Users>>,
     acl_log: RefCell<acl::Log>,
+    pause: RefCell<pause::Pause>,
     /// Scratch: where keys are among arguments.
     places: RefCell<Vec<usize>>,
     waits: Cell<u64>,
@@ -175,6 +194,7 @@ impl Resp {
             channels: RefCell::default(),
             users: RefCell::new(users),
             acl_log: RefCell::default(),
+            pause: RefCell::default(),
             places: RefCell::default(),
             waits: Cell::new(0),
             commands: Cell::new(0),
@@ -343,6 +363,7 @@ impl Protocol for Resp {
             replies: Replies::On,
             awaits: 0,
             waiting: None,
+            is_held: false,
             closing: false,
             slow_since_ms: None,
             last: "NULL",
@@ -411,8 +432,16 @@ impl Protocol for Resp {
                 }
             }
             Post::Message(message) => self.deliver(shard, state, link, &message),
+            Post::GoOn { number } => {
+                if number != state.awaits {
+                    return Next::Same;
+                }
+                state.awaits = 0;
+                state.is_held = false;
+                self.go_on(state)
+            }
             // Who ends itself hears so first.
-            Post::Kill if link.is_waiting() && state.waiting.is_none() => {
+            Post::Kill if link.is_waiting() && state.waiting.is_none() && !state.is_held => {
                 state.closing = true;
                 Next::Same
             }
@@ -422,7 +451,9 @@ impl Protocol for Resp {
 
     fn draining(&self, _shard: &Rc<Shard>, client: &mut Client, link: &mut Link<'_>) -> Next {
         // Who waits for a key or for messages would do so beyond the end.
-        let idles = client.state.waiting.is_some() || client.state.is_subscriber() && !link.is_waiting();
+        let idles = client.state.is_held
+            || client.state.waiting.is_some()
+            || client.state.is_subscriber() && !link.is_waiting();
         if idles { Next::Close } else { Next::Same }
     }
 
@@ -440,6 +471,9 @@ impl Protocol for Resp {
     fn closed(&self, _shard: &Rc<Shard>, client: Client, _why: Ending) {
         let mut state = client.state;
         state.waiting = None;
+        if state.is_held {
+            self.pause.borrow_mut().forget(state.key);
+        }
         self.unwatch(&mut state);
         self.channels.borrow_mut().leave(state.key);
     }
@@ -525,6 +559,11 @@ impl Resp {
                         dispatch::Then::Gather => {}
                         dispatch::Then::NotYet => {
                             *unread = before;
+                            break;
+                        }
+                        dispatch::Then::Hold => {
+                            *unread = before;
+                            next = Next::Wait;
                             break;
                         }
                         dispatch::Then::Wait => {

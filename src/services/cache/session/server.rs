@@ -9,6 +9,7 @@ use bytes::Bytes;
 use corelane_exec::{Call, Shard};
 use corelane_proto_resp::Command;
 
+use super::blocking::End;
 use super::client::State;
 use super::dispatch::Then;
 use super::{Post, Resp};
@@ -60,6 +61,8 @@ impl Resp {
                 Then::Next
             }
             "auth" => self.auth(state, command, reply),
+            "shutdown" => self.shutdown(state, command, reply),
+            "debug" => self.debug(spec, command, reply),
             "acl" => self.acl(state, spec, command, reply),
             "slowlog" => self.slowlog(state, spec, command, reply),
             "latency" => self.latency(state, spec, command, reply),
@@ -179,6 +182,10 @@ impl Resp {
                 reply.error("ERR syntax error");
                 return Then::Next;
             }
+            if is_type && !is_kind(&command[3]) {
+                reply.error_about("ERR Unknown client type '", &command[3], "'");
+                return Then::Next;
+            }
             if is_ids {
                 for text in command.iter().skip(3) {
                     let Some(id) = parse::integer(text).and_then(|id| u64::try_from(id).ok()) else {
@@ -195,7 +202,7 @@ impl Resp {
             let mut lines = String::new();
             sessions.each(shard, |_, client: &super::Client, facts| {
                 let state = &client.state;
-                let kind: &[u8] = if state.is_subscriber() { b"pubsub" } else { b"normal" };
+                let kind = kind_of(state);
                 if (ids.is_empty() || ids.contains(&state.id))
                     && wanted.as_deref().is_none_or(|wanted| wanted == kind)
                 {
@@ -222,7 +229,7 @@ impl Resp {
 
     pub(super) fn client_kill(&self, state: &mut State, command: &Command<'_>, reply: &mut Reply) -> Then {
         let old_form = command.len() == 3;
-        let (mut id, mut addr, mut skip_me) = (None, None, !old_form);
+        let (mut id, mut addr, mut kind, mut user, mut skip_me) = (None, None, None, None, !old_form);
         if old_form {
             addr = Some(String::from_utf8_lossy(&command[2]).into_owned());
         } else {
@@ -242,6 +249,23 @@ impl Resp {
                     }
                 } else if parse::is(&command[at], "addr") {
                     addr = Some(String::from_utf8_lossy(value).into_owned());
+                } else if parse::is(&command[at], "laddr") {
+                    reply.error(
+                        "ERR LADDR is not known of connections here: choose by ADDR, ID, TYPE or USER",
+                    );
+                    return Then::Next;
+                } else if parse::is(&command[at], "type") {
+                    if !is_kind(value) {
+                        reply.error_about("ERR Unknown client type '", value, "'");
+                        return Then::Next;
+                    }
+                    kind = Some(value.to_ascii_lowercase());
+                } else if parse::is(&command[at], "user") {
+                    if self.users.borrow().get(value).is_none() {
+                        reply.error_about("ERR No such user '", value, "'");
+                        return Then::Next;
+                    }
+                    user = Some(value.to_vec());
                 } else if parse::is(&command[at], "skipme")
                     && (parse::is(value, "yes") || parse::is(value, "no"))
                 {
@@ -258,6 +282,8 @@ impl Resp {
             let mut killed = 0_usize;
             sessions.each(shard, |key, client: &super::Client, facts| {
                 let is_wanted = id.is_none_or(|id| id == client.state.id)
+                    && kind.as_ref().is_none_or(|kind| kind == kind_of(&client.state))
+                    && user.as_ref().is_none_or(|user| user == client.state.user.borrow().name())
                     && addr
                         .as_ref()
                         .is_none_or(|addr| facts.peer.is_some_and(|peer| peer.to_string() == *addr))
@@ -277,6 +303,43 @@ impl Resp {
                 (true, _) => reply.ok(),
                 (false, killed) => reply.count(killed),
             }
+            Ok(reply)
+        });
+        Then::Wait
+    }
+
+    /// CLIENT UNBLOCK.
+    pub(super) fn client_unblock(&self, state: &mut State, command: &Command<'_>, reply: &mut Reply) -> Then {
+        let how = match command.get(3) {
+            None => End::Time,
+            Some(how) if parse::is(how, "timeout") => End::Time,
+            Some(how) if parse::is(how, "error") => End::Unblocked,
+            Some(_) => {
+                reply.error("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR");
+                return Then::Next;
+            }
+        };
+        let Some(id) = parse::integer_or_reply(reply, &command[2]) else { return Then::Next };
+        let Ok(id) = u64::try_from(id) else {
+            reply.integer(0);
+            return Then::Next;
+        };
+        let version = state.version;
+        let calls = self.each_table(move |shard, sessions| {
+            let mut unblocked = false;
+            sessions.each(shard, |_, client: &super::Client, _| {
+                if client.state.id == id
+                    && let Some(waiting) = &client.state.waiting
+                {
+                    unblocked |= waiting.end(how);
+                }
+            });
+            unblocked
+        });
+        self.later(state, async move {
+            let unblocked = all_of(calls).await?.contains(&true);
+            let mut reply = Reply::new(version);
+            reply.integer(i64::from(unblocked));
             Ok(reply)
         });
         Then::Wait
@@ -349,6 +412,15 @@ impl Resp {
         });
         Then::Wait
     }
+}
+
+/// Kinds of clients that Redis knows, of which there are two here.
+fn is_kind(name: &[u8]) -> bool {
+    ["normal", "pubsub", "master", "replica", "slave"].iter().any(|kind| parse::is(name, kind))
+}
+
+fn kind_of(state: &State) -> &'static [u8] {
+    if state.is_subscriber() { b"pubsub" } else { b"normal" }
 }
 
 /// Asks the connections of every shard, as a task there, so that none is in the middle of a call.

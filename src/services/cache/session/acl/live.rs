@@ -17,7 +17,8 @@ use crate::services::cache::session::dispatch::Then;
 use crate::services::cache::session::{Post, Resp};
 
 impl Resp {
-    /// Looks at a command of a connection that is a guest, or whose user may not do everything. None: it may run.
+    /// Looks at a command of a connection that is a guest, whose user may not do everything, or whose shard is paused.
+    /// None: it may run.
     /// `behind`: replies of commands before it are still gathered, so that nothing may be replied.
     #[inline(never)]
     pub(in super::super) fn guard(
@@ -34,13 +35,11 @@ impl Resp {
             return Some(Then::Next);
         }
         let user = Arc::clone(&state.user.borrow());
-        if !user.is_restricted() {
-            return None;
-        }
-        let denied = {
-            let mut places = self.places.borrow_mut();
-            user.may(spec, command.len(), |at| command.get(at), &mut places).err()?
+        let may = match user.is_restricted() {
+            true => user.may(spec, command.len(), |at| command.get(at), &mut self.places.borrow_mut()),
+            false => Ok(()),
         };
+        let Err(denied) = may else { return self.hold(state, spec, behind) };
         if behind {
             return Some(Then::NotYet);
         }
@@ -104,7 +103,8 @@ impl Resp {
 
     /// Sets whether anything about a connection has to be looked at before its commands.
     pub(in super::super) fn look_whether_guarded(&self, state: &State) {
-        state.is_guarded.set(state.is_guest || state.user.borrow().is_restricted());
+        let is_restricted = state.user.borrow().is_restricted();
+        state.is_guarded.set(state.is_guest || is_restricted || self.pause.borrow().is_on());
     }
 
     /// Takes other users, if they are newer: connections of users who are gone are closed, those of others have their new
