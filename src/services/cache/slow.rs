@@ -172,7 +172,12 @@ impl Slow {
 
     /// Whether a command for which [`Slow::may_time`] is so has to be, with so many arguments.
     pub(super) fn times(&self, cost: Cost, arguments: usize) -> bool {
-        self.timed.get() == Cost::ALL.0 || cost != Cost::BY_ARGUMENTS || arguments > ARGUMENTS_FEW
+        self.times_all() || cost != Cost::BY_ARGUMENTS || arguments > ARGUMENTS_FEW
+    }
+
+    /// Whether every command is timed.
+    pub(super) fn times_all(&self) -> bool {
+        self.timed.get() == Cost::ALL.0
     }
 
     /// Whether events are kept at all.
@@ -197,7 +202,7 @@ impl Slow {
             id: number * self.shards + self.here,
             unix_ms,
             us,
-            arguments: cut(command),
+            arguments: cut(spec, command),
             client: (String::new(), Vec::new()),
         });
         self.fresh.set(self.fresh.get() + 1);
@@ -254,8 +259,17 @@ impl Slow {
     }
 }
 
+/// From which argument on a command may hold secrets, which are not kept.
+fn secret_from(spec: &Spec) -> usize {
+    match spec.name {
+        "auth" => 1,
+        "hello" | "acl|setuser" | "acl|getuser" | "acl|deluser" => 2,
+        _ => usize::MAX,
+    }
+}
+
 /// The arguments as they are kept: the first of many, and the start of long ones.
-fn cut(command: &Command<'_>) -> Vec<Vec<u8>> {
+fn cut(spec: &Spec, command: &Command<'_>) -> Vec<Vec<u8>> {
     let kept = if command.len() > ARGUMENTS_KEPT { ARGUMENTS_KEPT - 1 } else { command.len() };
     let one = |argument: &[u8]| match argument.len().checked_sub(ARGUMENT_LEN_KEPT) {
         None | Some(0) => argument.to_vec(),
@@ -263,7 +277,10 @@ fn cut(command: &Command<'_>) -> Vec<Vec<u8>> {
             [&argument[..ARGUMENT_LEN_KEPT], format!("... ({more} more bytes)").as_bytes()].concat()
         }
     };
-    let mut all: Vec<_> = command.iter().take(kept).map(one).collect();
+    let secret = secret_from(spec);
+    let shown =
+        |(at, argument): (usize, &[u8])| if at < secret { one(argument) } else { b"(redacted)".to_vec() };
+    let mut all: Vec<_> = command.iter().take(kept).enumerate().map(shown).collect();
     if kept < command.len() {
         all.push(format!("... ({} more arguments)", command.len() - kept).into_bytes());
     }
@@ -284,7 +301,7 @@ mod tests {
         let Step::Command(command) = parser.poll(&Limits::default(), &mut unread) else {
             panic!("no command")
         };
-        f(lookup(words[0].as_bytes()).expect("a command"), &command);
+        f(crate::services::cache::command::find(&command).expect("a command"), &command);
     }
 
     #[test]
@@ -321,6 +338,21 @@ mod tests {
             with(&words, |spec, command| slow.ran(spec, command, 1 << 30, 0));
             let kept = &slow.entries(1)[0].arguments;
             assert_eq!((kept.len(), kept[31].as_slice()), (32, last.as_bytes()));
+        }
+    }
+
+    #[test]
+    fn secrets_are_not_kept() {
+        let slow = Slow::new(0, 1);
+        for (words, kept) in [
+            (&["auth", "secret"][..], "auth (redacted)"),
+            (&["auth", "alice", "secret"], "auth (redacted) (redacted)"),
+            (&["hello", "3", "auth", "alice", "secret"], "hello 3 (redacted) (redacted) (redacted)"),
+            (&["acl", "setuser", "alice", ">secret"], "acl setuser (redacted) (redacted)"),
+            (&["client", "setname", "me"], "client setname me"),
+        ] {
+            with(words, |spec, command| slow.ran(spec, command, 1 << 30, 0));
+            assert_eq!(slow.entries(1)[0].arguments.join(&b' '), kept.as_bytes());
         }
     }
 

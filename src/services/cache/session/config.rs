@@ -92,7 +92,10 @@ impl Resp {
             "get" => self.config_get(command, reply),
             "set" => return self.config_set(state, command, reply),
             "resetstat" => {
-                let calls = self.each(|_, resp| resp.here.store.borrow_mut().reset_stats());
+                let calls = self.each(|_, resp| {
+                    resp.commands_reset.set(resp.commands.get());
+                    resp.here.store.borrow_mut().reset_stats();
+                });
                 let version = state.version;
                 self.later(state, async move {
                     all_of(calls).await?;

@@ -253,7 +253,7 @@ impl Resp {
         let queued = state.multi.as_ref().map_or(0, |multi| multi.bytes);
         format!(
             "id={} addr={} name={} age={age_s} idle={} flags={flags} db=0 sub={} psub={} ssub=0 multi={multi} \
-             watch={} qbuf={} multi-mem={} obl=0 omem={} tot-mem={} cmd={} user={} redir=-1 resp={}\n",
+             watch={} qbuf={} qbuf-free=0 argv-mem=0 multi-mem={} obl=0 oll=0 omem={} tot-mem={} cmd={} user={} redir=-1 resp={}\n",
             state.id,
             addr.map_or_else(|| "?:0".to_owned(), |addr| addr.to_string()),
             String::from_utf8_lossy(&state.name),

@@ -186,7 +186,17 @@ impl Resp {
             return self.queue(state, spec, command, raw, reply);
         }
         if matches!(spec.run, Run::Connection) {
-            return self.run_connection(shard, state, spec, command, reply);
+            if !self.here.slow.times_all() {
+                return self.run_connection(shard, state, spec, command, reply);
+            }
+            let began = corelane_sys::clock::mono_ns();
+            let then = self.run_connection(shard, state, spec, command, reply);
+            // It says itself how long it slept.
+            if spec.name != "debug" {
+                let ns = corelane_sys::clock::mono_ns().saturating_sub(began);
+                self.here.slow.ran(spec, command, ns, self.here.unix_ms_at(began));
+            }
+            return then;
         }
         if spec.flags.has(Flags::BLOCKING) {
             return self.run_blocking(state, spec, command, raw, reply);

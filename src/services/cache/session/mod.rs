@@ -156,6 +156,8 @@ pub struct Resp {
     commands: Cell<u64>,
     /// Subscribers that were dropped because they did not take their messages.
     too_slow: Cell<u64>,
+    /// How many they were at the last CONFIG RESETSTAT.
+    commands_reset: Cell<u64>,
     /// EXEC runs: what would be a task of its own is a part of it.
     captured: RefCell<Option<Captured>>,
 }
@@ -199,6 +201,7 @@ impl Resp {
             waits: Cell::new(0),
             commands: Cell::new(0),
             too_slow: Cell::new(0),
+            commands_reset: Cell::new(0),
             captured: RefCell::default(),
         }
     }

@@ -203,7 +203,8 @@ impl Resp {
             sessions.each(shard, |_, client: &super::Client, facts| {
                 let state = &client.state;
                 let kind = kind_of(state);
-                if (ids.is_empty() || ids.contains(&state.id))
+                if !facts.closing
+                    && (ids.is_empty() || ids.contains(&state.id))
                     && wanted.as_deref().is_none_or(|wanted| wanted == kind)
                 {
                     lines.push_str(&sessions.protocol().describe(shard, state, Some(facts)));
@@ -287,7 +288,8 @@ impl Resp {
                     && addr
                         .as_ref()
                         .is_none_or(|addr| facts.peer.is_some_and(|peer| peer.to_string() == *addr))
-                    && !(skip_me && client.state.id == me);
+                    && !(skip_me && client.state.id == me)
+                    && !facts.closing;
                 if is_wanted {
                     sessions.post(key, Post::Kill);
                     killed += 1;
@@ -356,7 +358,7 @@ impl Resp {
                 stats: resp.here.store.borrow().stats(),
                 max: resp.here.store.borrow().config().memory_max,
                 clients: sessions.len(),
-                commands: resp.commands.get(),
+                commands: resp.commands.get() - resp.commands_reset.get(),
                 blocked: resp.here.parked.borrow().len(),
             }
         });

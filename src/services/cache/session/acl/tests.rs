@@ -120,6 +120,10 @@ fn a_user_is_described_as_rules_that_make_the_same_user() {
             "a nopass %R~k %W~k &c ALLCOMMANDS -config|get -config",
             "user a off nopass ~k resetchannels &c +@all -config",
         ),
+        (
+            "a on +@all -eval -Script|kill +cluster",
+            "user a on resetchannels +@all -eval -script|kill +cluster",
+        ),
         ("a +@all -get +@all +client|id", "user a off resetchannels +@all +client|id"),
     ] {
         let all = users(&[line]);
@@ -138,6 +142,7 @@ fn a_wrong_line_is_named_without_its_passwords() {
             "bob on +nosuch",
             "user 1 of the list, 'bob', rule '+nosuch': Unknown command or category name in ACL",
         ),
+        ("bob on +script|", "user 1 of the list, 'bob', rule '+script|': Unknown command"),
         ("bob #deadbeef", "user 1 of the list, 'bob', rule 1 (#...): The password hash must be exactly 64"),
         ("", "user 1 of the list has no name"),
     ] {
