@@ -34,10 +34,13 @@ impl Resp {
             reply.error("NOAUTH Authentication required.");
             return Some(Then::Next);
         }
-        let user = Arc::clone(&state.user.borrow());
-        let may = match user.is_restricted() {
-            true => user.may(spec, command.len(), |at| command.get(at), &mut self.places.borrow_mut()),
-            false => Ok(()),
+        // Borrowed and not cloned: all shards count the references to a user in one place.
+        let may = {
+            let user = state.user.borrow();
+            match user.is_restricted() {
+                true => user.may(spec, command.len(), |at| command.get(at), &mut self.places.borrow_mut()),
+                false => Ok(()),
+            }
         };
         let Err(denied) = may else { return self.hold(state, spec, behind) };
         if behind {
@@ -48,7 +51,7 @@ impl Resp {
             Denied::Key(at) => (Reason::Key, command.get(at).unwrap_or_default()),
             Denied::Channel(at) => (Reason::Channel, command.get(at).unwrap_or_default()),
         };
-        self.log_denied(state, reason, object, user.name());
+        self.log_denied(state, reason, object, state.user.borrow().name());
         let why = match denied {
             Denied::Command => {
                 format!("NOPERM this user has no permissions to run the '{}' command", spec.name)
