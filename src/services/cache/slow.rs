@@ -236,6 +236,11 @@ impl Slow {
         }
     }
 
+    /// How many entries were made, those that are gone among them.
+    pub(super) fn kept(&self) -> u64 {
+        self.next.get()
+    }
+
     /// The newest `count` entries.
     pub(super) fn entries(&self, count: usize) -> Vec<Entry> {
         self.entries.borrow().iter().take(count).cloned().collect()
@@ -320,6 +325,7 @@ mod tests {
         slow.set_thresholds(Thresholds { entries: 3, ..slow.thresholds() });
         assert_eq!(slow.entries(10).iter().map(|entry| entry.id).collect::<Vec<_>>(), [399, 397, 395]);
         slow.clear();
+        assert_eq!(slow.kept(), 200);
         slow.set_thresholds(Thresholds { slower_than_us: -1, ..slow.thresholds() });
         with(&["keys", "*"], |spec, command| slow.ran(spec, command, u64::MAX, 5));
         assert_eq!(slow.len(), 0);

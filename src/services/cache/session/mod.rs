@@ -206,9 +206,14 @@ impl Resp {
         }
     }
 
-    /// Commands, and subscribers that were dropped for being slow.
-    pub(super) fn counts(&self) -> (u64, u64) {
-        (self.commands.get(), self.too_slow.get())
+    /// What only grows, with its names.
+    pub(super) fn counts(&self) -> [(&'static str, u64); 4] {
+        [
+            ("commands", self.commands.get()),
+            ("subscribers_dropped", self.too_slow.get()),
+            ("denied", self.acl_log.borrow().denied()),
+            ("commands_slow", self.here.slow.kept()),
+        ]
     }
 
     /// The tables, before there is one.

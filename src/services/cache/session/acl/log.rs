@@ -49,7 +49,10 @@ pub(super) struct Entry {
 
 /// Of one shard, the newest first.
 #[derive(Debug, Default)]
-pub(in super::super) struct Log(VecDeque<Entry>);
+pub(in super::super) struct Log {
+    entries: VecDeque<Entry>,
+    denied: u64,
+}
 
 impl Log {
     /// Keeps that `user` was denied `object`.
@@ -62,6 +65,7 @@ impl Log {
         at_ms: u64,
         client: String,
     ) {
+        self.denied += 1;
         let cut = |bytes: &[u8]| bytes[..bytes.len().min(TEXT_LEN_MAX)].to_vec();
         let mut entry =
             Entry { count: 1, reason, in_multi, object: cut(object), user: cut(user), at_ms, client };
@@ -72,20 +76,25 @@ impl Log {
                 && own.user == entry.user
                 && at_ms.saturating_sub(own.at_ms) <= SAME_MS
         };
-        if let Some(at) = self.0.iter().position(is_same)
-            && let Some(own) = self.0.remove(at)
+        if let Some(at) = self.entries.iter().position(is_same)
+            && let Some(own) = self.entries.remove(at)
         {
             entry.count += own.count;
         }
-        self.0.truncate(ENTRIES_MAX - 1);
-        self.0.push_front(entry);
+        self.entries.truncate(ENTRIES_MAX - 1);
+        self.entries.push_front(entry);
+    }
+
+    /// How often anybody was denied anything.
+    pub(in super::super) fn denied(&self) -> u64 {
+        self.denied
     }
 
     pub(super) fn clear(&mut self) {
-        self.0.clear();
+        self.entries.clear();
     }
 
     pub(super) fn all(&self) -> Vec<Entry> {
-        self.0.iter().cloned().collect()
+        self.entries.iter().cloned().collect()
     }
 }

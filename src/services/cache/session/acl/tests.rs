@@ -190,6 +190,7 @@ fn the_log_counts_the_same_again_and_forgets_the_oldest() {
     add(&mut log, "x", 2);
     add(&mut log, "x", 70_000);
     let seen: Vec<_> = log.all().into_iter().map(|entry| (entry.object, entry.count)).collect();
+    assert_eq!(log.denied(), 4);
     assert_eq!(seen, [(b"x".to_vec(), 1), (b"x".to_vec(), 2), (b"y".to_vec(), 1)]);
     for n in 0..1000 {
         add(&mut log, &n.to_string(), 70_000);
