@@ -157,6 +157,8 @@ fn server_of(settings: Settings, without: RingFeatures) -> Server {
         .proxy_protocol(settings.proxy_protocol)
         .trusted_proxies(settings.trusted_proxies)
         .resp_password(settings.resp_password)
+        .resp_users(settings.resp_users)
+        .resp_debug(settings.resp_debug_commands)
         .without(without)
         .server_field(server_field(settings.server_field));
     for place in settings.resp_listen {

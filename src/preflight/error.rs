@@ -107,6 +107,8 @@ pub enum StartError {
     },
     /// A start hook of the application failed.
     Hook(String),
+    /// Users of Redis clients that are not understood.
+    Users(String),
     /// A shard's thread ended in a panic.
     Panicked(ShardId),
 }
@@ -266,6 +268,7 @@ impl fmt::Display for StartError {
                  connections_max (--limit connections_max=N)"
             ),
             StartError::System { step, error } => write!(f, "cannot {step}: {error}"),
+            StartError::Users(text) => write!(f, "resp.users cannot work: {text}"),
             StartError::Hook(text) => write!(f, "a start hook of the application failed: {text}"),
             StartError::Panicked(id) => write!(f, "shard {} panicked; the log has the place", id.0),
         }

@@ -65,6 +65,15 @@ impl Subject {
 
     /// The same with more lines at the end of its configuration.
     pub(crate) fn corelane_with(shards: usize, lines: &str) -> Option<Subject> {
+        Subject::corelane_of(shards, "", lines)
+    }
+
+    /// The same with more lines in its table `[resp]`.
+    pub(crate) fn corelane_resp(shards: usize, lines: &str) -> Option<Subject> {
+        Subject::corelane_of(shards, lines, "")
+    }
+
+    fn corelane_of(shards: usize, of_resp: &str, lines: &str) -> Option<Subject> {
         let name = format!("corelane with {shards} shard(s)");
         if let Ok(text) = std::env::var("RESP_ADDR") {
             let addr = text.parse().unwrap_or_else(|_| panic!("RESP_ADDR={text}: like 127.0.0.1:6379"));
@@ -74,7 +83,7 @@ impl Subject {
         let config = dir.path().join("node.toml");
         let text = format!(
             "listen = \"127.0.0.1:0\"\nadmin = \"off\"\nshards = {shards}\npin = false\n\n\
-             [resp]\nlisten = \"127.0.0.1:0\"\n\n{lines}"
+             [resp]\nlisten = \"127.0.0.1:0\"\n{of_resp}\n\n{lines}"
         );
         fs::write(&config, text).expect("the directory can be written");
         let program =

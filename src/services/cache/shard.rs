@@ -20,6 +20,7 @@ use super::kept::Total;
 use super::locks::{self, Locks, Ticket};
 use super::lookahead::Lookahead;
 use super::parked::Parked;
+use super::slow::{Event, Slow};
 use super::store::{Key, KeyHasher, Now, Store};
 
 /// The RESP of batches: what a client may send was checked when it came in.
@@ -76,6 +77,7 @@ pub struct CacheShard {
     pub(super) store: RefCell<Store>,
     pub(super) locks: RefCell<Locks>,
     pub(super) parked: RefCell<Parked>,
+    pub(super) slow: Slow,
     /// Unix milliseconds less monotonic ones.
     wall_less_mono_ms: Cell<i64>,
     random: Cell<u64>,
@@ -102,6 +104,7 @@ impl CacheShard {
             hasher,
             locks: RefCell::default(),
             parked: RefCell::default(),
+            slow: Slow::new(shard.id().0, shards as u64),
             wall_less_mono_ms: Cell::new(0),
             random: Cell::new(0),
             numbers: Cell::new(0),
@@ -210,6 +213,54 @@ impl CacheShard {
     /// Runs one command, whose keys are all of this shard.
     #[inline]
     pub(super) fn execute<'k>(
+        &self,
+        spec: &'static Spec,
+        command: &Command<'k>,
+        first: Option<Key<'k>>,
+        ticket: Ticket,
+        reply: &mut Reply,
+    ) -> Executed {
+        match self.slow.may_time(spec.cost) {
+            false => self.execute_untimed(spec, command, first, ticket, reply),
+            true => self.execute_timed(spec, command, first, ticket, reply),
+        }
+    }
+
+    /// The same, with a look at the clock before and after it.
+    #[inline(never)]
+    fn execute_timed<'k>(
+        &self,
+        spec: &'static Spec,
+        command: &Command<'k>,
+        first: Option<Key<'k>>,
+        ticket: Ticket,
+        reply: &mut Reply,
+    ) -> Executed {
+        if !self.slow.times(spec.cost, command.len()) {
+            return self.execute_untimed(spec, command, first, ticket, reply);
+        }
+        let began = corelane_sys::clock::mono_ns();
+        if self.slow.is_monitoring() && spec.flags.has(Flags::DENYOOM) {
+            // What is made room for here need not be again.
+            let _ = self.store.borrow_mut().make_room();
+            let ns = corelane_sys::clock::mono_ns().saturating_sub(began);
+            self.slow.happened(Event::Evict, ns, self.unix_ms_at(began));
+        }
+        let executed = self.execute_untimed(spec, command, first, ticket, reply);
+        if executed == Executed::Done {
+            let ns = corelane_sys::clock::mono_ns().saturating_sub(began);
+            self.slow.ran(spec, command, ns, self.unix_ms_at(began));
+        }
+        executed
+    }
+
+    /// The time of the host at a moment of the monotonic clock.
+    pub(super) fn unix_ms_at(&self, mono_ns: u64) -> u64 {
+        (mono_ns / 1_000_000).saturating_add_signed(self.wall_less_mono_ms.get())
+    }
+
+    #[inline]
+    fn execute_untimed<'k>(
         &self,
         spec: &'static Spec,
         command: &Command<'k>,
@@ -366,7 +417,14 @@ impl CacheShard {
         }
         let mut store = self.store.borrow_mut();
         store.set_now(self.now(shard));
-        store.work(WORK_BUDGET)
+        if !self.slow.is_monitoring() {
+            return store.work(WORK_BUDGET);
+        }
+        let began = corelane_sys::clock::mono_ns();
+        let more = store.work(WORK_BUDGET);
+        let ns = corelane_sys::clock::mono_ns().saturating_sub(began);
+        self.slow.happened(Event::Expire, ns, self.unix_ms_at(began));
+        more
     }
 
     /// When there is work again, at the latest.

@@ -2,9 +2,13 @@
 //!
 //! Not here: what it asks for (`dispatch`).
 
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+
 use corelane_net::session::ConnKey;
 use corelane_proto_resp::{Parser, Version};
 
+use super::acl::User;
 use crate::services::cache::kept::Kept;
 use crate::services::cache::transaction::{Queued, Watched};
 
@@ -70,11 +74,17 @@ pub(super) struct State {
     pub(super) patterns: usize,
     /// It has yet to authenticate.
     pub(super) is_guest: bool,
+    pub(super) user: RefCell<Arc<User>>,
+    /// Something has to be looked at before each command (`acl`): it is a guest, its user may not do everything, or its shard
+    /// is paused.
+    pub(super) is_guarded: Cell<bool>,
     pub(super) replies: Replies,
     /// The number of the reply that is awaited: what comes for an earlier one is too late.
     pub(super) awaits: u64,
     /// What ends with the wait: a deadline, a client parked elsewhere.
     pub(super) waiting: Option<Box<super::blocking::Waiting>>,
+    /// A pause holds it up.
+    pub(super) is_held: bool,
     pub(super) closing: bool,
     /// A subscriber: since when too much is unsent.
     pub(super) slow_since_ms: Option<u64>,

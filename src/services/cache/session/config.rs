@@ -12,6 +12,7 @@ use super::dispatch::Then;
 use super::{Resp, server::all_of};
 use crate::services::cache::command::{self, Reply, Spec, parse};
 use crate::services::cache::glob;
+use crate::services::cache::slow::{ENTRIES_MAX, Thresholds};
 use crate::services::cache::store::{Config, Eviction};
 
 /// Policies by the names that Redis clients know, and ours.
@@ -41,6 +42,44 @@ fn bytes(text: &[u8]) -> Option<u64> {
     digits.parse::<u64>().ok()?.checked_mul(unit)
 }
 
+/// What is kept as slow, by the names of Redis.
+#[derive(Clone, Copy)]
+enum Slow {
+    SlowerThan,
+    Entries,
+    Latency,
+}
+
+impl Slow {
+    fn named(name: &[u8]) -> Option<Slow> {
+        match () {
+            () if parse::is(name, "slowlog-log-slower-than") => Some(Slow::SlowerThan),
+            () if parse::is(name, "slowlog-max-len") => Some(Slow::Entries),
+            () if parse::is(name, "latency-monitor-threshold") => Some(Slow::Latency),
+            () => None,
+        }
+    }
+
+    /// Sets it, or says why not.
+    fn set(self, of: &mut Thresholds, value: &[u8]) -> Result<(), String> {
+        let value = parse::integer(value).ok_or("argument couldn't be parsed into an integer")?;
+        let (min, max) = match self {
+            Slow::SlowerThan => (-1, i64::MAX),
+            Slow::Entries => (0, i64::try_from(ENTRIES_MAX).unwrap_or(i64::MAX)),
+            Slow::Latency => (0, i64::MAX),
+        };
+        if !(min..=max).contains(&value) {
+            return Err(format!("argument must be between {min} and {max} inclusive"));
+        }
+        match self {
+            Slow::SlowerThan => of.slower_than_us = value,
+            Slow::Entries => of.entries = usize::try_from(value).unwrap_or(0),
+            Slow::Latency => of.latency_ms = value.unsigned_abs(),
+        }
+        Ok(())
+    }
+}
+
 impl Resp {
     pub(super) fn config(
         &self,
@@ -54,7 +93,7 @@ impl Resp {
             "set" => return self.config_set(state, command, reply),
             "resetstat" => {
                 let calls = self.each(|_, resp| {
-                    resp.commands.set(0);
+                    resp.commands_reset.set(resp.commands.get());
                     resp.here.store.borrow_mut().reset_stats();
                 });
                 let version = state.version;
@@ -79,14 +118,18 @@ impl Resp {
     fn config_get(&self, command: &Command<'_>, reply: &mut Reply) {
         let eviction = self.here.store.borrow().config().eviction;
         let policy = POLICIES.iter().find(|(_, one)| *one == eviction).map_or("", |(name, _)| name);
-        let all: [(&str, String); 8] = [
+        let slow = self.here.slow.thresholds();
+        let all: [(&str, String); 11] = [
             ("appendonly", "no".to_owned()),
             ("databases", "1".to_owned()),
+            ("latency-monitor-threshold", slow.latency_ms.to_string()),
             ("maxclients", self.shard.limits().connections_max.to_string()),
             ("maxmemory", self.memory_max().to_string()),
             ("maxmemory-policy", policy.to_owned()),
             ("proto-max-bulk-len", self.settings.limits.bulk_bytes_max.to_string()),
             ("save", String::new()),
+            ("slowlog-log-slower-than", slow.slower_than_us.to_string()),
+            ("slowlog-max-len", slow.entries.to_string()),
             ("timeout", "0".to_owned()),
         ];
         let is_asked =
@@ -104,7 +147,7 @@ impl Resp {
             reply.error("ERR wrong number of arguments for 'config|set' command");
             return Then::Next;
         }
-        let (mut memory_max, mut eviction) = (None, None);
+        let (mut memory_max, mut eviction, mut slow) = (None, None, self.here.slow.thresholds());
         let mut at = 2;
         while let (Some(name), Some(value)) = (command.get(at), command.get(at + 1)) {
             let shown = String::from_utf8_lossy(name);
@@ -127,6 +170,11 @@ impl Resp {
                     )));
                     return Then::Next;
                 }
+            } else if let Some(setting) = Slow::named(name) {
+                if let Err(why) = setting.set(&mut slow, value) {
+                    reply.error(wrong(&why));
+                    return Then::Next;
+                }
             } else if parse::is(name, "save") && value.is_empty() {
                 // As it is: there is no fork and no file of its own time here.
             } else {
@@ -145,6 +193,7 @@ impl Resp {
                 memory_max: memory_max.map_or(old.memory_max, |all| all.div_ceil(shards)),
                 eviction: eviction.unwrap_or(old.eviction),
             });
+            resp.here.slow.set_thresholds(slow);
         });
         let version = state.version;
         self.later(state, async move {

@@ -15,24 +15,30 @@
 //!
 //! Reading order: here the seam to the table; `client` what is known of a connection; `dispatch` from a command to who
 //! runs it; `pipeline` other shards; `multi` transactions; `blocking` commands that wait; `pubsub` messages; `connection`
-//! what is about the connection; `server` what is about the node.
+//! what is about the connection; `server` what is about the node; `acl` users and what they may; `slowlog` what took
+//! long; `pause` and `node` what holds all of them up.
 //!
 //! Not here: sockets (`net`), what commands do to keys (`command`).
 
+mod acl;
 mod blocking;
 mod client;
 mod config;
 mod connection;
 mod dispatch;
 mod multi;
+mod node;
+mod pause;
 mod pipeline;
 mod pubsub;
 mod server;
+mod slowlog;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use corelane_exec::{Shard, Sharded};
@@ -45,8 +51,10 @@ use super::lookahead::Lookahead;
 use super::shard::CacheShard;
 use super::transaction::{Coordinator, Outcome, Queued, Watched};
 use crate::config::Secret;
+pub use acl::{USERS_MAX, Users};
 pub use client::Client;
 use client::{Replies, State};
+pub use node::Shutdown;
 pub use pubsub::Message;
 
 /// Commands of one connection that run in one turn before others get theirs.
@@ -94,6 +102,11 @@ pub enum Post {
     },
     /// A message of a channel.
     Message(Rc<Message>),
+    /// What wait `number` was for is over: its command is read again.
+    GoOn {
+        /// Of the wait.
+        number: u64,
+    },
     /// The connection is to end.
     Kill,
 }
@@ -103,8 +116,14 @@ pub enum Post {
 pub struct Settings {
     /// Maxima of what a client may send.
     pub limits: corelane_proto_resp::Limits,
-    /// What AUTH must give; empty asks for nothing.
+    /// What AUTH must give as the user `default`; empty asks for nothing.
     pub password: Secret,
+    /// Further users: a name and its rules, each.
+    pub users: Vec<Secret>,
+    /// Whether there is DEBUG.
+    pub debug: bool,
+    /// What SHUTDOWN asks.
+    pub shutdown: Shutdown,
 }
 
 impl Default for Settings {
@@ -115,7 +134,13 @@ impl Default for Settings {
             command_bytes_max: 128 << 20,
             ..corelane_proto_resp::Limits::default()
         };
-        Settings { limits, password: Secret::default() }
+        Settings {
+            limits,
+            password: Secret::default(),
+            users: Vec::new(),
+            debug: false,
+            shutdown: Shutdown::default(),
+        }
     }
 }
 
@@ -131,6 +156,11 @@ pub struct Resp {
     scratch: RefCell<Reply>,
     lookahead: RefCell<Lookahead>,
     channels: RefCell<pubsub::Channels>,
+    users: RefCell<Arc<Users>>,
+    acl_log: RefCell<acl::Log>,
+    pause: RefCell<pause::Pause>,
+    /// Scratch: where keys are among arguments.
+    places: RefCell<Vec<usize>>,
     waits: Cell<u64>,
     commands: Cell<u64>,
     /// What MULTI, WATCH, subscriptions and blocked commands have kept.
@@ -143,6 +173,8 @@ pub struct Resp {
     posts_made: Cell<bool>,
     /// Subscribers that were dropped because they did not take their messages.
     too_slow: Cell<u64>,
+    /// How many they were at the last CONFIG RESETSTAT.
+    commands_reset: Cell<u64>,
     /// EXEC runs: what would be a task of its own is a part of it.
     captured: RefCell<Option<Captured>>,
 }
@@ -160,8 +192,14 @@ impl std::fmt::Debug for Resp {
 pub type Everywhere = Sharded<RefCell<Weak<Sessions<Resp>>>>;
 
 impl Resp {
-    /// For the connections of `shard`. `everywhere` is one for all shards.
-    pub fn new(shard: &Rc<Shard>, cache: &super::Cache, everywhere: Everywhere, settings: Settings) -> Resp {
+    /// For the connections of `shard`. `everywhere` is one for all shards, as are the `users` of the start.
+    pub fn new(
+        shard: &Rc<Shard>,
+        cache: &super::Cache,
+        everywhere: Everywhere,
+        users: Arc<Users>,
+        settings: Settings,
+    ) -> Resp {
         let here = cache.shards.of(shard);
         Resp {
             shard: Rc::clone(shard),
@@ -173,6 +211,10 @@ impl Resp {
             scratch: RefCell::default(),
             lookahead: RefCell::default(),
             channels: RefCell::default(),
+            users: RefCell::new(users),
+            acl_log: RefCell::default(),
+            pause: RefCell::default(),
+            places: RefCell::default(),
             waits: Cell::new(0),
             commands: Cell::new(0),
             kept: Total::default(),
@@ -180,13 +222,19 @@ impl Resp {
             resetting: RefCell::default(),
             posts_made: Cell::new(false),
             too_slow: Cell::new(0),
+            commands_reset: Cell::new(0),
             captured: RefCell::default(),
         }
     }
 
-    /// Commands, and subscribers that were dropped for being slow.
-    pub(super) fn counts(&self) -> (u64, u64) {
-        (self.commands.get(), self.too_slow.get())
+    /// What only grows, with its names.
+    pub(super) fn counts(&self) -> [(&'static str, u64); 4] {
+        [
+            ("commands", self.commands.get()),
+            ("subscribers_dropped", self.too_slow.get()),
+            ("denied", self.acl_log.borrow().denied()),
+            ("commands_slow", self.here.slow.kept()),
+        ]
     }
 
     /// The tables, before there is one.
@@ -360,6 +408,7 @@ impl Protocol for Resp {
     }
 
     fn open(&self, shard: &Rc<Shard>, link: &mut Link<'_>) -> Result<Client, Refusal> {
+        let users = self.users.borrow();
         let state = State {
             key: link.key(),
             id: (link.id() * u64::from(self.here.shards())) + u64::from(self.here.here().0) + 1,
@@ -370,15 +419,19 @@ impl Protocol for Resp {
             kept: self.kept.part(),
             channels: 0,
             patterns: 0,
-            is_guest: !self.settings.password.is_empty(),
+            is_guest: !users.is_open(),
+            user: RefCell::new(users.default_user()),
+            is_guarded: Cell::new(false),
             replies: Replies::On,
             awaits: 0,
             waiting: None,
+            is_held: false,
             closing: false,
             slow_since_ms: None,
             last: "NULL",
             last_ms: shard.now().mono_ns / 1_000_000,
         };
+        self.look_whether_guarded(&state);
         let mut parser = Parser::new();
         parser.set_guest(state.is_guest);
         Ok(Client { parser, state })
@@ -444,8 +497,16 @@ impl Protocol for Resp {
                 }
             }
             Post::Message(message) => self.deliver(shard, state, link, &message),
+            Post::GoOn { number } => {
+                if number != state.awaits {
+                    return Next::Same;
+                }
+                state.awaits = 0;
+                state.is_held = false;
+                self.go_on(state)
+            }
             // Who ends itself hears so first.
-            Post::Kill if link.is_waiting() && state.waiting.is_none() => {
+            Post::Kill if link.is_waiting() && state.waiting.is_none() && !state.is_held => {
                 state.closing = true;
                 Next::Same
             }
@@ -455,7 +516,9 @@ impl Protocol for Resp {
 
     fn draining(&self, _shard: &Rc<Shard>, client: &mut Client, link: &mut Link<'_>) -> Next {
         // Who waits for a key or for messages would do so beyond the end.
-        let idles = client.state.waiting.is_some() || client.state.is_subscriber() && !link.is_waiting();
+        let idles = client.state.is_held
+            || client.state.waiting.is_some()
+            || client.state.is_subscriber() && !link.is_waiting();
         if idles { Next::Close } else { Next::Same }
     }
 
@@ -473,6 +536,9 @@ impl Protocol for Resp {
     fn closed(&self, _shard: &Rc<Shard>, client: Client, _why: Ending) {
         let mut state = client.state;
         state.waiting = None;
+        if state.is_held {
+            self.pause.borrow_mut().forget(state.key);
+        }
         self.unwatch(&mut state);
         self.channels.borrow_mut().leave(state.key);
         self.resetting.borrow_mut().remove(&state.key);
@@ -522,6 +588,7 @@ impl Resp {
         scratch: &mut Reply,
     ) -> Next {
         self.here.set_now(shard);
+        self.here.slow.begin();
         let Client { parser, state } = client;
         state.last_ms = shard.now().mono_ns / 1_000_000;
         let mut gathering = None;
@@ -573,6 +640,11 @@ impl Resp {
                             *unread = before;
                             break;
                         }
+                        dispatch::Then::Hold => {
+                            *unread = before;
+                            next = Next::Wait;
+                            break;
+                        }
                         dispatch::Then::Wait => {
                             next = Next::Wait;
                             break;
@@ -597,6 +669,10 @@ impl Resp {
                     break;
                 }
             }
+        }
+        if self.here.slow.has_fresh() {
+            let addr = link.peer().map_or_else(String::new, |peer| peer.to_string());
+            self.here.slow.name_fresh(&addr, &state.name);
         }
         match gathering {
             Some(gathering) => self.send_gathered(state, gathering),

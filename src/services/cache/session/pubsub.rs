@@ -117,6 +117,14 @@ impl Channels {
         }
     }
 
+    /// Whether `is_so` of all that a connection subscribed to: its name, and whether it is a pattern.
+    pub(super) fn all_of(&self, key: ConnKey, is_so: impl Fn(&[u8], bool) -> bool) -> bool {
+        self.of.get(&key).is_none_or(|of| {
+            of.channels.iter().all(|name| is_so(name, false))
+                && of.patterns.iter().all(|name| is_so(name, true))
+        })
+    }
+
     /// The channels of this shard that match, as PUBSUB CHANNELS lists them.
     pub(super) fn matching(&self, pattern: Option<&[u8]>) -> Vec<Box<[u8]>> {
         let all = self.channels.keys();
