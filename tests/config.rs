@@ -96,7 +96,8 @@ fn a_key_of_every_kind_is_read_from_a_file() {
          host = 'glommio'\nnuma = 'off'\nhuge_pages = true\naccept = 'balanced'\nproxy_protocol = ['10.0.0.0/8']\n\
          trusted_proxies = '::1, 192.0.2.0/24'\nadmin = '0.0.0.0:99'\nadmin_token = '0123456789abcdef'\n\
          log = 'warn'\nlog_format = 'json'\nserver_field = ''\n\
-         [resp]\nlisten = '127.0.0.1:6379'\n[cache]\nmemory_max = '1GiB'\neviction = 'lru'\nhttp = true\n\
+         [resp]\nlisten = '127.0.0.1:6379'\nusers = ['alice on +@all', ' bob ']\ndebug_commands = true\n\
+         [cache]\nmemory_max = '1GiB'\neviction = 'lru'\nhttp = true\n\
          snapshot_dir = '/var/lib/c'\nsnapshot_every = '5m'\nsnapshot_at_drain = false\nsnapshot_on_error = 'empty'\n\
          [cache.upstream]\nurl = 'redis://:secret@cache.example:7000/2'\nmode = 'behind'\nttl_max = '1m'\n\
          queue_bytes_max = '1MiB'\ntracking = false\n\
@@ -130,6 +131,8 @@ fn a_key_of_every_kind_is_read_from_a_file() {
         log_format: LogFormat::Json,
         server_field: String::new(),
         resp_password: Secret::default(),
+        resp_users: vec![Secret::new("alice on +@all"), Secret::new("bob")],
+        resp_debug_commands: true,
         resp_listen: vec![Listen::Tcp("127.0.0.1:6379".parse().unwrap())],
         cache: CacheConfig { memory_max: 1 << 30, eviction: Eviction::Lru },
         snapshots: SnapshotConfig {
@@ -239,6 +242,32 @@ fn a_token_is_shown_nowhere() {
         let says = from_file(&format!("admin_token = {wrong}")).unwrap_err();
         assert!(says.starts_with("node.toml:1: ") && !says.contains("sesame"), "{says}");
     }
+}
+
+#[test]
+fn users_of_redis_clients_are_looked_at_and_shown_nowhere() {
+    let says = |text: &str| from_file(text).err().unwrap_or_default();
+    let wrong = says("[resp]\nusers = ['alice on >topsecret', 'bob >topsecret +nosuch']");
+    assert_eq!(
+        wrong,
+        "node.toml:2: resp.users = [\"(set)\", \"(set)\"] cannot work: user 2 of the list, 'bob', rule '+nosuch': \
+         Unknown command or category name in ACL"
+    );
+    for text in
+        ["users = 'alice >topsecret'", "users = ['alice >topsecret', 7]", "users = ['alice <topsecret']"]
+    {
+        let wrong = says(&format!("[resp]\n{text}"));
+        assert!(wrong.contains("resp.users") && !wrong.contains("topsecret"), "{wrong}");
+    }
+    // Others may reach it where nobody can do anything without a password.
+    let open = "[resp]\nlisten = '0.0.0.0:6379'\n";
+    assert!(says(open).contains("needs a password"));
+    assert!(says(&format!("{open}users = ['alice on >x']")).contains("needs a password"));
+    assert_eq!(says(&format!("{open}users = ['alice on >x', 'default off']")), "");
+    assert!(
+        says(&format!("{open}password = '0123456789abcdef'\nusers = ['default nopass']"))
+            .contains("needs a password")
+    );
 }
 
 #[test]

@@ -115,7 +115,10 @@ impl Control {
                     control.shards.retain(|ready| ready.info.id != id);
                     failed = failed.or(Some(result.err().unwrap_or(StartError::Panicked(id))));
                 }
-                Ok(ShardEvent::Drained(_) | ShardEvent::Signal | ShardEvent::Drain) | Err(_) => {}
+                Ok(
+                    ShardEvent::Drained(_) | ShardEvent::Signal | ShardEvent::Drain | ShardEvent::Shutdown,
+                )
+                | Err(_) => {}
             }
         }
         control.shards.sort_by_key(|ready| ready.info.id);
@@ -149,7 +152,8 @@ impl Control {
                     tracing::warn!("asked a second time: ending at once");
                     std::process::exit(130);
                 }
-                Some(ShardEvent::Signal | ShardEvent::Drain) => {
+                Some(ShardEvent::Shutdown) if self.asked => {}
+                Some(ShardEvent::Signal | ShardEvent::Drain | ShardEvent::Shutdown) => {
                     self.asked = true;
                     tracing::info!("draining");
                     self.begin_drain();

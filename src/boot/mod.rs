@@ -34,7 +34,7 @@ use crate::config::{Accept, Listen, Numa, Secret, Settings, ShardHost, SnapshotC
 use crate::observe::NodeFacts;
 use crate::placement::{self, Wish};
 use crate::preflight::{self, Demand, Host, StartError};
-use crate::services::cache::session::Settings as RespSettings;
+use crate::services::cache::session::{Settings as RespSettings, Shutdown};
 use crate::services::cache::snapshot::Keeper;
 use crate::services::cache::{Cache, Redis};
 use control::{Attached, Control, Known};
@@ -242,6 +242,20 @@ impl Server {
         self
     }
 
+    /// Further users of Redis clients: of each its name and its rules, in the syntax of Redis' ACL.
+    #[must_use]
+    pub fn resp_users(mut self, users: Vec<Secret>) -> Server {
+        self.resp.users = users;
+        self
+    }
+
+    /// Whether Redis clients may use DEBUG, which can have a shard stand still.
+    #[must_use]
+    pub fn resp_debug(mut self, on: bool) -> Server {
+        self.resp.debug = on;
+        self
+    }
+
     /// What Redis clients may send.
     #[must_use]
     pub fn resp_limits(mut self, limits: corelane_proto_resp::Limits) -> Server {
@@ -445,11 +459,14 @@ impl Server {
         notes.extend(listeners.notes);
         let mut addrs = listeners.addrs;
         let resp_addrs = addrs.split_off(self.listen.len());
+        let (events, from_shards) = bounded::<ShardEvent>(shards * 4 + 16);
+        let asked = events.clone();
+        self.resp.shutdown = Shutdown::by(move || asked.try_send(ShardEvent::Shutdown).is_ok());
         let keeps = self.snapshots.dir.is_some() || self.upstream.url.is_some();
         let redis = if keeps || !resp_addrs.is_empty() {
             self.resp.snapshots = Keeper::open(self.snapshots.clone()).map_err(StartError::Snapshot)?;
             self.resp.upstream = self.upstream.clone();
-            Some(Redis::new(self.cache.clone(), self.resp.clone()))
+            Some(Redis::new(self.cache.clone(), self.resp.clone()).map_err(StartError::Users)?)
         } else {
             None
         };
@@ -462,7 +479,6 @@ impl Server {
         let node = Arc::new(NodeFacts::now(named, admin_addr));
         let blocking = BlockingPool::new(self.limits.blocking_threads, self.limits.blocking_queue_max)
             .map_err(|error| StartError::System { step: "start the blocking threads", error })?;
-        let (events, from_shards) = bounded::<ShardEvent>(shards * 4 + 16);
         let (mut threads, mut failed) = (Vec::new(), None);
         let balance = Balance::new(shards);
         let places = placement.shards.iter().zip(listeners.of_shards).zip(seats(shards, &self.limits));

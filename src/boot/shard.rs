@@ -90,6 +90,8 @@ pub(super) enum ShardEvent {
     Ended(ShardId, Result<(), StartError>),
     Signal,
     Drain,
+    /// As `Drain`, and nothing where it drains already.
+    Shutdown,
 }
 
 impl fmt::Debug for ShardEvent {
@@ -100,6 +102,7 @@ impl fmt::Debug for ShardEvent {
             ShardEvent::Ended(..) => "Ended",
             ShardEvent::Signal => "Signal",
             ShardEvent::Drain => "Drain",
+            ShardEvent::Shutdown => "Shutdown",
         })
     }
 }

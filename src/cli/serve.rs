@@ -159,6 +159,8 @@ fn server_of(settings: Settings, without: RingFeatures) -> Server {
         .snapshots(settings.snapshots)
         .upstream(settings.upstream)
         .resp_password(settings.resp_password)
+        .resp_users(settings.resp_users)
+        .resp_debug(settings.resp_debug_commands)
         .without(without)
         .server_field(server_field(settings.server_field));
     for place in settings.resp_listen {

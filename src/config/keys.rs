@@ -308,6 +308,25 @@ static SERVICES: &[Key] = &[
             Some("CORELANE_RESP_PASSWORD")
         )
     },
+    Key {
+        is_secret: true,
+        ..key!(
+            resp_users: Secrets,
+            "resp.users",
+            "Users of Redis clients and what they may do, like \"alice on #SHA256 ~app:* +@read\"",
+            "The user default may do everything by resp.password, unless it is one of these.",
+            None,
+            None
+        )
+    },
+    key!(
+        resp_debug_commands: Truth,
+        "resp.debug_commands",
+        "Let Redis clients use DEBUG SLEEP, which has a shard stand still for up to 60 s",
+        "For tests of clients only.",
+        None,
+        Some("CORELANE_RESP_DEBUG_COMMANDS")
+    ),
     key!(
         cache.memory_max: Bytes,
         "cache.memory_max",

@@ -16,6 +16,7 @@ use ipnet::IpNet;
 use tracing::level_filters::LevelFilter;
 
 use super::{Listen, SHARDS_MAX, Secret};
+use crate::services::cache::session::USERS_MAX;
 use crate::services::cache::upstream::Url;
 
 /// A value as it was given.
@@ -84,6 +85,8 @@ pub(crate) struct Networks;
 pub(crate) struct Shards;
 /// What nobody else may know.
 pub(crate) struct Token;
+/// Lines that nobody else may know.
+pub(crate) struct Secrets;
 /// CPUs, or the choice left to the node.
 pub(crate) struct Cpus;
 /// Yes or no.
@@ -335,6 +338,28 @@ impl Kind<Secret> for Token {
             "{TOKEN_LEN_MIN} to {TOKEN_LEN_MAX} visible ASCII characters without blanks, like those of `openssl \
              rand -hex 32`, or nothing for no token"
         )
+    }
+}
+
+/// Bytes of a line.
+const SECRET_LEN_MAX: usize = 64 << 10;
+
+impl Kind<Vec<Secret>> for Secrets {
+    fn read(given: &Given<'_>) -> Option<Vec<Secret>> {
+        let Given::List(lines) = given else { return None };
+        let line =
+            |line: &Given<'_>| line.text().filter(|text| text.len() <= SECRET_LEN_MAX).map(Secret::new);
+        let lines: Option<Vec<Secret>> = lines.iter().map(line).collect();
+        lines.filter(|lines| lines.len() <= USERS_MAX)
+    }
+
+    /// As [`Token`]: how many there are.
+    fn write(value: &Vec<Secret>) -> String {
+        quoted_list(value.iter().map(|_| "(set)".to_owned()))
+    }
+
+    fn may_be() -> String {
+        format!("a list of up to {USERS_MAX} strings, of each user one: its name, then its rules")
     }
 }
 

@@ -23,6 +23,7 @@ use std::path::PathBuf;
 use corelane_base::Limits;
 use ipnet::IpNet;
 
+use crate::services::cache::session::Users;
 pub use crate::services::cache::snapshot::SnapshotConfig;
 pub use crate::services::cache::store::Config as CacheConfig;
 pub use crate::services::cache::upstream::UpstreamConfig;
@@ -136,6 +137,10 @@ pub struct Settings {
     pub resp_listen: Vec<Listen>,
     /// What they must give by AUTH; empty asks for nothing.
     pub resp_password: Secret,
+    /// Further users of theirs: of each its name and its rules.
+    pub resp_users: Vec<Secret>,
+    /// Whether they may use DEBUG.
+    pub resp_debug_commands: bool,
     /// The keyed store of the node.
     pub cache: CacheConfig,
     /// When it is saved, and where.
@@ -170,6 +175,8 @@ impl Default for Settings {
             server_field: "corelane".to_owned(),
             resp_listen: Vec::new(),
             resp_password: Secret::default(),
+            resp_users: Vec::new(),
+            resp_debug_commands: false,
             cache: CacheConfig { memory_max: CACHE_MEMORY_MAX, ..CacheConfig::default() },
             snapshots: SnapshotConfig::default(),
             upstream: UpstreamConfig::default(),
@@ -357,8 +364,10 @@ impl Config {
     fn check_resp(&self) -> Result<(), ConfigError> {
         let is_open = |place: &Listen| place.tcp().is_some_and(|addr| !addr.ip().is_loopback());
         let open = self.settings.resp_listen.iter().find(|place| is_open(place));
+        let users = Users::new(&self.settings.resp_password, &self.settings.resp_users)
+            .map_err(|why| self.conflict("resp.users", format!("cannot work: {why}")))?;
         if let Some(open) = open
-            && self.settings.resp_password.is_empty()
+            && users.is_open()
         {
             let cure = format!(
                 "{open} can be reached from other hosts and needs a password: set CORELANE_RESP_PASSWORD=$(openssl \

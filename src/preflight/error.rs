@@ -111,6 +111,8 @@ pub enum StartError {
     Snapshot(String),
     /// The second tier of the keyed store cannot begin. Its text says why.
     Upstream(String),
+    /// Users of Redis clients that are not understood.
+    Users(String),
     /// A shard's thread ended in a panic.
     Panicked(ShardId),
 }
@@ -270,6 +272,7 @@ impl fmt::Display for StartError {
                  connections_max (--limit connections_max=N)"
             ),
             StartError::System { step, error } => write!(f, "cannot {step}: {error}"),
+            StartError::Users(text) => write!(f, "resp.users cannot work: {text}"),
             StartError::Hook(text) => write!(f, "a start hook of the application failed: {text}"),
             StartError::Upstream(text) => write!(f, "the second tier of the cache cannot begin: {text}"),
             StartError::Snapshot(text) => write!(f, "the snapshot of the cache is of no use: {text}"),

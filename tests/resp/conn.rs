@@ -54,6 +54,38 @@ impl Conn {
         self.stream.write_all(bytes).is_ok()
     }
 
+    /// Sends as much as the server takes within `time`; how much that was. Less than all: it takes no more, or has closed.
+    pub(crate) fn send_within(&mut self, bytes: &[u8], time: Duration) -> usize {
+        let (deadline, mut sent) = (Instant::now() + time, 0);
+        while sent < bytes.len() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            self.stream.set_write_timeout(Some(left)).expect("a socket");
+            match self.stream.write(&bytes[sent..]) {
+                Ok(n) if n > 0 => sent += n,
+                _ => break,
+            }
+        }
+        self.stream.set_write_timeout(Some(PATIENCE)).expect("a socket");
+        sent
+    }
+
+    /// Whether the server ends this connection within `time`; what it still says is dropped.
+    pub(crate) fn ends_within(&mut self, time: Duration) -> bool {
+        let deadline = Instant::now() + time;
+        loop {
+            (self.start, self.unread) = (0, Vec::new());
+            match self.fill(deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1)))
+            {
+                Err(Cut::End) => return true,
+                Ok(()) if Instant::now() < deadline => {}
+                _ => return false,
+            }
+        }
+    }
+
     /// The next reply, within [`PATIENCE`].
     pub(crate) fn read(&mut self) -> Result<Value, Cut> {
         self.read_within(PATIENCE)
@@ -90,6 +122,11 @@ impl Conn {
     pub(crate) fn ask<A: AsRef<[u8]>>(&mut self, args: &[A]) -> Value {
         self.send(&encode(args));
         self.read().unwrap_or_else(|cut| panic!("no reply: {cut:?}"))
+    }
+
+    /// The own address.
+    pub(crate) fn local(&self) -> SocketAddr {
+        self.stream.local_addr().expect("a socket")
     }
 
     /// A command in words.

@@ -8,7 +8,9 @@
 pub(crate) mod conn;
 pub(crate) mod subject;
 pub(crate) mod value;
+pub(crate) mod witness;
 
 pub(crate) use conn::{Conn, Cut, encode};
 pub(crate) use subject::Subject;
 pub(crate) use value::{Value, shown};
+pub(crate) use witness::Witness;

@@ -11,7 +11,7 @@ use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -65,6 +65,15 @@ impl Subject {
 
     /// The same with more lines at the end of its configuration.
     pub(crate) fn corelane_with(shards: usize, lines: &str) -> Option<Subject> {
+        Subject::corelane_of(shards, "", lines)
+    }
+
+    /// The same with more lines in its table `[resp]`.
+    pub(crate) fn corelane_resp(shards: usize, lines: &str) -> Option<Subject> {
+        Subject::corelane_of(shards, lines, "")
+    }
+
+    fn corelane_of(shards: usize, of_resp: &str, lines: &str) -> Option<Subject> {
         let name = format!("corelane with {shards} shard(s)");
         if let Ok(text) = std::env::var("RESP_ADDR") {
             let addr = text.parse().unwrap_or_else(|_| panic!("RESP_ADDR={text}: like 127.0.0.1:6379"));
@@ -74,7 +83,7 @@ impl Subject {
         let config = dir.path().join("node.toml");
         let text = format!(
             "listen = \"127.0.0.1:0\"\nadmin = \"off\"\nshards = {shards}\npin = false\n\n\
-             [resp]\nlisten = \"127.0.0.1:0\"\n\n{lines}"
+             [resp]\nlisten = \"127.0.0.1:0\"\n{of_resp}\n\n{lines}"
         );
         fs::write(&config, text).expect("the directory can be written");
         let program =
@@ -117,6 +126,28 @@ impl Subject {
 
     pub(crate) fn open(&self) -> Conn {
         Conn::open(self.addr)
+    }
+
+    /// Sends a signal by name, to this child only.
+    #[track_caller]
+    pub(crate) fn signal(&self, name: &str) {
+        let id = self.id().expect("a child of this test");
+        let status = Command::new("sh").args(["-c", &format!("kill -{name} {id}")]).status();
+        assert!(status.is_ok_and(|status| status.success()), "kill -{name} {id}");
+    }
+
+    /// Waits for its end.
+    #[track_caller]
+    pub(crate) fn wait(&mut self, at_most: Duration) -> ExitStatus {
+        let child = self.child.as_mut().expect("a child of this test");
+        let deadline = Instant::now() + at_most;
+        loop {
+            if let Some(status) = child.try_wait().expect("a child can be waited for") {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "it still runs after {at_most:?}");
+            thread::sleep(Duration::from_millis(2));
+        }
     }
 
     /// Its process; none of one that was running already.

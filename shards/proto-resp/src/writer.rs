@@ -265,6 +265,7 @@ impl<'s, S: Sink> Writer<'s, S> {
     #[inline]
     fn header(&mut self, kind: u8, count: usize) {
         // Most lengths have one digit, or two.
+        #[expect(clippy::cast_possible_truncation, reason = "it is below ten")]
         let digit = |n: usize| b'0' + (n % 10) as u8;
         match count {
             0..=9 => self.out.put(&[kind, digit(count), b'\r', b'\n']),

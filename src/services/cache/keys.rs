@@ -29,9 +29,9 @@ pub(super) fn scan(
 ) -> Result<impl Future<Output = Result<Reply, CacheError>> + 'static, Reply> {
     let mut refused = Reply::new(version);
     let Some(cursor) = scan::cursor_or_reply(&mut refused, &command[1]) else { return Err(refused) };
-    if scan::options_or_reply(&mut refused, command, 2, Scanned::Keys).is_none() {
+    let Some(options) = scan::options_or_reply(&mut refused, command, 2, Scanned::Keys) else {
         return Err(refused);
-    }
+    };
     let (of, inner) = (cursor >> CURSOR_BITS, cursor & ((1 << CURSOR_BITS) - 1));
     let shards = all.of(shard).shards();
     let Some(of) = u16::try_from(of).ok().filter(|of| *of < shards) else {
@@ -43,31 +43,46 @@ pub(super) fn scan(
     };
     let mut wire = Vec::new();
     encode(&mut wire, command.iter());
-    let all = all.clone();
-    let call = shard.mesh().with(ShardId(of), move |shard| {
-        let here = all.of(shard);
-        here.set_now(shard);
-        with_command(&wire, |command| {
-            let mut keys = Reply::new(version);
-            let Some(options) = scan::options_or_reply(&mut keys, command, 2, Scanned::Keys) else {
-                return (0, 0, Reply::new(version)); // not so: it was looked at before
-            };
-            let mut store = here.store.borrow_mut();
-            let (next, count) = scan_part(&mut store, inner, &options, &mut keys);
-            (next, count, keys)
+    let (all, mesh, wanted) = (all.clone(), shard.mesh().clone(), options.count);
+    let ask = move |of: u16, inner: u64| {
+        let (all, wire) = (all.clone(), wire.clone());
+        mesh.with(ShardId(of), move |shard| {
+            let here = all.of(shard);
+            here.set_now(shard);
+            with_command(&wire, |command| {
+                let mut keys = Reply::new(version);
+                let Some(options) = scan::options_or_reply(&mut keys, command, 2, Scanned::Keys) else {
+                    return (0, 0, Reply::new(version)); // not so: it was looked at before
+                };
+                let mut store = here.store.borrow_mut();
+                let (next, count) = scan_part(&mut store, inner, &options, &mut keys);
+                (next, count, keys)
+            })
         })
-    });
+    };
     Ok(async move {
-        let (next, count, keys) = call.await?;
-        let cursor = match next {
-            0 if of + 1 == shards => 0,
-            0 => u64::from(of + 1) << CURSOR_BITS,
-            next => (u64::from(of) << CURSOR_BITS) | next,
+        let (mut of, mut inner, mut found, mut keys) = (of, inner, 0, Reply::new(version));
+        let cursor = loop {
+            let (next, count, part) = ask(of, inner).await?;
+            keys.append(&part);
+            found += count;
+            if next != 0 {
+                break (u64::from(of) << CURSOR_BITS) | next;
+            }
+            of += 1;
+            if of == shards {
+                break 0;
+            }
+            // Few keys are told in one reply, however many shards they are on.
+            if found >= wanted {
+                break u64::from(of) << CURSOR_BITS;
+            }
+            inner = 0;
         };
         let mut reply = Reply::new(version);
         reply.array(2);
         reply.bulk(cursor.to_string().as_bytes());
-        reply.array(count);
+        reply.array(found);
         reply.append(&keys);
         Ok(reply)
     })

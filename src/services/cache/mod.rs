@@ -2,10 +2,11 @@
 //!
 //! A key belongs to one shard, chosen by a hash of it or of its `{tag}`. Reading order: [`store`] the keys of one
 //! shard; [`value`] the kinds of values; [`command`] what can be done with them, one command at a time; `shard` the
-//! part that one shard has; `lookahead` the next commands of a pipeline; `batch`, `gather` and `keys` what goes between
-//! shards; `locks` and `transaction` several keys as one; `parked` clients that wait for a key; `session` the connections
-//! of Redis clients; [`access`] handlers; [`http`] HTTP clients; [`snapshot`] the keys in files; [`upstream`] another
-//! server behind this one, `tier` the commands that ask it.
+//! part that one shard has; `slow` what took long there; `lookahead` the next commands of a pipeline; `batch`, `gather`
+//! and `keys` what goes between shards; `locks` and `transaction` several keys as one; `parked` clients that wait for a
+//! key; `kept` what clients have a shard hold; `session` the connections of Redis clients; [`access`] handlers; [`http`]
+//! HTTP clients; [`snapshot`] the keys in files; [`upstream`] another server behind this one, `tier` the commands that ask
+//! it.
 //!
 //! # Rules
 //! 1. A key is read and written by its own shard only, inside that shard's turn.
@@ -19,6 +20,7 @@ pub mod command;
 mod gather;
 pub mod glob;
 pub mod http;
+mod kept;
 mod keys;
 mod locks;
 mod lookahead;
@@ -26,6 +28,7 @@ pub mod numbers;
 mod parked;
 pub mod session;
 mod shard;
+mod slow;
 pub mod snapshot;
 pub mod store;
 mod tier;
@@ -120,6 +123,7 @@ impl From<Config> for Cache {
 pub(crate) struct Redis {
     cache: Cache,
     everywhere: session::Everywhere,
+    users: Arc<session::Users>,
     settings: session::Settings,
     /// Shards without a connection, at the end.
     drained: Arc<AtomicUsize>,
@@ -137,8 +141,12 @@ const FULL_TEXT: &[u8] = b"-ERR max number of clients reached\r\n";
 
 impl Redis {
     /// Clients of this cache.
-    pub(crate) fn new(cache: Cache, settings: session::Settings) -> Redis {
-        Redis { cache, everywhere: session::Resp::everywhere(), settings, drained: Arc::default() }
+    ///
+    /// # Errors
+    /// Which of the users is wrong, and why.
+    pub(crate) fn new(cache: Cache, settings: session::Settings) -> Result<Redis, String> {
+        let users = Arc::new(session::Users::new(&settings.password, &settings.users)?);
+        Ok(Redis { cache, everywhere: session::Resp::everywhere(), users, settings, drained: Arc::default() })
     }
 
     /// The connections of one shard.
@@ -150,7 +158,8 @@ impl Redis {
             inboxes_bytes_max: Some(u64::from(self.settings.limits.command_bytes_max).max(INBOXES_BYTES_MAX)),
             ..SessionConfig::default()
         };
-        let resp = session::Resp::new(shard, &self.cache, self.everywhere.clone(), self.settings.clone());
+        let (everywhere, users) = (self.everywhere.clone(), Arc::clone(&self.users));
+        let resp = session::Resp::new(shard, &self.cache, everywhere, users, self.settings.clone());
         self.cache.begin(shard);
         if let Err(error) = self.cache.shards.of(shard).begin_tier(&self.settings.upstream, shard) {
             tracing::error!(error, "the second tier of the cache does not begin");

@@ -99,8 +99,7 @@ pub fn cache(shard: &Shard) -> Option<CacheNumbers> {
 pub fn resp(shard: &Shard) -> Option<RespNumbers> {
     let sessions = Sessions::<Resp>::of(shard)?;
     let mut counters = sessions.stats.list();
-    let (commands, too_slow) = sessions.protocol().counts();
-    counters.extend([("commands", commands), ("subscribers_dropped", too_slow)]);
+    counters.extend(sessions.protocol().counts());
     Some(RespNumbers {
         connections: sessions.len() as u64,
         inbox_bytes: sessions.inbox_bytes(),

@@ -16,9 +16,11 @@ use corelane_proto_resp::{Command, Limits as RespLimits, Parser, Step};
 
 use super::batch::{Batch, Done};
 use super::command::{Ctx, Flags, Keys, Reply, Run, Spec};
+use super::kept::Total;
 use super::locks::{self, Locks, Ticket};
 use super::lookahead::Lookahead;
 use super::parked::Parked;
+use super::slow::{Event, Slow};
 use super::store::{Key, KeyHasher, Now, Store};
 use super::tier::Tier;
 
@@ -38,6 +40,16 @@ const WORK_BUDGET: usize = 256;
 /// Bytes of the replies to one batch, or to the commands of one transaction, large values aside. Past them no further
 /// command of it is run.
 pub(super) const REPLIES_LEN_MAX: usize = if cfg!(test) { 1 << 20 } else { 512 << 20 };
+
+/// Bytes of long replies made here that their connections have not got yet. Past them no further batch begins, unless it is
+/// of a transaction that holds locks.
+const MADE_BYTES_MAX: usize = 256 << 20;
+
+/// Replies from here on are counted.
+const COUNTED_MIN: usize = 64 << 10;
+
+/// How often a batch that waits for that looks again.
+const LOOK: std::time::Duration = std::time::Duration::from_millis(1);
 
 pub(super) const TOO_LONG: &str =
     "ERR the replies before this one have too many bytes: this command was not run; send fewer at once";
@@ -67,6 +79,7 @@ pub struct CacheShard {
     pub(super) locks: RefCell<Locks>,
     pub(super) parked: RefCell<Parked>,
     pub(super) tier: OnceCell<Tier>,
+    pub(super) slow: Slow,
     /// Unix milliseconds less monotonic ones.
     wall_less_mono_ms: Cell<i64>,
     random: Cell<u64>,
@@ -74,6 +87,7 @@ pub struct CacheShard {
     parser: RefCell<Parser>,
     lookahead: RefCell<Lookahead>,
     pub(super) places: RefCell<Vec<usize>>,
+    made: Total,
     begun: Cell<bool>,
 }
 
@@ -93,12 +107,14 @@ impl CacheShard {
             locks: RefCell::default(),
             parked: RefCell::default(),
             tier: OnceCell::new(),
+            slow: Slow::new(shard.id().0, shards as u64),
             wall_less_mono_ms: Cell::new(0),
             random: Cell::new(0),
             numbers: Cell::new(0),
             parser: RefCell::new(Parser::new()),
             lookahead: RefCell::default(),
             places: RefCell::default(),
+            made: Total::default(),
             begun: Cell::new(false),
         };
         here.random.set(here.hasher.hash(&mono_ms.to_le_bytes()) | 1);
@@ -207,6 +223,54 @@ impl CacheShard {
         ticket: Ticket,
         reply: &mut Reply,
     ) -> Executed {
+        match self.slow.may_time(spec.cost) {
+            false => self.execute_untimed(spec, command, first, ticket, reply),
+            true => self.execute_timed(spec, command, first, ticket, reply),
+        }
+    }
+
+    /// The same, with a look at the clock before and after it.
+    #[inline(never)]
+    fn execute_timed<'k>(
+        &self,
+        spec: &'static Spec,
+        command: &Command<'k>,
+        first: Option<Key<'k>>,
+        ticket: Ticket,
+        reply: &mut Reply,
+    ) -> Executed {
+        if !self.slow.times(spec.cost, command.len()) {
+            return self.execute_untimed(spec, command, first, ticket, reply);
+        }
+        let began = corelane_sys::clock::mono_ns();
+        if self.slow.is_monitoring() && spec.flags.has(Flags::DENYOOM) {
+            // What is made room for here need not be again.
+            let _ = self.store.borrow_mut().make_room();
+            let ns = corelane_sys::clock::mono_ns().saturating_sub(began);
+            self.slow.happened(Event::Evict, ns, self.unix_ms_at(began));
+        }
+        let executed = self.execute_untimed(spec, command, first, ticket, reply);
+        if executed == Executed::Done {
+            let ns = corelane_sys::clock::mono_ns().saturating_sub(began);
+            self.slow.ran(spec, command, ns, self.unix_ms_at(began));
+        }
+        executed
+    }
+
+    /// The time of the host at a moment of the monotonic clock.
+    pub(super) fn unix_ms_at(&self, mono_ns: u64) -> u64 {
+        (mono_ns / 1_000_000).saturating_add_signed(self.wall_less_mono_ms.get())
+    }
+
+    #[inline]
+    fn execute_untimed<'k>(
+        &self,
+        spec: &'static Spec,
+        command: &Command<'k>,
+        first: Option<Key<'k>>,
+        ticket: Ticket,
+        reply: &mut Reply,
+    ) -> Executed {
         if !self.locks.borrow().is_empty() && self.is_barred(spec, command, ticket) {
             return Executed::Locked;
         }
@@ -265,6 +329,10 @@ impl CacheShard {
     pub(super) fn run(&self, shard: &Rc<Shard>, batch: Batch) -> Done {
         self.set_now(shard);
         let mut done = Done { reply: Reply::new(batch.version), ends: Vec::new(), rest: None };
+        if batch.ticket == 0 && self.made.bytes() > MADE_BYTES_MAX {
+            done.rest = Some(batch);
+            return done;
+        }
         done.ends.reserve(batch.items.len());
         self.run_on(batch, &mut done);
         done
@@ -314,6 +382,9 @@ impl CacheShard {
             }
         }
         self.parser.replace(parser);
+        if done.reply.bytes().len() >= COUNTED_MIN {
+            done.reply.count_in(&self.made);
+        }
         self.lookahead.replace(lookahead);
         if let Some(n) = stopped {
             let start = if n == 0 { 0 } else { batch.items[n - 1].1 };
@@ -331,12 +402,20 @@ impl CacheShard {
         let mut left = Some(rest);
         while let Some(batch) = left.take() {
             let keys = self.keys_of_first(&batch);
+            self.has_room().await;
             locks::wait_free(&self.locks, &keys).await;
             self.set_now(&shard);
             self.run_on(batch, &mut done);
             left = done.rest.take();
         }
         done
+    }
+
+    /// Waits until the replies made here are with their connections, but for so many.
+    pub(super) async fn has_room(&self) {
+        while self.made.bytes() > MADE_BYTES_MAX {
+            corelane_exec::sleep(LOOK).await;
+        }
     }
 
     fn keys_of_first(&self, batch: &Batch) -> Vec<Box<[u8]>> {
@@ -365,7 +444,14 @@ impl CacheShard {
         }
         let mut store = self.store.borrow_mut();
         store.set_now(self.now(shard));
-        store.work(WORK_BUDGET)
+        if !self.slow.is_monitoring() {
+            return store.work(WORK_BUDGET);
+        }
+        let began = corelane_sys::clock::mono_ns();
+        let more = store.work(WORK_BUDGET);
+        let ns = corelane_sys::clock::mono_ns().saturating_sub(began);
+        self.slow.happened(Event::Expire, ns, self.unix_ms_at(began));
+        more
     }
 
     /// When there is work again, at the latest.

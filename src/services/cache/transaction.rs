@@ -160,6 +160,7 @@ impl Coordinator {
         let step = move |shard: &Rc<Shard>| {
             let (shard, here) = (Rc::clone(shard), all.of(shard));
             async move {
+                here.has_room().await;
                 let keys = here.all_keys(&batch, &watched);
                 // The wait itself holds nothing: what runs next runs at once behind it. Without keys there is nothing
                 // to wait for.

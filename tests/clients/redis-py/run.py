@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs redis-py's own tests against a server and holds the outcome against a list of what is known to fail.
 
-usage: run.py HOST:PORT --expected FILE [--protocol 2|3] [--tag TAG]... [--home DIR] [--suggest]
+usage: run.py HOST:PORT --expected FILE [--protocol 2|3] [--tag TAG]... [--home DIR] [--suggest] [--update]
 
 The suite is that of the source distribution of the package `redis`, which is fetched with pip into DIR (default
 target/clients/redis-py below the repository) together with a virtual environment. Nothing of it is kept elsewhere.
@@ -11,7 +11,9 @@ it counts only in a run with that tag; the protocol is a tag of its own, `resp2`
 many must pass, so that tests that begin to be skipped are noticed. `#` begins a comment.
 
 Prints a table, then what differs from FILE. Exit: 0 as expected, 1 an unlisted test failed or a listed one passed,
-2 could not run. With --suggest, what failed and is not listed is printed as sections of FILE.
+2 could not run. With --suggest, what failed and is not listed is printed as sections of FILE. With --update, FILE is
+changed to what was found: names that pass go, those that failed and were not listed come below a reason that begins with
+`?`, which is to be put into words: a list that has one of those is not as expected.
 """
 
 import argparse
@@ -115,6 +117,48 @@ def expectations(path, tags):
     return reasons, passed
 
 
+def updated(path, tag, found, failed, passed):
+    """Writes what was found in a run of this tag into the list."""
+    kept, listed, others = [], set(), set()
+    for line in path.read_text().splitlines():
+        text = line.split("#")[0].strip()
+        if not text or text.startswith("= "):
+            kept.append(line)
+        elif match := re.fullmatch(r"passed \d+(?: @(\w+))?", text):
+            if match[1] not in (None, tag):
+                kept.append(line)
+        else:
+            name, _, of = text.partition(" @")
+            if of not in ("", tag):
+                others.add(name)
+                kept.append(line)
+            elif name in failed:
+                listed.add(name)
+                kept.append(line)
+    for name in [name for name in failed if name in others and name not in listed]:
+        # It fails in both.
+        kept = [name if line.partition(" @")[0].strip() == name else line for line in kept]
+        listed.add(name)
+    for message, names in grouped({name: failed[name] for name in failed if name not in listed}):
+        kept += ["", f"= ? {message}", *(f"{name} @{tag}" for name in names)]
+    at = next((n for n, line in enumerate(kept) if line.startswith("= ")), len(kept))
+    head = [line for line in kept[:at] if line] + [f"passed {passed} @{tag}"]
+    sections = "\n".join(kept[at:]).split("\n= ")
+    whole = [section.strip() for section in sections if len(section.strip().splitlines()) > 1]
+    comments = [line for line in head if line.startswith("#")]
+    counts = sorted(line for line in head if not line.startswith("#"))
+    path.write_text("\n".join([*comments, "", *counts, ""]) + "\n= " + "\n\n= ".join(w.removeprefix("= ") for w in whole) + "\n")
+
+
+def grouped(failures):
+    """What failed, by the first line of what was said."""
+    groups = collections.defaultdict(list)
+    for name, message in failures.items():
+        line = message.splitlines()[0] if message else "?"
+        groups[re.sub(r", with args beginning with.*", "", line).replace("#", "")[:100]].append(name)
+    return sorted(groups.items(), key=lambda group: -len(group[1]))
+
+
 def table(found):
     counts = collections.defaultdict(collections.Counter)
     for name, (outcome, _) in found.items():
@@ -138,6 +182,7 @@ def main():
     root = pathlib.Path(__file__).resolve().parents[3]
     parser.add_argument("--home", type=pathlib.Path, default=root / "target/clients/redis-py")
     parser.add_argument("--suggest", action="store_true")
+    parser.add_argument("--update", action="store_true")
     options = parser.parse_args()
     suite, python = prepared(options.home.resolve())
     reasons, passed = expectations(options.expected, [*options.tag, f"resp{options.protocol}"])
@@ -159,17 +204,16 @@ def main():
     for reason, count in by_reason.most_common():
         print(f"{count:4} fail: {reason}")
     if options.suggest:
-        groups = collections.defaultdict(list)
-        for name, message in unlisted.items():
-            line = message.splitlines()[0] if message else "?"
-            groups[re.sub(r", with args beginning with.*", "", line)[:100]].append(name)
-        for message, names in sorted(groups.items(), key=lambda group: -len(group[1])):
+        for message, names in grouped(unlisted):
             print(f"\n= {message}", *names, sep="\n")
+    if options.update:
+        updated(options.expected, f"resp{options.protocol}", found, failed, total["passed"])
     wrong = [f"fails, and is not listed: {name}: {message[:160]!r}" for name, message in unlisted.items()]
     for name in reasons:
         outcome = found.get(name, ("unknown",))[0]
         if outcome != "failed":
             wrong.append(f"is listed as failing, and {'is ' if outcome == 'skipped' else ''}{outcome}: {name}")
+    wrong += [f"has no reason in words yet: {reason}" for reason in by_reason if reason.startswith("?")]
     if total["passed"] < passed:
         wrong.append(f"{total['passed']} passed, expected at least {passed}: is something skipped now?")
     print(*wrong, sep="\n")

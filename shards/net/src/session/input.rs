@@ -219,6 +219,9 @@ impl<P: Protocol> Sessions<P> {
     /// Those that gave way in an earlier turn get their next share.
     pub(super) fn resume_waiting(&self, shard: &Shard) {
         for _ in 0..self.due.get() {
+            if self.has_many_posts() {
+                break; // the others would be held again, behind those that made them
+            }
             let Some(key) = self.waiting.borrow_mut().pop_front() else { break };
             self.with(shard, key.index, |conn| {
                 if conn.wire.key == key && std::mem::take(&mut conn.wire.queued) {

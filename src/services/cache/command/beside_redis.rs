@@ -15,7 +15,7 @@ use crate::services::cache::store::{Config, Expiry, KeyHasher, Now, Store};
 use crate::services::cache::value::Value;
 
 /// A server of its own, without a port or a file, which ends with the test.
-pub(super) struct Redis {
+pub(in crate::services::cache) struct Redis {
     process: Child,
     stream: UnixStream,
     read: Vec<u8>,
@@ -30,7 +30,7 @@ impl Drop for Redis {
 }
 
 impl Redis {
-    pub(super) fn start() -> Option<Redis> {
+    pub(in crate::services::cache) fn start() -> Option<Redis> {
         let place = tempfile::tempdir().expect("a directory");
         let path = place.path().join("socket");
         let started = Process::new("redis-server")
@@ -56,7 +56,7 @@ impl Redis {
     }
 
     /// The reply to a command, as its bytes.
-    pub(super) fn ask(&mut self, words: &[&[u8]]) -> Vec<u8> {
+    pub(in crate::services::cache) fn ask(&mut self, words: &[&[u8]]) -> Vec<u8> {
         let mut wire = format!("*{}\r\n", words.len()).into_bytes();
         for word in words {
             wire.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
@@ -98,12 +98,12 @@ fn reply_len(bytes: &[u8]) -> Option<usize> {
 
 /// A reply, taken apart.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub(super) enum Part {
+pub(in crate::services::cache) enum Part {
     Line(String),
     Many(Vec<Part>),
 }
 
-pub(super) fn part(bytes: &mut &[u8]) -> Part {
+pub(in crate::services::cache) fn part(bytes: &mut &[u8]) -> Part {
     let len = reply_len(bytes).expect("a whole reply");
     let line = bytes.windows(2).position(|end| end == b"\r\n").expect("a line") + 2;
     let (kind, number) = (bytes[0], String::from_utf8_lossy(&bytes[1..line - 2]).into_owned());
@@ -125,21 +125,21 @@ pub(super) fn part(bytes: &mut &[u8]) -> Part {
 }
 
 impl Part {
-    pub(super) fn many(&self) -> &[Part] {
+    pub(in crate::services::cache) fn many(&self) -> &[Part] {
         match self {
             Part::Many(parts) => parts,
             Part::Line(_) => &[],
         }
     }
 
-    pub(super) fn line(&self) -> &str {
+    pub(in crate::services::cache) fn line(&self) -> &str {
         match self {
             Part::Line(line) => line,
             Part::Many(_) => "",
         }
     }
 
-    pub(super) fn lines(&self) -> Vec<&str> {
+    pub(in crate::services::cache) fn lines(&self) -> Vec<&str> {
         let mut lines: Vec<_> = self.many().iter().map(Part::line).collect();
         lines.sort_unstable();
         lines
@@ -198,10 +198,10 @@ fn compare(spec: &Spec, theirs: &Part, wrong: &mut Vec<String>) {
 }
 
 /// Random numbers that repeat (xorshift64*, Vigna 2016).
-pub(super) struct Random(pub(super) u64);
+pub(in crate::services::cache) struct Random(pub(in crate::services::cache) u64);
 
 impl Random {
-    pub(super) fn below(&mut self, below: usize) -> usize {
+    pub(in crate::services::cache) fn below(&mut self, below: usize) -> usize {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;

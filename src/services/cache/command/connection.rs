@@ -180,6 +180,12 @@ const CLIENT: &[Spec] = &[
         "O(1)",
         "Replies the name of this connection.",
     ),
+    Spec::new("client|getredir", 2, "noscript loading stale", "slow connection").docs(
+        "connection",
+        "6.0.0",
+        "O(1)",
+        "Replies where invalidations go: nowhere, as there is no tracking.",
+    ),
     Spec::new("client|help", 2, "loading stale", "slow connection").docs(
         "connection",
         "5.0.0",
@@ -216,6 +222,12 @@ const CLIENT: &[Spec] = &[
         "O(1)",
         "Exempts this connection from being closed where memory is short.",
     ),
+    Spec::new("client|pause", -3, "admin noscript loading stale", "admin slow dangerous connection").docs(
+        "connection",
+        "3.0.0",
+        "O(N), N being the number of clients",
+        "Holds the commands of all clients up, or their writes.",
+    ),
     Spec::new("client|reply", 3, "noscript loading stale", "slow connection").docs(
         "connection",
         "3.2.0",
@@ -227,6 +239,24 @@ const CLIENT: &[Spec] = &[
         "2.6.9",
         "O(1)",
         "Names this connection.",
+    ),
+    Spec::new("client|trackinginfo", 2, "noscript loading stale", "slow connection").docs(
+        "connection",
+        "6.2.0",
+        "O(1)",
+        "Replies how keys are tracked: not at all.",
+    ),
+    Spec::new("client|unblock", -3, "admin noscript loading stale", "admin slow dangerous connection").docs(
+        "connection",
+        "5.0.0",
+        "O(N), N being the number of clients",
+        "Ends the wait of a client that waits for a key.",
+    ),
+    Spec::new("client|unpause", 2, "admin noscript loading stale", "admin slow dangerous connection").docs(
+        "connection",
+        "6.2.0",
+        "O(N), N being the number of clients",
+        "Ends a pause.",
     ),
 ];
 
@@ -324,11 +354,35 @@ const CONFIG: &[Spec] = &[
 ];
 
 const MEMORY: &[Spec] = &[
+    Spec::new("memory|doctor", 2, "", "slow").docs(
+        "server",
+        "4.0.0",
+        "O(N), N being the number of shards and clients",
+        "Says what is wrong with the memory of the keys, and what to do.",
+    ),
     Spec::new("memory|help", 2, "loading stale", "slow").docs(
         "server",
         "4.0.0",
         "O(1)",
         "Replies these lines.",
+    ),
+    Spec::new("memory|malloc-stats", 2, "", "slow").docs(
+        "server",
+        "4.0.0",
+        "O(1)",
+        "Replies what the allocator says of itself: nothing here.",
+    ),
+    Spec::new("memory|purge", 2, "", "slow").docs(
+        "server",
+        "4.0.0",
+        "O(1)",
+        "Gives free memory back to the host, where there is a way.",
+    ),
+    Spec::new("memory|stats", 2, "", "slow").docs(
+        "server",
+        "4.0.0",
+        "O(N), N being the number of shards and clients",
+        "Replies who holds how many bytes.",
     ),
     Spec::new("memory|usage", -3, "readonly", "read slow")
         .keys(Keys::Range { first: 2, last: 2, step: 1 })

@@ -5,9 +5,12 @@
 //!
 //! Not here: which shard runs it, MULTI, blocking, connections (`session`).
 
+pub mod admin;
 #[cfg(test)]
-mod beside_redis;
+pub(super) mod beside_redis;
 pub mod blocking;
+#[cfg(any(test, feature = "testing"))]
+pub mod check;
 pub mod connection;
 pub mod data;
 pub mod describe;
@@ -63,6 +66,7 @@ const TABLES: &[&[Spec]] = &[
     data::sets::TABLE,
     data::sorted_sets::TABLE,
     connection::TABLE,
+    admin::TABLE,
 ];
 
 /// Why there is nothing to run.

@@ -8,6 +8,7 @@
 use bytes::Bytes;
 use corelane_proto_resp::{Version, Writer};
 
+use crate::services::cache::kept::{Kept, Total};
 use crate::services::cache::value::Str;
 
 /// Values from here on are sent from where they are: below, a copy is cheaper than a further piece of a send.
@@ -25,12 +26,14 @@ pub struct Reply {
     bytes: Vec<u8>,
     /// Each belongs before the byte with this number.
     large: Vec<(usize, Bytes)>,
+    /// Where its bytes are counted.
+    kept: Option<Kept>,
 }
 
 impl Reply {
     /// None yet, for a client that speaks `version`.
     pub fn new(version: Version) -> Reply {
-        Reply { version, bytes: Vec::new(), large: Vec::new() }
+        Reply { version, ..Reply::default() }
     }
 
     /// What the client speaks.
@@ -77,6 +80,13 @@ impl Reply {
         self.bytes.clear();
         self.bytes.shrink_to(keep);
         self.large.clear();
+        self.kept = None;
+    }
+
+    /// Counts its bytes in `total`, from now until it is gone.
+    pub(in crate::services::cache) fn count_in(&mut self, total: &Total) {
+        self.kept = None;
+        self.kept = Some(total.of(self.bytes.len()));
     }
 
     /// Forgets what came after there were `len` bytes of [`Reply::bytes`].

@@ -7,6 +7,7 @@
 use corelane_proto_resp::Command;
 
 use super::{Ctx, parse};
+pub use crate::services::cache::slow::Cost;
 
 /// A set of flags, as `COMMAND INFO` has them. One bit each, in the order of [`Flags::NAMES`].
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -271,6 +272,8 @@ pub struct Spec {
     pub group: &'static str,
     /// What it costs (`COMMAND DOCS`).
     pub complexity: &'static str,
+    /// By what its work grows: whether it is timed.
+    pub cost: Cost,
     /// Its subcommands, if it has such.
     pub subcommands: &'static [Spec],
 }
@@ -290,6 +293,7 @@ impl Spec {
             since: "1.0.0",
             group: "generic",
             complexity: "O(1)",
+            cost: Cost::SMALL,
             subcommands: &[],
         }
     }
@@ -306,7 +310,7 @@ impl Spec {
         Spec { run, ..self }
     }
 
-    /// What `COMMAND DOCS` says of it.
+    /// What `COMMAND DOCS` says of it, which also decides what its cost grows by.
     #[must_use]
     pub const fn docs(
         self,
@@ -315,7 +319,13 @@ impl Spec {
         complexity: &'static str,
         summary: &'static str,
     ) -> Spec {
-        Spec { group, since, complexity, summary, ..self }
+        let is_constant = equal(complexity.as_bytes(), b"O(1)");
+        let cost = match (self.flags.has(Flags::FAST), self.arity < 0) {
+            (true, true) => Cost::BY_ARGUMENTS,
+            (false, _) if !is_constant => Cost::BY_VALUES,
+            _ => Cost::SMALL,
+        };
+        Spec { group, since, complexity, cost, summary, ..self }
     }
 
     /// With these subcommands, whose names begin with its own and a `|`.

@@ -23,23 +23,48 @@ use corelane_base::ShardId;
 use corelane_exec::{Shard, Task};
 use corelane_net::session::ConnKey;
 use corelane_proto_resp::{Command, Version};
+use futures_channel::oneshot;
 
-use super::client::State;
+use super::client::{KEPT_BYTES_MAX, KEPT_EACH, KEPT_TOO_MUCH, State};
 use super::dispatch::Then;
 use super::{Everywhere, Post, Resp};
 use crate::services::cache::CacheError;
 use crate::services::cache::batch::copy;
 use crate::services::cache::command::{Reply, Spec, blocking};
+use crate::services::cache::kept::Kept;
 use crate::services::cache::locks;
 use crate::services::cache::parked::{Client as ParkedClient, Expected, PARKED_MAX, Then as ParkedThen};
 use crate::services::cache::shard::{CacheShard, Executed};
 use crate::services::cache::transaction::{Coordinator, Outcome, Queued, with_command};
+
+/// Times that a command which waits is held, its keys included.
+const COPIES: usize = 8;
 
 /// What a wait holds until its end.
 #[derive(Debug)]
 pub(super) struct Waiting {
     /// The task that waits; it ends when this is dropped.
     task: Option<Task<()>>,
+    /// For the command and its keys.
+    _kept: Kept,
+    /// Ends the wait before its time.
+    end: RefCell<Option<oneshot::Sender<End>>>,
+}
+
+/// How a wait ends where no value came.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum End {
+    /// As if its time were over.
+    Time,
+    /// With an error.
+    Unblocked,
+}
+
+impl Waiting {
+    /// Ends the wait; false where that was done already.
+    pub(super) fn end(&self, how: End) -> bool {
+        self.end.take().is_some_and(|end| end.send(how).is_ok())
+    }
 }
 
 impl Drop for Waiting {
@@ -116,6 +141,8 @@ struct Wait {
     version: Version,
     /// None is for ever.
     time: Option<Duration>,
+    /// Who may end it before.
+    end: oneshot::Receiver<End>,
     number: u64,
 }
 
@@ -136,6 +163,12 @@ impl Resp {
                 return Then::Next;
             }
         };
+        // The command and its keys are in the task that waits, and where the client is parked.
+        let mut kept = self.kept.part();
+        if !kept.add(COPIES * raw.len() + command.len() * KEPT_EACH, KEPT_BYTES_MAX) {
+            reply.error(KEPT_TOO_MUCH);
+            return Then::Next;
+        }
         let mut wire = Vec::with_capacity(raw.len());
         copy(&mut wire, command, raw);
         let mut places = Vec::new();
@@ -149,7 +182,8 @@ impl Resp {
             keys.push((Box::default(), self.here.here())); // malformed: the command itself says how
         }
         let number = self.next_wait(state);
-        let wait = Wait { spec, wire, version: state.version, time, number };
+        let (end, told) = oneshot::channel();
+        let wait = Wait { spec, wire, version: state.version, time, end: told, number };
         let first = keys[0].1;
         let one = keys.iter().all(|(_, owner)| *owner == first);
         let (coordinator, key, everywhere) = (self.coordinator(), state.key, self.everywhere.clone());
@@ -181,7 +215,8 @@ impl Resp {
                 sessions.post(key, Post::Reply { number, reply });
             }
         });
-        state.waiting = Some(Box::new(Waiting { task: task.ok() }));
+        let end = RefCell::new(Some(end));
+        state.waiting = Some(Box::new(Waiting { task: task.ok(), _kept: kept, end }));
         Then::Wait
     }
 }
@@ -201,17 +236,31 @@ fn no_room() -> CacheError {
     ))
 }
 
-fn timed_out(version: Version) -> Reply {
+fn ended(version: Version, end: End) -> Reply {
     let mut reply = Reply::new(version);
-    blocking::timed_out(&mut reply);
+    match end {
+        End::Time => blocking::timed_out(&mut reply),
+        End::Unblocked => reply.error("UNBLOCKED client unblocked via CLIENT UNBLOCK"),
+    }
     reply
 }
 
-async fn for_ever_or(time: Option<Duration>) {
-    match time {
-        Some(time) => corelane_exec::sleep(time).await,
-        None => std::future::pending().await,
-    }
+/// Waits for the end of a wait: its time, or somebody who says so.
+async fn end_of(time: Option<Duration>, mut told: oneshot::Receiver<End>) -> End {
+    let mut time = std::pin::pin!(async {
+        match time {
+            Some(time) => corelane_exec::sleep(time).await,
+            None => std::future::pending().await,
+        }
+    });
+    std::future::poll_fn(|context| {
+        // Who could say so may have gone: then nobody does.
+        if let Poll::Ready(Ok(end)) = Pin::new(&mut told).poll(context) {
+            return Poll::Ready(end);
+        }
+        time.as_mut().poll(context).map(|()| End::Time)
+    })
+    .await
 }
 
 /// Runs the command of a client on the shard of all its keys, and parks it there where it has to wait.
@@ -223,7 +272,7 @@ async fn on_one(
     everywhere: Everywhere,
     key: ConnKey,
 ) -> Result<Option<Reply>, CacheError> {
-    let Wait { spec, wire, version, time, number } = wait;
+    let Wait { spec, wire, version, time, end, number } = wait;
     let home = of.here.here();
     let parked = of.here.number();
     let deliver = move |reply: Reply| {
@@ -268,12 +317,12 @@ async fn on_one(
             Err(no_room())
         }
         Ran::Parked => {
-            for_ever_or(time).await;
+            let end = end_of(time, end).await;
             let all = of.all.clone();
             let was_there = of.shard.mesh().with(owner, move |shard| all.of(shard).unpark(parked)).await?;
             places.shards.clear();
             // Served at the last moment, its reply is on its way, and ends this wait.
-            Ok(was_there.then(|| timed_out(version)))
+            Ok(was_there.then(|| ended(version, end)))
         }
     }
 }
@@ -284,7 +333,7 @@ async fn on_several(
     wait: Wait,
     keys: Vec<(Box<[u8]>, ShardId)>,
 ) -> Result<Option<Reply>, CacheError> {
-    let Wait { spec, wire, version, time, number: _ } = wait;
+    let Wait { spec, wire, version, time, end, number: _ } = wait;
     let (home, number) = (of.here.here(), of.here.number());
     let bells = of.shard.local(Bells::default);
     bells.0.borrow_mut().insert(number, (false, None));
@@ -322,7 +371,7 @@ async fn on_several(
         }
     }
     let takes_first = !matches!(spec.name, "blmove" | "brpoplpush");
-    let (mut end, mut waited) = (std::pin::pin!(for_ever_or(time)), false);
+    let (mut end, mut waited) = (std::pin::pin!(end_of(time, end)), false);
     loop {
         let queued = Queued { spec, wire: wire.clone() };
         if let Outcome::Ran(reply) = of.run(vec![queued], Vec::new(), version).await? {
@@ -333,21 +382,24 @@ async fn on_several(
             }
         }
         // Only here does the time end: a try that is under way may have taken a value.
-        if !before(bells.wait(number), end.as_mut()).await {
-            return Ok(Some(timed_out(version)));
+        if let Some(end) = before(bells.wait(number), end.as_mut()).await {
+            return Ok(Some(ended(version, end)));
         }
         waited = true;
     }
 }
 
-/// Whether `event` comes before `end`.
-async fn before(event: impl Future<Output = ()>, mut end: Pin<&mut impl Future<Output = ()>>) -> bool {
+/// None where `event` comes before `end`.
+async fn before(
+    event: impl Future<Output = ()>,
+    mut end: Pin<&mut impl Future<Output = End>>,
+) -> Option<End> {
     let mut event = std::pin::pin!(event);
     std::future::poll_fn(|context| {
         if event.as_mut().poll(context).is_ready() {
-            return Poll::Ready(true);
+            return Poll::Ready(None);
         }
-        end.as_mut().poll(context).map(|()| false)
+        end.as_mut().poll(context).map(Some)
     })
     .await
 }

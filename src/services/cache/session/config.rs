@@ -12,6 +12,7 @@ use super::dispatch::Then;
 use super::{Resp, server::all_of};
 use crate::services::cache::command::{self, Reply, Spec, parse};
 use crate::services::cache::glob;
+use crate::services::cache::slow::{ENTRIES_MAX, Thresholds};
 use crate::services::cache::store::{Config, Eviction};
 
 /// Policies by the names that Redis clients know, and ours.
@@ -41,6 +42,44 @@ fn bytes(text: &[u8]) -> Option<u64> {
     digits.parse::<u64>().ok()?.checked_mul(unit)
 }
 
+/// What is kept as slow, by the names of Redis.
+#[derive(Clone, Copy)]
+enum Slow {
+    SlowerThan,
+    Entries,
+    Latency,
+}
+
+impl Slow {
+    fn named(name: &[u8]) -> Option<Slow> {
+        match () {
+            () if parse::is(name, "slowlog-log-slower-than") => Some(Slow::SlowerThan),
+            () if parse::is(name, "slowlog-max-len") => Some(Slow::Entries),
+            () if parse::is(name, "latency-monitor-threshold") => Some(Slow::Latency),
+            () => None,
+        }
+    }
+
+    /// Sets it, or says why not.
+    fn set(self, of: &mut Thresholds, value: &[u8]) -> Result<(), String> {
+        let value = parse::integer(value).ok_or("argument couldn't be parsed into an integer")?;
+        let (min, max) = match self {
+            Slow::SlowerThan => (-1, i64::MAX),
+            Slow::Entries => (0, i64::try_from(ENTRIES_MAX).unwrap_or(i64::MAX)),
+            Slow::Latency => (0, i64::MAX),
+        };
+        if !(min..=max).contains(&value) {
+            return Err(format!("argument must be between {min} and {max} inclusive"));
+        }
+        match self {
+            Slow::SlowerThan => of.slower_than_us = value,
+            Slow::Entries => of.entries = usize::try_from(value).unwrap_or(0),
+            Slow::Latency => of.latency_ms = value.unsigned_abs(),
+        }
+        Ok(())
+    }
+}
+
 impl Resp {
     pub(super) fn config(
         &self,
@@ -53,7 +92,10 @@ impl Resp {
             "get" => self.config_get(command, reply),
             "set" => return self.config_set(state, command, reply),
             "resetstat" => {
-                let calls = self.each(|_, resp| resp.here.store.borrow_mut().reset_stats());
+                let calls = self.each(|_, resp| {
+                    resp.commands_reset.set(resp.commands.get());
+                    resp.here.store.borrow_mut().reset_stats();
+                });
                 let version = state.version;
                 self.later(state, async move {
                     all_of(calls).await?;
@@ -83,15 +125,19 @@ impl Resp {
             String::new()
         };
         let dir = snapshots.dir.as_ref().map_or_else(String::new, |dir| dir.display().to_string());
-        let all: [(&str, String); 9] = [
+        let slow = self.here.slow.thresholds();
+        let all: [(&str, String); 12] = [
             ("appendonly", "no".to_owned()),
             ("databases", "1".to_owned()),
             ("dir", dir),
+            ("latency-monitor-threshold", slow.latency_ms.to_string()),
             ("maxclients", self.shard.limits().connections_max.to_string()),
             ("maxmemory", self.memory_max().to_string()),
             ("maxmemory-policy", policy.to_owned()),
             ("proto-max-bulk-len", self.settings.limits.bulk_bytes_max.to_string()),
             ("save", save),
+            ("slowlog-log-slower-than", slow.slower_than_us.to_string()),
+            ("slowlog-max-len", slow.entries.to_string()),
             ("timeout", "0".to_owned()),
         ];
         let is_asked =
@@ -109,7 +155,7 @@ impl Resp {
             reply.error("ERR wrong number of arguments for 'config|set' command");
             return Then::Next;
         }
-        let (mut memory_max, mut eviction) = (None, None);
+        let (mut memory_max, mut eviction, mut slow) = (None, None, self.here.slow.thresholds());
         let mut at = 2;
         while let (Some(name), Some(value)) = (command.get(at), command.get(at + 1)) {
             let shown = String::from_utf8_lossy(name);
@@ -132,6 +178,11 @@ impl Resp {
                     )));
                     return Then::Next;
                 }
+            } else if let Some(setting) = Slow::named(name) {
+                if let Err(why) = setting.set(&mut slow, value) {
+                    reply.error(wrong(&why));
+                    return Then::Next;
+                }
             } else if parse::is(name, "save") && value.is_empty() {
                 // Redis' tests and tools turn its snapshots off so; ours are the operator's.
             } else {
@@ -150,6 +201,7 @@ impl Resp {
                 memory_max: memory_max.map_or(old.memory_max, |all| all.div_ceil(shards)),
                 eviction: eviction.unwrap_or(old.eviction),
             });
+            resp.here.slow.set_thresholds(slow);
         });
         let version = state.version;
         self.later(state, async move {

@@ -116,7 +116,9 @@ impl Resp {
         let mut at = 2;
         while let Some(option) = command.get(at) {
             if parse::is(option, "auth") && command.len() > at + 2 {
-                if let Err(error) = self.authenticate(state, &command[at + 1], &command[at + 2]) {
+                if let Err(error) =
+                    self.authenticate(state, command.name(), &command[at + 1], &command[at + 2])
+                {
                     reply.error(error);
                     return Then::Next;
                 }
@@ -172,7 +174,7 @@ impl Resp {
         state.name.clear();
         state.replies = Replies::On;
         state.version = Version::Resp2;
-        state.is_guest = !self.settings.password.is_empty();
+        self.forget_user(state);
         reply.set_version(Version::Resp2);
         reply.write().simple(b"RESET");
         Then::Next
@@ -193,6 +195,11 @@ impl Resp {
                 let line = self.describe(shard, state, None);
                 reply.write().verbatim(*b"txt", line.as_bytes());
             }
+            ("getredir", 2) => reply.integer(-1),
+            ("trackinginfo", 2) => tracking_info(reply),
+            ("unblock", 3 | 4) => return self.client_unblock(state, command, reply),
+            ("pause", 3 | 4) => return self.client_pause(state, command, reply),
+            ("unpause", 2) => return self.client_unpause(state),
             ("list", _) => return self.client_list(state, command, reply),
             ("kill", 3..) => return self.client_kill(state, command, reply),
             ("no-evict", 3) => {
@@ -202,7 +209,10 @@ impl Resp {
                 }
             }
             ("reply", 3) => return self.client_reply(state, &command[2], reply),
-            ("id" | "getname" | "setname" | "info" | "kill" | "no-evict" | "reply", _) => {
+            (
+                "id" | "getname" | "setname" | "info" | "kill" | "no-evict" | "reply" | "pause" | "unblock",
+                _,
+            ) => {
                 command::wrong_arity(reply, &format!("client|{sub}"));
             }
             _ => reply.error(format_args!(
@@ -239,9 +249,11 @@ impl Resp {
             (_, _, true) => "b",
             _ => "N",
         };
+        let (inbox, unsent) = facts.map_or((0, 0), |facts| (facts.inbox_bytes, facts.unsent));
+        let queued = state.multi.as_ref().map_or(0, |multi| multi.bytes);
         format!(
             "id={} addr={} name={} age={age_s} idle={} flags={flags} db=0 sub={} psub={} ssub=0 multi={multi} \
-             watch={} qbuf=0 obl=0 omem={} cmd={} user=default resp={}\n",
+             watch={} qbuf={} qbuf-free=0 argv-mem=0 multi-mem={} obl=0 oll=0 omem={} tot-mem={} cmd={} user={} redir=-1 resp={}\n",
             state.id,
             addr.map_or_else(|| "?:0".to_owned(), |addr| addr.to_string()),
             String::from_utf8_lossy(&state.name),
@@ -249,11 +261,27 @@ impl Resp {
             state.channels,
             state.patterns,
             state.watched.len(),
-            facts.map_or(0, |facts| facts.unsent),
+            inbox,
+            queued,
+            unsent,
+            size_of::<super::Client>() + inbox + queued + unsent + state.name.len(),
             state.last,
+            String::from_utf8_lossy(state.user.borrow().name()),
             if state.version == Version::Resp3 { 3 } else { 2 },
         )
     }
+}
+
+/// CLIENT TRACKINGINFO: there is no tracking, so it is off.
+fn tracking_info(reply: &mut Reply) {
+    reply.write().map(3);
+    reply.bulk(b"flags");
+    reply.write().set(1);
+    reply.bulk(b"off");
+    reply.bulk(b"redirect");
+    reply.integer(-1);
+    reply.bulk(b"prefixes");
+    reply.array(0);
 }
 
 const WRONG_NAME: &str = "ERR Client names cannot contain spaces, newlines or special characters.";

@@ -27,6 +27,8 @@ pub(super) enum Then {
     Gather,
     /// It has to wait until what is gathered is back; nothing was done.
     NotYet,
+    /// It has to wait until a pause is over; nothing was done.
+    Hold,
     /// Its reply comes by a post.
     Wait,
     /// Replied, and the connection ends.
@@ -53,10 +55,10 @@ impl Resp {
             Err(_) if gathering.is_some() => return Then::NotYet,
             Err(unfit) => return self.unfit(state, unfit, command, reply),
         };
-        if state.is_guest && !spec.flags.has(Flags::NO_AUTH) {
-            self.spoil(state);
-            reply.error("NOAUTH Authentication required.");
-            return Then::Next;
+        if state.is_guarded.get()
+            && let Some(then) = self.guard(state, spec, command, gathering.is_some(), reply)
+        {
+            return then;
         }
         state.last = spec.name;
         if state.multi.is_none()
@@ -177,14 +179,24 @@ impl Resp {
                  context",
                 spec.name
             );
-            self.refuse(state, spec, &why, reply);
+            self.refuse(state, spec, &format!("ERR {why}"), reply);
             return Then::Next;
         }
         if state.multi.is_some() && !connection::leaves_multi(spec) {
             return self.queue(state, spec, command, raw, reply);
         }
         if matches!(spec.run, Run::Connection) {
-            return self.run_connection(shard, state, spec, command, reply);
+            if !self.here.slow.times_all() {
+                return self.run_connection(shard, state, spec, command, reply);
+            }
+            let began = corelane_sys::clock::mono_ns();
+            let then = self.run_connection(shard, state, spec, command, reply);
+            // It says itself how long it slept.
+            if spec.name != "debug" {
+                let ns = corelane_sys::clock::mono_ns().saturating_sub(began);
+                self.here.slow.ran(spec, command, ns, self.here.unix_ms_at(began));
+            }
+            return then;
         }
         if spec.flags.has(Flags::BLOCKING) {
             return self.run_blocking(state, spec, command, raw, reply);
@@ -219,15 +231,16 @@ impl Resp {
         Then::Next
     }
 
-    /// Says why a command is not run. An EXEC that is not run ends its transaction.
-    fn refuse(&self, state: &mut State, spec: &Spec, why: &str, reply: &mut Reply) {
+    /// Says why a command is not run, with a code. An EXEC that is not run ends its transaction.
+    pub(super) fn refuse(&self, state: &mut State, spec: &Spec, why: &str, reply: &mut Reply) {
         if spec.name == "exec" {
             state.multi = None;
             self.unwatch(state);
+            let why = why.strip_prefix("ERR ").unwrap_or(why);
             return reply.error(format_args!("EXECABORT Transaction discarded because of: {why}"));
         }
         self.spoil(state);
-        reply.error(format_args!("ERR {why}"));
+        reply.error(why);
     }
 
     /// A transaction that holds a wrong command is not run.

@@ -15,24 +15,31 @@
 //!
 //! Reading order: here the seam to the table; `client` what is known of a connection; `dispatch` from a command to who
 //! runs it; `pipeline` other shards; `multi` transactions; `blocking` commands that wait; `pubsub` messages; `connection`
-//! what is about the connection; `server` what is about the node; `persist` snapshots.
+//! what is about the connection; `server` what is about the node; `persist` snapshots; `acl` users and what they may;
+//! `slowlog` what took long; `pause` and `node` what holds all of them up.
 //!
 //! Not here: sockets (`net`), what commands do to keys (`command`).
 
+mod acl;
 mod blocking;
 mod client;
 mod config;
 mod connection;
 mod dispatch;
 mod multi;
+mod node;
+mod pause;
 mod persist;
 mod pipeline;
 mod pubsub;
 mod server;
+mod slowlog;
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use corelane_exec::{Shard, Sharded};
@@ -40,14 +47,17 @@ use corelane_net::session::{ConnKey, Ending, Facts, Link, Next, Protocol, Refusa
 use corelane_proto_resp::{Parser, Step, Version};
 
 use super::command::Reply;
+use super::kept::{Counted, Total};
 use super::lookahead::Lookahead;
 use super::shard::CacheShard;
 use super::snapshot::Keeper;
 use super::transaction::{Coordinator, Outcome, Queued, Watched};
 use super::upstream::UpstreamConfig;
 use crate::config::Secret;
+pub use acl::{USERS_MAX, Users};
 pub use client::Client;
 use client::{Replies, State};
+pub use node::Shutdown;
 pub use pubsub::Message;
 
 /// Commands of one connection that run in one turn before others get theirs.
@@ -59,6 +69,13 @@ const SCRATCH_KEPT: usize = 64 << 10;
 
 /// Bytes of a reply that are copied into buffers of the pools; more are sent from where they are.
 const PUT_MAX: usize = 64 << 10;
+
+/// Bytes of long replies that all clients of a shard may leave untaken. Past it, those with the most are reset.
+const UNTAKEN_BYTES_MAX: usize = 1 << 30;
+
+/// Messages to subscribers that may wait to be delivered before who sends more of them gives way. Less than the table's
+/// `posts_max`, at which nobody's input is used.
+const POSTS_WAITING_MAX: usize = 4_096;
 
 /// What is said to a connection by tasks and other shards.
 #[derive(Debug)]
@@ -88,6 +105,11 @@ pub enum Post {
     },
     /// A message of a channel.
     Message(Rc<Message>),
+    /// What wait `number` was for is over: its command is read again.
+    GoOn {
+        /// Of the wait.
+        number: u64,
+    },
     /// The connection is to end.
     Kill,
 }
@@ -97,12 +119,18 @@ pub enum Post {
 pub struct Settings {
     /// Maxima of what a client may send.
     pub limits: corelane_proto_resp::Limits,
-    /// What AUTH must give; empty asks for nothing.
+    /// What AUTH must give as the user `default`; empty asks for nothing.
     pub password: Secret,
     /// The snapshots of the node.
     pub snapshots: Keeper,
     /// What is behind its keys.
     pub upstream: UpstreamConfig,
+    /// Further users: a name and its rules, each.
+    pub users: Vec<Secret>,
+    /// Whether there is DEBUG.
+    pub debug: bool,
+    /// What SHUTDOWN asks.
+    pub shutdown: Shutdown,
 }
 
 impl Default for Settings {
@@ -113,8 +141,15 @@ impl Default for Settings {
             command_bytes_max: 128 << 20,
             ..corelane_proto_resp::Limits::default()
         };
-        let (snapshots, upstream) = (Keeper::default(), UpstreamConfig::default());
-        Settings { limits, password: Secret::default(), snapshots, upstream }
+        Settings {
+            limits,
+            password: Secret::default(),
+            snapshots: Keeper::default(),
+            upstream: UpstreamConfig::default(),
+            users: Vec::new(),
+            debug: false,
+            shutdown: Shutdown::default(),
+        }
     }
 }
 
@@ -131,10 +166,25 @@ pub struct Resp {
     scratch: RefCell<Reply>,
     lookahead: RefCell<Lookahead>,
     channels: RefCell<pubsub::Channels>,
+    users: RefCell<Arc<Users>>,
+    acl_log: RefCell<acl::Log>,
+    pause: RefCell<pause::Pause>,
+    /// Scratch: where keys are among arguments.
+    places: RefCell<Vec<usize>>,
     waits: Cell<u64>,
     commands: Cell<u64>,
+    /// What MULTI, WATCH, subscriptions and blocked commands have kept.
+    kept: Total,
+    /// Long replies that clients have not taken yet.
+    untaken: Total,
+    /// Connections that are reset for that, and what they had unsent.
+    resetting: RefCell<HashMap<ConnKey, usize>>,
+    /// A command gave messages to subscribers: who sends more of them looks at how many wait.
+    posts_made: Cell<bool>,
     /// Subscribers that were dropped because they did not take their messages.
     too_slow: Cell<u64>,
+    /// How many they were at the last CONFIG RESETSTAT.
+    commands_reset: Cell<u64>,
     /// EXEC runs: what would be a task of its own is a part of it.
     captured: RefCell<Option<Captured>>,
 }
@@ -152,8 +202,14 @@ impl std::fmt::Debug for Resp {
 pub type Everywhere = Sharded<RefCell<Weak<Sessions<Resp>>>>;
 
 impl Resp {
-    /// For the connections of `shard`. `everywhere` is one for all shards.
-    pub fn new(shard: &Rc<Shard>, cache: &super::Cache, everywhere: Everywhere, settings: Settings) -> Resp {
+    /// For the connections of `shard`. `everywhere` is one for all shards, as are the `users` of the start.
+    pub fn new(
+        shard: &Rc<Shard>,
+        cache: &super::Cache,
+        everywhere: Everywhere,
+        users: Arc<Users>,
+        settings: Settings,
+    ) -> Resp {
         let here = cache.shards.of(shard);
         Resp {
             shard: Rc::clone(shard),
@@ -166,16 +222,30 @@ impl Resp {
             scratch: RefCell::default(),
             lookahead: RefCell::default(),
             channels: RefCell::default(),
+            users: RefCell::new(users),
+            acl_log: RefCell::default(),
+            pause: RefCell::default(),
+            places: RefCell::default(),
             waits: Cell::new(0),
             commands: Cell::new(0),
+            kept: Total::default(),
+            untaken: Total::default(),
+            resetting: RefCell::default(),
+            posts_made: Cell::new(false),
             too_slow: Cell::new(0),
+            commands_reset: Cell::new(0),
             captured: RefCell::default(),
         }
     }
 
-    /// Commands, and subscribers that were dropped for being slow.
-    pub(super) fn counts(&self) -> (u64, u64) {
-        (self.commands.get(), self.too_slow.get())
+    /// What only grows, with its names.
+    pub(super) fn counts(&self) -> [(&'static str, u64); 4] {
+        [
+            ("commands", self.commands.get()),
+            ("subscribers_dropped", self.too_slow.get()),
+            ("denied", self.acl_log.borrow().denied()),
+            ("commands_slow", self.here.slow.kept()),
+        ]
     }
 
     /// The tables, before there is one.
@@ -256,7 +326,7 @@ impl Resp {
         let say = |link: &mut Link<'_>, bytes: &[u8]| match bytes.len() {
             0 => {}
             1..=PUT_MAX => link.put(bytes),
-            _ => link.push(Bytes::copy_from_slice(bytes)),
+            _ => link.push(self.counted(bytes.to_vec())),
         };
         let mut done = 0;
         for (at, large) in reply.large() {
@@ -267,13 +337,45 @@ impl Resp {
         say(link, &reply.bytes()[done..]);
     }
 
+    /// Bytes that are counted until the client took them.
+    fn counted(&self, bytes: Vec<u8>) -> Bytes {
+        let kept = self.untaken.of(bytes.len());
+        Bytes::from_owner(Counted { bytes, _kept: kept })
+    }
+
+    /// Too many bytes of long replies are not taken: the clients with the most of them are reset.
+    #[cold]
+    fn reset_those_with_most(&self, shard: &Shard) {
+        let Some(sessions) = self.sessions.borrow().upgrade() else { return };
+        let mut resetting = self.resetting.borrow_mut();
+        let going: usize = resetting.values().sum();
+        let mut left = self.untaken.bytes().saturating_sub(going);
+        let mut all = Vec::new();
+        if left > UNTAKEN_BYTES_MAX {
+            sessions.each(shard, |key, _, facts| {
+                if facts.unsent > PUT_MAX && !resetting.contains_key(&key) {
+                    all.push((facts.unsent, key));
+                }
+            });
+        }
+        all.sort_unstable();
+        while left > UNTAKEN_BYTES_MAX
+            && let Some((unsent, key)) = all.pop()
+        {
+            tracing::warn!(unsent, "clients do not take their replies: the one with the most is reset");
+            resetting.insert(key, unsent);
+            sessions.kill(key, Next::Abort);
+            left = left.saturating_sub(unsent);
+        }
+    }
+
     /// Gives `reply` to the client: from where it is, if it is long.
     fn say_all(&self, link: &mut Link<'_>, reply: Reply) {
         if reply.bytes().len() <= PUT_MAX {
             return self.say(link, &reply);
         }
         let (bytes, large) = reply.into_parts();
-        let (bytes, mut done) = (Bytes::from(bytes), 0);
+        let (bytes, mut done) = (self.counted(bytes), 0);
         for (at, large) in large {
             link.push(bytes.slice(done..at));
             link.push(large);
@@ -317,6 +419,7 @@ impl Protocol for Resp {
     }
 
     fn open(&self, shard: &Rc<Shard>, link: &mut Link<'_>) -> Result<Client, Refusal> {
+        let users = self.users.borrow();
         let state = State {
             key: link.key(),
             id: (link.id() * u64::from(self.here.shards())) + u64::from(self.here.here().0) + 1,
@@ -324,23 +427,31 @@ impl Protocol for Resp {
             name: Vec::new(),
             multi: None,
             watched: Vec::new(),
+            kept: self.kept.part(),
             channels: 0,
             patterns: 0,
-            is_guest: !self.settings.password.is_empty(),
+            is_guest: !users.is_open(),
+            user: RefCell::new(users.default_user()),
+            is_guarded: Cell::new(false),
             replies: Replies::On,
             awaits: 0,
             waiting: None,
+            is_held: false,
             closing: false,
             slow_since_ms: None,
             last: "NULL",
             last_ms: shard.now().mono_ns / 1_000_000,
         };
+        self.look_whether_guarded(&state);
         let mut parser = Parser::new();
         parser.set_guest(state.is_guest);
         Ok(Client { parser, state })
     }
 
     fn input(&self, shard: &Rc<Shard>, client: &mut Client, link: &mut Link<'_>, unread: &mut &[u8]) -> Next {
+        if self.untaken.bytes() > UNTAKEN_BYTES_MAX {
+            return Next::Again; // this turn, those who have not taken theirs are reset
+        }
         let mut scratch = self.scratch.take();
         scratch.set_version(client.state.version);
         let next = self.work_through(shard, client, link, unread, &mut scratch);
@@ -397,8 +508,16 @@ impl Protocol for Resp {
                 }
             }
             Post::Message(message) => self.deliver(shard, state, link, &message),
+            Post::GoOn { number } => {
+                if number != state.awaits {
+                    return Next::Same;
+                }
+                state.awaits = 0;
+                state.is_held = false;
+                self.go_on(state)
+            }
             // Who ends itself hears so first.
-            Post::Kill if link.is_waiting() && state.waiting.is_none() => {
+            Post::Kill if link.is_waiting() && state.waiting.is_none() && !state.is_held => {
                 state.closing = true;
                 Next::Same
             }
@@ -408,7 +527,9 @@ impl Protocol for Resp {
 
     fn draining(&self, _shard: &Rc<Shard>, client: &mut Client, link: &mut Link<'_>) -> Next {
         // Who waits for a key or for messages would do so beyond the end.
-        let idles = client.state.waiting.is_some() || client.state.is_subscriber() && !link.is_waiting();
+        let idles = client.state.is_held
+            || client.state.waiting.is_some()
+            || client.state.is_subscriber() && !link.is_waiting();
         if idles { Next::Close } else { Next::Same }
     }
 
@@ -426,14 +547,30 @@ impl Protocol for Resp {
     fn closed(&self, _shard: &Rc<Shard>, client: Client, _why: Ending) {
         let mut state = client.state;
         state.waiting = None;
+        if state.is_held {
+            self.pause.borrow_mut().forget(state.key);
+        }
         self.unwatch(&mut state);
         self.channels.borrow_mut().leave(state.key);
+        self.resetting.borrow_mut().remove(&state.key);
+    }
+
+    fn turn_end(&self, shard: &Rc<Shard>) {
+        if self.untaken.bytes() > UNTAKEN_BYTES_MAX {
+            self.reset_those_with_most(shard);
+        }
     }
 }
 
 impl Resp {
     fn go_on(&self, state: &State) -> Next {
         if state.closing { Next::Close } else { Next::More { wants: 0 } }
+    }
+
+    #[cold]
+    fn posts_wait(&self) -> bool {
+        let sessions = self.sessions.borrow().upgrade();
+        sessions.is_some_and(|sessions| sessions.posts_waiting() >= POSTS_WAITING_MAX)
     }
 
     /// Whether the client wants the reply of the command that has just run.
@@ -462,6 +599,7 @@ impl Resp {
         scratch: &mut Reply,
     ) -> Next {
         self.here.set_now(shard);
+        self.here.slow.begin();
         let Client { parser, state } = client;
         state.last_ms = shard.now().mono_ns / 1_000_000;
         let mut gathering = None;
@@ -470,7 +608,8 @@ impl Resp {
         lookahead.clear();
         let mut ahead: &[u8] = &[];
         for n in 0.. {
-            if n == COMMANDS_A_TURN || link.is_full() && gathering.is_none() {
+            let gives_way = self.posts_made.take() && self.posts_wait();
+            if n == COMMANDS_A_TURN || gives_way || link.is_full() && gathering.is_none() {
                 next = Next::Again;
                 break;
             }
@@ -512,6 +651,11 @@ impl Resp {
                             *unread = before;
                             break;
                         }
+                        dispatch::Then::Hold => {
+                            *unread = before;
+                            next = Next::Wait;
+                            break;
+                        }
                         dispatch::Then::Wait => {
                             next = Next::Wait;
                             break;
@@ -536,6 +680,10 @@ impl Resp {
                     break;
                 }
             }
+        }
+        if self.here.slow.has_fresh() {
+            let addr = link.peer().map_or_else(String::new, |peer| peer.to_string());
+            self.here.slow.name_fresh(&addr, &state.name);
         }
         match gathering {
             Some(gathering) => self.send_gathered(state, gathering),

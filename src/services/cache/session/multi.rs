@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use corelane_proto_resp::{Command, Version};
 
-use super::client::{Multi, QUEUED_BYTES_MAX, State, WATCHED_MAX};
+use super::client::{KEPT_BYTES_MAX, KEPT_EACH, KEPT_TOO_MUCH, Multi, QUEUED_BYTES_MAX, State, WATCHED_MAX};
 use super::dispatch::Then;
 use super::{Captured, Post, Resp};
 use crate::services::cache::CacheError;
@@ -95,7 +95,8 @@ impl Resp {
             reply.error("ERR MULTI calls can not be nested");
             return Then::Next;
         }
-        state.multi = Some(Box::default());
+        let kept = self.kept.part();
+        state.multi = Some(Box::new(Multi { queued: Vec::new(), bytes: 0, kept, failed: false }));
         reply.ok();
         Then::Next
     }
@@ -126,16 +127,22 @@ impl Resp {
             reply.error("ERR Command not allowed inside a transaction");
             return Then::Next;
         }
-        if multi.bytes + raw.len() > QUEUED_BYTES_MAX {
+        let bytes = raw.len() + KEPT_EACH;
+        if multi.bytes + bytes > QUEUED_BYTES_MAX {
             multi.failed = true;
             reply.error(format_args!(
                 "ERR the transaction is larger than {QUEUED_BYTES_MAX} bytes: send it in parts"
             ));
             return Then::Next;
         }
+        if !multi.kept.add(bytes, KEPT_BYTES_MAX) {
+            multi.failed = true;
+            reply.error(KEPT_TOO_MUCH);
+            return Then::Next;
+        }
         let mut wire = Vec::with_capacity(raw.len());
         copy(&mut wire, command, raw);
-        multi.bytes += wire.len();
+        multi.bytes += bytes;
         multi.queued.push(Queued { spec, wire });
         reply.write().raw(corelane_proto_resp::QUEUED);
         Then::Next
@@ -153,6 +160,7 @@ impl Resp {
             return Then::Next;
         }
         let watched = std::mem::take(&mut state.watched);
+        state.kept.clear();
         let count = multi.queued.len();
         if count == 0 && watched.is_empty() {
             reply.array(0);
@@ -162,6 +170,7 @@ impl Resp {
         // What is about connection or node comes last: it needs this connection, and nothing may run if a watched key
         // was changed.
         let (mut plan, mut rest) = (Vec::with_capacity(count), Vec::new());
+        let kept = multi.kept;
         for queued in multi.queued {
             match queued.spec.run {
                 Run::Connection => plan.push(Some(queued)),
@@ -176,6 +185,7 @@ impl Resp {
         self.task(state.key, number, version, async move {
             let outcome = coordinator.run(rest, watched.clone(), version).await;
             coordinator.unwatch(watched);
+            drop(kept);
             Post::Executed { number, outcome, plan }
         });
         Then::Wait
@@ -244,7 +254,7 @@ impl Resp {
             reply.error("ERR WATCH inside MULTI is not allowed");
             return Then::Next;
         }
-        if state.watched.len() + command.len() > WATCHED_MAX {
+        if state.watched.len() + command.len() - 1 > WATCHED_MAX {
             reply.error(format_args!("ERR a connection may watch {WATCHED_MAX} keys: UNWATCH some"));
             return Then::Next;
         }
@@ -254,6 +264,12 @@ impl Resp {
             .filter(|key| !state.watched.iter().any(|one| *one.key == **key))
             .map(Box::from)
             .collect();
+        // Each is here, with its shard, and in what asks for it.
+        let bytes = keys.iter().map(|key| 2 * (key.len() + KEPT_EACH)).sum();
+        if !state.kept.add(bytes, KEPT_BYTES_MAX) {
+            reply.error(KEPT_TOO_MUCH);
+            return Then::Next;
+        }
         let is_here = |key: &[u8]| self.here.owner(self.here.key(key)) == self.here.here();
         if keys.iter().all(|key| is_here(key)) && !self.here.is_tiered() {
             let mut store = self.here.store.borrow_mut();
@@ -309,6 +325,7 @@ impl Resp {
     /// Ends all watches of a connection.
     pub(super) fn unwatch(&self, state: &mut State) {
         self.coordinator().unwatch(std::mem::take(&mut state.watched));
+        state.kept.clear();
     }
 }
 

@@ -17,11 +17,12 @@ use corelane_exec::Shard;
 use corelane_net::session::{ConnKey, Link, Next};
 use corelane_proto_resp::{Command, Version, Writer};
 
-use super::client::State;
+use super::client::{KEPT_BYTES_MAX, KEPT_EACH, KEPT_TOO_MUCH, State};
 use super::dispatch::Then;
 use super::{Post, Resp};
 use crate::services::cache::command::Reply;
 use crate::services::cache::glob;
+use crate::services::cache::kept::Kept;
 
 /// Channels and patterns that one connection may subscribe to.
 const SUBSCRIPTIONS_MAX: usize = 1 << 16;
@@ -82,8 +83,9 @@ pub(super) struct Channels {
     of: HashMap<ConnKey, Subscriptions>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Subscriptions {
+    kept: Kept,
     channels: HashSet<Box<[u8]>>,
     patterns: HashSet<Rc<[u8]>>,
 }
@@ -115,6 +117,14 @@ impl Channels {
         }
     }
 
+    /// Whether `is_so` of all that a connection subscribed to: its name, and whether it is a pattern.
+    pub(super) fn all_of(&self, key: ConnKey, is_so: impl Fn(&[u8], bool) -> bool) -> bool {
+        self.of.get(&key).is_none_or(|of| {
+            of.channels.iter().all(|name| is_so(name, false))
+                && of.patterns.iter().all(|name| is_so(name, true))
+        })
+    }
+
     /// The channels of this shard that match, as PUBSUB CHANNELS lists them.
     pub(super) fn matching(&self, pattern: Option<&[u8]>) -> Vec<Box<[u8]>> {
         let all = self.channels.keys();
@@ -137,6 +147,7 @@ impl Resp {
     pub(super) fn publish_here(&self, channel: &Bytes, payload: &Bytes) -> usize {
         let channels = self.channels.borrow();
         let mut count = 0;
+        self.posts_made.set(true);
         if let Some(keys) = channels.channels.get(&**channel) {
             let message = Message::new(None, channel.clone(), payload.clone());
             count += keys.len();
@@ -196,17 +207,29 @@ impl Resp {
                 return Then::Next;
             }
             let Channels { channels: by_name, patterns: by_pattern, of } = &mut *channels;
-            let of = of.entry(state.key).or_default();
+            let of = of.entry(state.key).or_insert_with(|| Subscriptions {
+                kept: self.kept.part(),
+                channels: HashSet::new(),
+                patterns: HashSet::new(),
+            });
+            if !of.kept.add(kept_for(name), KEPT_BYTES_MAX) {
+                reply.error(KEPT_TOO_MUCH);
+                return Then::Next;
+            }
             if patterns {
                 let name: Rc<[u8]> =
                     by_pattern.get_key_value(name).map_or_else(|| name.into(), |(key, _)| Rc::clone(key));
                 if of.patterns.insert(Rc::clone(&name)) {
                     by_pattern.entry(name).or_default().push(state.key);
                     state.patterns += 1;
+                } else {
+                    of.kept.remove(kept_for(&name));
                 }
             } else if of.channels.insert(name.into()) {
                 by_name.entry(name.into()).or_default().push(state.key);
                 state.channels += 1;
+            } else {
+                of.kept.remove(kept_for(name));
             }
             let kind: &[u8] = if patterns { b"psubscribe" } else { b"subscribe" };
             confirm(reply, kind, Some(name), state.channels + state.patterns);
@@ -240,9 +263,11 @@ impl Resp {
             let Channels { channels: by_name, patterns: by_pattern, of } = &mut *channels;
             if let Some(of) = of.get_mut(&state.key) {
                 if patterns && of.patterns.remove(&*name) {
+                    of.kept.remove(kept_for(&name));
                     Channels::remove(by_pattern, &name, state.key);
                     state.patterns -= 1;
                 } else if !patterns && of.channels.remove(&*name) {
+                    of.kept.remove(kept_for(&name));
                     Channels::remove(by_name, &name, state.key);
                     state.channels -= 1;
                 }
@@ -254,6 +279,11 @@ impl Resp {
         }
         Then::Next
     }
+}
+
+/// What a subscription has the shard keep: its name here and there.
+fn kept_for(name: &[u8]) -> usize {
+    2 * (name.len() + KEPT_EACH)
 }
 
 /// The rule of the three numbers. `since_ms` is since when too much is unsent.

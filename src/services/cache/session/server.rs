@@ -9,6 +9,7 @@ use bytes::Bytes;
 use corelane_exec::{Call, Shard};
 use corelane_proto_resp::Command;
 
+use super::blocking::End;
 use super::client::State;
 use super::dispatch::Then;
 use super::{Post, Resp};
@@ -61,6 +62,12 @@ impl Resp {
                 Then::Next
             }
             "auth" => self.auth(state, command, reply),
+            "shutdown" => self.shutdown(state, command, reply),
+            "debug" => self.debug(spec, command, reply),
+            "acl" => self.acl(state, spec, command, reply),
+            "slowlog" => self.slowlog(state, spec, command, reply),
+            "latency" => self.latency(state, spec, command, reply),
+            "memory" => self.memory(state, spec, command, reply),
             "hotkeys" => self.hot_keys(state),
             "config" => self.config(state, spec, command, reply),
             "save" | "bgsave" | "lastsave" => self.persist(state, spec, command, reply),
@@ -177,6 +184,10 @@ impl Resp {
                 reply.error("ERR syntax error");
                 return Then::Next;
             }
+            if is_type && !is_kind(&command[3]) {
+                reply.error_about("ERR Unknown client type '", &command[3], "'");
+                return Then::Next;
+            }
             if is_ids {
                 for text in command.iter().skip(3) {
                     let Some(id) = parse::integer(text).and_then(|id| u64::try_from(id).ok()) else {
@@ -193,8 +204,9 @@ impl Resp {
             let mut lines = String::new();
             sessions.each(shard, |_, client: &super::Client, facts| {
                 let state = &client.state;
-                let kind: &[u8] = if state.is_subscriber() { b"pubsub" } else { b"normal" };
-                if (ids.is_empty() || ids.contains(&state.id))
+                let kind = kind_of(state);
+                if !facts.closing
+                    && (ids.is_empty() || ids.contains(&state.id))
                     && wanted.as_deref().is_none_or(|wanted| wanted == kind)
                 {
                     lines.push_str(&sessions.protocol().describe(shard, state, Some(facts)));
@@ -211,28 +223,16 @@ impl Resp {
         Then::Wait
     }
 
-    fn each_table<R: Send + 'static>(
+    pub(super) fn each_table<R: Send + 'static>(
         &self,
         ask: impl Fn(&Rc<Shard>, &super::Sessions<Resp>) -> R + Clone + Send + 'static,
     ) -> Vec<Call<Option<R>>> {
-        // As a task of that shard, so that no connection is in the middle of a call.
-        let mesh = self.shard.mesh();
-        let all = mesh.all().map(|to| {
-            let (everywhere, ask) = (self.everywhere.clone(), ask.clone());
-            mesh.run(to, move |shard| {
-                let shard = Rc::clone(shard);
-                async move {
-                    let sessions = everywhere.of(&shard).borrow().upgrade()?;
-                    Some(ask(&shard, &sessions))
-                }
-            })
-        });
-        all.collect()
+        each_table(&self.shard, &self.everywhere, ask)
     }
 
     pub(super) fn client_kill(&self, state: &mut State, command: &Command<'_>, reply: &mut Reply) -> Then {
         let old_form = command.len() == 3;
-        let (mut id, mut addr, mut skip_me) = (None, None, !old_form);
+        let (mut id, mut addr, mut kind, mut user, mut skip_me) = (None, None, None, None, !old_form);
         if old_form {
             addr = Some(String::from_utf8_lossy(&command[2]).into_owned());
         } else {
@@ -252,6 +252,23 @@ impl Resp {
                     }
                 } else if parse::is(&command[at], "addr") {
                     addr = Some(String::from_utf8_lossy(value).into_owned());
+                } else if parse::is(&command[at], "laddr") {
+                    reply.error(
+                        "ERR LADDR is not known of connections here: choose by ADDR, ID, TYPE or USER",
+                    );
+                    return Then::Next;
+                } else if parse::is(&command[at], "type") {
+                    if !is_kind(value) {
+                        reply.error_about("ERR Unknown client type '", value, "'");
+                        return Then::Next;
+                    }
+                    kind = Some(value.to_ascii_lowercase());
+                } else if parse::is(&command[at], "user") {
+                    if self.users.borrow().get(value).is_none() {
+                        reply.error_about("ERR No such user '", value, "'");
+                        return Then::Next;
+                    }
+                    user = Some(value.to_vec());
                 } else if parse::is(&command[at], "skipme")
                     && (parse::is(value, "yes") || parse::is(value, "no"))
                 {
@@ -267,11 +284,16 @@ impl Resp {
         let calls = self.each_table(move |shard, sessions| {
             let mut killed = 0_usize;
             sessions.each(shard, |key, client: &super::Client, facts| {
-                let is_wanted = id.is_none_or(|id| id == client.state.id)
+                // One that is closing already is gone for whoever asks.
+                let is_wanted = !facts.closing
+                    && id.is_none_or(|id| id == client.state.id)
+                    && kind.as_ref().is_none_or(|kind| kind == kind_of(&client.state))
+                    && user.as_ref().is_none_or(|user| user == client.state.user.borrow().name())
                     && addr
                         .as_ref()
                         .is_none_or(|addr| facts.peer.is_some_and(|peer| peer.to_string() == *addr))
-                    && !(skip_me && client.state.id == me);
+                    && !(skip_me && client.state.id == me)
+                    && !facts.closing;
                 if is_wanted {
                     sessions.post(key, Post::Kill);
                     killed += 1;
@@ -292,6 +314,43 @@ impl Resp {
         Then::Wait
     }
 
+    /// CLIENT UNBLOCK.
+    pub(super) fn client_unblock(&self, state: &mut State, command: &Command<'_>, reply: &mut Reply) -> Then {
+        let how = match command.get(3) {
+            None => End::Time,
+            Some(how) if parse::is(how, "timeout") => End::Time,
+            Some(how) if parse::is(how, "error") => End::Unblocked,
+            Some(_) => {
+                reply.error("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR");
+                return Then::Next;
+            }
+        };
+        let Some(id) = parse::integer_or_reply(reply, &command[2]) else { return Then::Next };
+        let Ok(id) = u64::try_from(id) else {
+            reply.integer(0);
+            return Then::Next;
+        };
+        let version = state.version;
+        let calls = self.each_table(move |shard, sessions| {
+            let mut unblocked = false;
+            sessions.each(shard, |_, client: &super::Client, _| {
+                if client.state.id == id
+                    && let Some(waiting) = &client.state.waiting
+                {
+                    unblocked |= waiting.end(how);
+                }
+            });
+            unblocked
+        });
+        self.later(state, async move {
+            let unblocked = all_of(calls).await?.contains(&true);
+            let mut reply = Reply::new(version);
+            reply.integer(i64::from(unblocked));
+            Ok(reply)
+        });
+        Then::Wait
+    }
+
     fn info(&self, state: &mut State, command: &Command<'_>) -> Then {
         let sections: Vec<String> =
             command.iter().skip(1).map(|name| String::from_utf8_lossy(name).to_lowercase()).collect();
@@ -304,9 +363,11 @@ impl Resp {
                 stats: resp.here.store.borrow().stats(),
                 max: resp.here.store.borrow().config().memory_max,
                 clients: sessions.len(),
-                commands: resp.commands.get(),
+                commands: resp.commands.get() - resp.commands_reset.get(),
                 blocked: resp.here.parked.borrow().len(),
                 tier: resp.here.tier_facts(),
+                kept: resp.kept.bytes(),
+                untaken: resp.untaken.bytes(),
             }
         });
         self.later(state, async move {
@@ -322,7 +383,7 @@ impl Resp {
 
     fn auth(&self, state: &mut State, command: &Command<'_>, reply: &mut Reply) -> Then {
         let (user, password): (&[u8], &[u8]) = match command.len() {
-            2 if self.settings.password.is_empty() => {
+            2 if self.users.borrow().default_user().is_open() => {
                 reply.error(
                     "ERR AUTH <password> called without any password configured for the default user. Are you sure \
                      your configuration is correct?",
@@ -336,27 +397,11 @@ impl Resp {
                 return Then::Next;
             }
         };
-        match self.authenticate(state, user, password) {
+        match self.authenticate(state, command.name(), user, password) {
             Ok(()) => reply.ok(),
             Err(error) => reply.error(error),
         }
         Then::Next
-    }
-
-    /// Whether `password` is that of `user`. There is one user; without a password it takes any.
-    pub(super) fn authenticate(
-        &self,
-        state: &mut State,
-        user: &[u8],
-        password: &[u8],
-    ) -> Result<(), CacheError> {
-        let own = &self.settings.password;
-        if user == b"default" && (own.is_empty() || own.is(password)) {
-            state.is_guest = false;
-            return Ok(());
-        }
-        tracing::warn!(client = state.id, "a Redis client gave a wrong user name or password");
-        Err(CacheError::Reply("WRONGPASS invalid username-password pair or user is disabled.".to_owned()))
     }
 
     /// HOTKEYS: the keys used most, of all shards, with estimates of how often.
@@ -380,6 +425,35 @@ impl Resp {
     }
 }
 
+/// Kinds of clients that Redis knows, of which there are two here.
+fn is_kind(name: &[u8]) -> bool {
+    ["normal", "pubsub", "master", "replica", "slave"].iter().any(|kind| parse::is(name, kind))
+}
+
+fn kind_of(state: &State) -> &'static [u8] {
+    if state.is_subscriber() { b"pubsub" } else { b"normal" }
+}
+
+/// Asks the connections of every shard, as a task there, so that none is in the middle of a call.
+pub(super) fn each_table<R: Send + 'static>(
+    shard: &Rc<Shard>,
+    everywhere: &super::Everywhere,
+    ask: impl Fn(&Rc<Shard>, &super::Sessions<Resp>) -> R + Clone + Send + 'static,
+) -> Vec<Call<Option<R>>> {
+    let mesh = shard.mesh();
+    let all = mesh.all().map(|to| {
+        let (everywhere, ask) = (everywhere.clone(), ask.clone());
+        mesh.run(to, move |shard| {
+            let shard = Rc::clone(shard);
+            async move {
+                let sessions = everywhere.of(&shard).borrow().upgrade()?;
+                Some(ask(&shard, &sessions))
+            }
+        })
+    });
+    all.collect()
+}
+
 /// TIME.
 #[expect(clippy::disallowed_methods, reason = "the host's clock is what is asked for")]
 fn time(reply: &mut Reply) {
@@ -397,6 +471,8 @@ struct Part {
     commands: u64,
     blocked: usize,
     tier: Option<TierFacts>,
+    kept: usize,
+    untaken: usize,
 }
 
 pub(super) async fn all_of<R>(calls: Vec<Call<Option<R>>>) -> Result<Vec<R>, CacheError> {
@@ -449,6 +525,8 @@ fn info_text(
         &[
             ("connected_clients", sum(|part| part.clients as u64).to_string()),
             ("blocked_clients", sum(|part| part.blocked as u64).to_string()),
+            ("clients_kept_bytes", sum(|part| part.kept as u64).to_string()),
+            ("clients_untaken_bytes", sum(|part| part.untaken as u64).to_string()),
         ],
     );
     section(

@@ -346,6 +346,22 @@ impl Store {
         self.bytes + self.policy.bytes()
     }
 
+    /// The bytes of all entries, counted anew.
+    #[cfg(any(test, feature = "testing"))]
+    fn recount(&self) -> usize {
+        let all = SENTINELS..self.entries.end();
+        all.filter(|&at| self.entries.get(at).is_some()).map(|at| self.bytes_at(at)).sum()
+    }
+
+    /// Whether every byte is counted.
+    ///
+    /// # Panics
+    /// If not.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn check(&self) {
+        assert_eq!(self.bytes, self.recount(), "every byte is counted");
+    }
+
     // ---- finding
 
     #[inline]

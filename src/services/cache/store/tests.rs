@@ -23,13 +23,6 @@ fn text(value: ValueRef<'_>) -> Vec<u8> {
     }
 }
 
-fn recount(store: &Store) -> usize {
-    (SENTINELS..store.entries.end())
-        .filter(|&at| store.entries.get(at).is_some())
-        .map(|at| store.bytes_at(at))
-        .sum()
-}
-
 fn later(store: &mut Store, ms: u64) {
     let now = store.now();
     store.set_now(Now { unix_ms: now.unix_ms + ms, mono_ms: now.mono_ms + ms });
@@ -102,7 +95,7 @@ fn random_operations_agree_with_a_plain_map_and_every_byte_is_counted() {
                         store.work(1_000);
                     }
                 }
-                assert_eq!(store.bytes, recount(&store), "{eviction:?} {seed} {step}");
+                assert_eq!(store.bytes, store.recount(), "{eviction:?} {seed} {step}");
             }
             assert!(memory_max == 0 || store.stats().evicted > 0, "{eviction:?}");
             assert!(store.stats().expired > 100, "{eviction:?}");
@@ -138,7 +131,7 @@ fn a_value_that_alone_is_too_large_is_refused_and_the_old_one_stays() {
     store.set_str(key, b"old", Expiry::Never).unwrap();
     assert_eq!(store.set_str(key, &[0; 60_000], Expiry::Never), Err(StoreError::OutOfMemory));
     assert_eq!(store.get(key).map(text), Some(b"old".to_vec()));
-    assert_eq!(store.bytes, recount(&store));
+    assert_eq!(store.bytes, store.recount());
 }
 
 #[test]
@@ -265,7 +258,7 @@ fn a_policy_may_be_exchanged_at_any_time() {
         let name = format!("{}", rng.below(2_000));
         store.get(hasher.key(name.as_bytes()));
     }
-    assert_eq!(store.bytes, recount(&store));
+    assert_eq!(store.bytes, store.recount());
 }
 
 /// A trace of `n` keys out of `keys`, by a zipf law of exponent 1; every `scan`th key begins a scan of as many that are

@@ -18,7 +18,7 @@ pub const TABLE: &[Spec] = &[
     Spec::new("setbit", 4, "write denyoom", "write bitmap slow").keys(Keys::ONE).run(Run::Data(setbit)).docs(
         "bitmap",
         "2.2.0",
-        "O(1)",
+        "O(1), or O(N) where the string grows by N bytes",
         "Sets one bit of the string at a key, which grows where it is too short, and replies the bit before.",
     ),
     Spec::new("getbit", 3, "readonly fast", "read bitmap fast").keys(Keys::ONE).run(Run::Data(getbit)).docs(
