@@ -398,7 +398,7 @@ fn a_pause_holds_commands_up_until_it_is_over() {
             assert_eq!(conn.read_within(Duration::from_millis(100)), Err(Cut::Silence));
         }
         let mut gone = node.open();
-        assert!(gone.send(&resp::encode(&["set", "a", "100"])));
+        assert!(gone.send(&resp::encode(&["set", "b", "100"])));
         assert_eq!(admin.say("client unpause"), Value::ok());
         let mut seen: Vec<i64> =
             [&mut other, &mut late].map(|conn| conn.read().unwrap().int().unwrap()).to_vec();
