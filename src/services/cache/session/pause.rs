@@ -129,11 +129,15 @@ impl Resp {
     }
 
     fn pause(&self, shard: &Rc<Shard>, sessions: &Sessions<Resp>, more: Until) {
+        let now_ns = shard.now().mono_ns;
         let until = match self.pause.borrow().now {
-            None => more,
-            Some(own) => Until { mono_ns: own.mono_ns.max(more.mono_ns), all: own.all || more.all },
+            // One that is over has nothing to add, also where its timer has yet to run.
+            Some(own) if own.mono_ns > now_ns => {
+                Until { mono_ns: own.mono_ns.max(more.mono_ns), all: own.all || more.all }
+            }
+            _ => more,
         };
-        let time = Duration::from_nanos(until.mono_ns.saturating_sub(shard.now().mono_ns));
+        let time = Duration::from_nanos(until.mono_ns.saturating_sub(now_ns));
         let of = self.sessions.borrow().clone();
         let timer = shard.spawn(async move {
             corelane_exec::sleep(time).await;
