@@ -438,6 +438,7 @@ pub mod observe;
 pub mod placement;
 pub mod preflight;
 pub mod services;
+pub mod supervisor;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod watch;

@@ -75,7 +75,7 @@ fn run(matches: &ArgMatches) -> Result<Exit, CannotRun> {
     if matches.get_flag("print-config") {
         return Ok(print(format_args!("{}", config.to_toml())));
     }
-    if matches.get_flag("check") { serve::check(&config) } else { serve::run(&config) }
+    if matches.get_flag("check") { serve::check(&config) } else { serve::run(config) }
 }
 
 const ABOUT: &str = "A thread-per-core io_uring server";
@@ -102,6 +102,8 @@ fn after_long_help() -> String {
         "Environment:\n{keys}\
          \x20 {CONFIG_ENV:24} As --config\n\
          \x20 {WITHOUT_ENV:24} Ring features to leave off, by commas, to walk the paths of old kernels\n\
+         \x20 NOTIFY_SOCKET            Told when it serves, ends and lives, as by sd_notify(3)\n\
+         \x20 LISTEN_FDS               Sockets to serve that are open already, as by sd_listen_fds(3)\n\
          \x20 NO_COLOR                 No colours, whatever the terminal can do\n\n\
          Exit codes:\n\
          \x20 0  done\n\

@@ -5,7 +5,8 @@
 use corelane::boot::describe_shard;
 use corelane::config::{Config, Listen, LogFormat, Settings};
 use corelane::placement::{self, Wish};
-use corelane::preflight::{self, Demand, Host};
+use corelane::preflight::{self, Demand, Host, StartError};
+use corelane::supervisor::{Handed, Supervisor};
 use corelane::{RingFeatures, Server, node};
 
 use super::{CannotRun, Exit, logging, print, tell};
@@ -46,11 +47,21 @@ fn fitted(config: &Config) -> Result<Fitted, CannotRun> {
 }
 
 /// Starts the node and waits for its end.
-pub(crate) fn run(config: &Config) -> Result<Exit, CannotRun> {
-    let Fitted { settings, without, host, notes } = fitted(config)?;
+pub(crate) fn run(mut config: Config) -> Result<Exit, CannotRun> {
+    let env = |name: &str| std::env::var_os(name);
+    // Before anything of ours can have their numbers.
+    let handed = Handed::of_env(&env)
+        .map_err(|error| StartError::System { step: "take over the sockets of LISTEN_FDS", error })?;
+    config.add_handed(&handed.http(), &handed.resp())?;
+    let Fitted { settings, without, host, mut notes } = fitted(&config)?;
     let log = logging::start(&settings.log, settings.log_format)?;
     let json = settings.log_format == LogFormat::Json;
-    let server = server_of(settings, without);
+    let mut server = server_of(settings, without).handed(handed);
+    match Supervisor::of_env(&env) {
+        Ok(None) => {}
+        Ok(Some(supervisor)) => server = server.supervisor(supervisor),
+        Err(error) => notes.push(format!("NOTIFY_SOCKET cannot be reached, so nobody is told: {error}")),
+    }
     let running = match server.start(|_shard| node::app()) {
         Ok(running) => running,
         Err(error) => {
@@ -108,6 +119,7 @@ pub(crate) fn check(config: &Config) -> Result<Exit, CannotRun> {
         listen: &settings.listen,
         resp_listen: &settings.resp_listen,
         admin: settings.admin,
+        handed: &[],
         limits: &settings.limits,
         wish: wish_of(&settings),
         huge_pages: settings.huge_pages,
