@@ -432,6 +432,7 @@
 pub mod admin;
 pub mod boot;
 pub mod config;
+pub mod doctor;
 pub mod drain;
 pub mod node;
 pub mod observe;

@@ -249,7 +249,7 @@ pub(crate) fn ring_config(limits: &Limits, without: Features) -> RingConfig {
 ///
 /// Each ring's table is bounded by it alone, so shards do not add up. Without tables connections are plain
 /// descriptors of the process, and they do.
-fn descriptors_wanted(
+pub(crate) fn descriptors_wanted(
     limits: &Limits,
     shards: usize,
     listens: usize,

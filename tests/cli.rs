@@ -295,6 +295,26 @@ fn a_list_of_cpus_is_that_many_shards() {
 }
 
 #[test]
+fn a_configuration_is_checked_while_a_node_runs_where_it_listens() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("node.toml");
+    let path = file.to_str().unwrap();
+    let node = Node::start(&["--no-pin"]);
+    std::fs::write(&file, format!("listen = '{}'\npin = false\n", node.addr)).unwrap();
+    let ended = run_with(&["check", path]);
+    assert_eq!((ended.code, ended.err.as_str()), (Some(0), ""));
+    assert!(ended.out.contains(&format!("would listen on http://{}\n", node.addr)), "{ended:?}");
+    assert!(ended.out.ends_with("ok: it would start\n"), "{ended:?}");
+    assert!(run_with(&["--check", "--config", path]).refusal().starts_with("cannot listen on "));
+    std::fs::write(&file, "listen = '127.0.0.1:0'\nshard = 2\n").unwrap();
+    let refused = run_with(&["check", path]).refusal().to_owned();
+    assert_eq!(refused, format!("{path}:2: there is no key shard; did you mean shards?"));
+    let ended = run_with(&["health", &format!("http://{}", node.addr)]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(run_with(&["health", "http://a", "--url", "http://b"]).code, Some(2));
+}
+
+#[test]
 fn a_check_says_what_would_run_and_leaves_the_port_alone() {
     let ended = run_with(&["--check", "--listen", "127.0.0.1:0", "--no-pin"]);
     assert_eq!(ended.code, Some(0), "{}", ended.err);

@@ -23,15 +23,16 @@ struct Fitted {
     notes: Vec<String>,
 }
 
+/// Ring features that are to be left off.
+pub(super) fn masked() -> Result<RingFeatures, CannotRun> {
+    let Some(text) = std::env::var_os(WITHOUT_ENV) else { return Ok(RingFeatures::NONE) };
+    let text = text.to_string_lossy();
+    text.parse().map_err(|error| CannotRun(format!("{WITHOUT_ENV}: {error}")))
+}
+
 fn fitted(config: &Config) -> Result<Fitted, CannotRun> {
     let host = Host::this()?;
-    let without = match std::env::var_os(WITHOUT_ENV) {
-        None => RingFeatures::NONE,
-        Some(text) => {
-            let text = text.to_string_lossy();
-            text.parse().map_err(|error| CannotRun(format!("{WITHOUT_ENV}: {error}")))?
-        }
-    };
+    let without = masked()?;
     // The kernel first: on one that cannot run at all, nothing else is of interest.
     host.check_kernel()?;
     let mut settings = config.settings().clone();
@@ -112,14 +113,16 @@ pub(crate) fn run(mut config: Config) -> Result<Exit, CannotRun> {
     }
 }
 
-/// Says what would run, having tried everything short of listening.
-pub(crate) fn check(config: &Config) -> Result<Exit, CannotRun> {
+/// Says what would run, having tried everything short of listening; addresses only if they are to be `free`.
+pub(crate) fn check(config: &Config, free: bool) -> Result<Exit, CannotRun> {
     let Fitted { settings, without, host, notes } = fitted(config)?;
+    let all: Vec<Listen> = settings.listen.iter().chain(&settings.resp_listen).cloned().collect();
     let demand = Demand {
         listen: &settings.listen,
         resp_listen: &settings.resp_listen,
-        admin: settings.admin,
-        handed: &[],
+        admin: settings.admin.filter(|_| free),
+        // Those that listen already are not tried.
+        handed: if free { &[] } else { &all },
         limits: &settings.limits,
         wish: wish_of(&settings),
         huge_pages: settings.huge_pages,
