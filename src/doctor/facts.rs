@@ -86,6 +86,8 @@ pub struct ShardAt {
 pub struct CpuFacts {
     /// Where shards would run; empty if they cannot.
     pub shards: Vec<ShardAt>,
+    /// Whether somebody named the CPUs of shards.
+    pub named: bool,
     /// Why they cannot, with what to do.
     pub refusal: Option<String>,
     /// Every CPU the process may use.

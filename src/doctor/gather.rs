@@ -137,6 +137,7 @@ fn cpu_facts(host: &Host, wish: &Wish<'_>, limits: &corelane_base::Limits) -> Cp
     let root = &host.root;
     let mut facts = CpuFacts {
         allowed: topology::read(root, &host.allowed).iter().map(at).collect(),
+        named: wish.cpus.is_some(),
         quota: cgroup::cpu_quota(root),
         ..CpuFacts::default()
     };

@@ -108,7 +108,8 @@ pub(super) fn memory(facts: &Facts) -> Vec<Finding> {
 pub(super) fn idle_cores(facts: &Facts) -> Vec<Finding> {
     let (cores, shards) = (facts.one_of_each_core(None, usize::MAX), facts.cpu.shards.len());
     let pinned = facts.cpu.shards.iter().any(|at| at.cpu.is_some());
-    if shards == 0 || !pinned || facts.cpu.quota.is_some() || shards >= cores.len() {
+    // Who named CPUs left the others out on purpose.
+    if shards == 0 || !pinned || facts.cpu.named || facts.cpu.quota.is_some() || shards >= cores.len() {
         return Vec::new();
     }
     vec![finding(

@@ -13,28 +13,29 @@ pub(super) fn card_node(facts: &Facts) -> Vec<Finding> {
         facts.net.cards.iter().filter_map(|card| Some((card, card.node?))).collect();
     let Some((first, node)) = cards.first() else { return Vec::new() };
     let is_far = |other: usize| cards.iter().all(|(_, node)| *node != other);
-    let far: Vec<(usize, usize, usize)> = facts
-        .cpu
-        .shards
-        .iter()
-        .enumerate()
-        .filter_map(|(id, at)| Some((id, at.cpu?, at.node?)))
-        .filter(|(_, _, node)| is_far(*node))
-        .collect();
-    let near = facts.one_of_each_core(Some(*node), facts.shards());
-    // Where all cores of the near node have a shard, those that are left have nowhere else to go.
-    if far.is_empty() || near.is_empty() || near.len() < facts.shards().min(far.len()) {
+    let placed = facts.cpu.shards.iter().enumerate().filter_map(|(id, at)| Some((id, at.cpu?, at.node?)));
+    let (far, near): (Vec<_>, Vec<_>) = placed.partition(|(_, _, node)| is_far(*node));
+    let mut room: Vec<usize> =
+        cards.iter().flat_map(|(_, node)| facts.one_of_each_core(Some(*node), usize::MAX)).collect();
+    room.sort_unstable();
+    room.dedup();
+    // Where all cores that are near have a shard, the others have nowhere else to go.
+    if far.is_empty() || room.len() <= near.len() {
         return Vec::new();
     }
+    room.truncate(facts.shards());
+    let rest = far.iter().map(|(_, cpu, _)| *cpu).take(facts.shards() - room.len());
+    let mut cpus: Vec<usize> = room.iter().copied().chain(rest).collect();
+    cpus.sort_unstable();
     let places: Vec<String> =
         far.iter().map(|(id, cpu, node)| format!("shard {id} on CPU {cpu} of node {node}")).collect();
     vec![finding(
         ("nic-node", Hurts),
         format!("{} is on memory node {node}, and there are {}", first.name, places.join(", ")),
         "packets are written to the memory of one node and read by CPUs of the other",
-        format!("corelane --cpus {}", format_cpu_list(&near)),
+        format!("corelane --cpus {}", format_cpu_list(&cpus)),
         "less CPU for each packet and lower latency: no crossing between the nodes",
-        "the CPUs and the memory of the other node are left to others",
+        "CPUs and memory of the other node are left to others",
     )]
 }
 
