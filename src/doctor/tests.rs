@@ -55,7 +55,7 @@ impl Machine {
         let clocks = "sys/devices/system/clocksource/clocksource0";
         machine.put(&format!("{clocks}/current_clocksource"), "tsc\n");
         machine.put(&format!("{clocks}/available_clocksource"), "tsc hpet acpi_pm\n");
-        machine.card("eth0", "0", 4);
+        machine.card("eth0", 0, 4);
         machine.set("cpus", "0-3")
     }
 
@@ -65,14 +65,16 @@ impl Machine {
         std::fs::write(path, text).unwrap();
     }
 
-    fn card(&self, name: &str, node: &str, queues: usize) {
+    /// A card whose interrupts come to the first CPUs of its node.
+    fn card(&self, name: &str, node: usize, queues: usize) {
         let dir = format!("sys/class/net/{name}");
-        self.put(&format!("{dir}/device/numa_node"), node);
+        self.put(&format!("{dir}/device/numa_node"), &node.to_string());
         self.put(&format!("{dir}/operstate"), "up\n");
         for queue in 0..queues {
+            let irq = 40 + 10 * node + queue;
             self.put(&format!("{dir}/queues/rx-{queue}/rps_cpus"), "0\n");
-            self.put(&format!("{dir}/device/msi_irqs/{}", 40 + queue), "msix\n");
-            self.put(&format!("proc/irq/{}/effective_affinity_list", 40 + queue), &format!("{queue}\n"));
+            self.put(&format!("{dir}/device/msi_irqs/{irq}"), "msix\n");
+            self.put(&format!("proc/irq/{irq}/effective_affinity_list"), &(4 * node + queue).to_string());
         }
     }
 
@@ -233,7 +235,7 @@ fn a_shard_on_the_other_node_than_the_card_is_named_with_the_cpus_that_are_near(
     assert!(!Machine::new().set("cpus", "0-7").ids().contains(&"nic-node"));
     // A card on each node: every shard is near one.
     let machine = Machine::new().set("cpus", "0,1,4,5");
-    machine.card("eth1", "1", 4);
+    machine.card("eth1", 1, 4);
     assert_eq!(machine.ids(), [""; 0]);
     // A machine that does not say where the card is.
     let machine = Machine::new().set("cpus", "4-7");
