@@ -36,7 +36,7 @@ fn help_is_short_with_one_dash_and_long_with_two() {
         assert!(help.out.lines().all(|line| line.chars().count() <= 100), "{}", help.out);
         assert!(help.out.contains("[default: 0.0.0.0:8080]"), "{}", help.out);
     }
-    assert!(short.out.lines().count() <= 30, "{}", short.out);
+    assert!(short.out.lines().count() <= 32, "{}", short.out);
     assert!(long.out.lines().count() > 2 * short.out.lines().count());
     for more in ["CORELANE_RING_WITHOUT", "NO_COLOR", "Exit codes:", "SIGTERM"] {
         assert!(long.out.contains(more), "{more}");

@@ -213,6 +213,14 @@ fn a_node_that_runs_is_looked_at_by_its_numbers_and_its_token() {
     for id in ["node-silent", "shard-down", "accept-paused", "refused"] {
         assert!(!names(&well).contains(&id.to_owned()), "{well:?}");
     }
+    // Its limits are looked at, not ours.
+    if has("prlimit") {
+        let id = node.id().to_string();
+        let set = through("prlimit", &["--pid", &id, "--nofile=800:900"]).status().unwrap();
+        assert!(set.success());
+        let (evidence, _) = one(&look(&[], token), "nofile");
+        assert!(evidence.contains(&format!("of process {id} is 900 (hard)")), "{evidence}");
+    }
     // As many connections as it may hold, and one more.
     let ask = || {
         let mut stream = TcpStream::connect(node.addr).unwrap();

@@ -2,11 +2,12 @@
 //!
 //! Not here: what there is to find (`corelane::doctor`).
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use corelane::config::Config;
-use corelane::doctor::{self, Facts, Finding, NodeNumbers, Severity, Subject};
+use corelane::doctor::{self, Facts, Finding, NodeNumbers, Severity, Subject, Whose};
 use serde::Serialize;
 
 use super::ask::{self, Target, Wants};
@@ -66,9 +67,15 @@ fn report(request: &Request, config: &Config) -> Result<Report, CannotRun> {
             let path = if at.path == "/" { "/metrics".to_owned() } else { at.path };
             Target { path, ..at }
         });
+    // A node of this host has limits of its own, and one of another host is none of this one's processes.
+    let whose = match (request.pid, &node) {
+        (Some(pid), _) => Whose::Process(pid),
+        (None, Some(target)) => pid_of(&root, target).map_or(Whose::Unknown, Whose::Process),
+        (None, None) => Whose::Own,
+    };
     let look = |probe: bool| {
         let without = serve::masked()?;
-        let mut facts = Facts::gather(&Subject { root: &root, pid: request.pid, config, without, probe });
+        let mut facts = Facts::gather(&Subject { root: &root, whose, config, without, probe });
         facts.node = node.as_ref().map(|target| numbers(target, &field));
         Ok::<Facts, CannotRun>(facts)
     };
@@ -77,18 +84,26 @@ fn report(request: &Request, config: &Config) -> Result<Report, CannotRun> {
     let mut facts = look(probe)?;
     if let Some(time) = request.watch {
         std::thread::sleep(time);
-        let (counted, probed) = (format!("within {time:?}"), facts.ring.clone());
-        facts = look(false)?.since(&facts, &counted);
+        let (watched, probed) = (format!("within {time:?}"), facts.ring.clone());
+        facts = look(false)?.since(&facts, &watched);
         facts.ring = probed;
     }
     Ok(Report {
         version: env!("CARGO_PKG_VERSION"),
         kernel: format!("{}.{}", facts.release.0, facts.release.1),
-        counted: facts.net.counted.clone(),
+        counted: facts.counted().to_owned(),
         shards: facts.cpu.shards.len(),
         ring: facts.ring.probe.as_ref().and_then(|probe| Some(probe.as_ref().ok()?.granted.clone())),
         findings: doctor::diagnose(&facts),
     })
+}
+
+/// The process that answers at `target`, if that is on this host and we may know.
+fn pid_of(root: &Path, target: &Target) -> Option<u32> {
+    let (host, port) = target.authority.rsplit_once(':')?;
+    let ip = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    let here = host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback());
+    here.then(|| doctor::process_listening(root, port.parse().ok()?)).flatten()
 }
 
 /// What the node says, or why it says nothing.

@@ -29,6 +29,9 @@ pub struct Facts {
     pub huge_pages: Option<String>,
     /// Kernel settings that are not as `sysctl/` wants them.
     pub drift: Vec<Drift>,
+    /// The time that counters were watched for, like `within 5s`; without it they are since the boot, and those of a node
+    /// since its start.
+    pub watched: Option<String>,
     /// The maxima that were asked for.
     pub maxima: Limits,
     /// What a node said of itself.
@@ -123,8 +126,6 @@ pub struct NetFacts {
     pub softnet: Vec<Softnet>,
     /// Network cards.
     pub cards: Vec<Card>,
-    /// Over what time the counters were counted, for people.
-    pub counted: String,
 }
 
 impl Facts {
@@ -149,9 +150,14 @@ impl Facts {
         cpus
     }
 
+    /// Over what time counters of the host were counted, for people.
+    pub fn counted(&self) -> &str {
+        self.watched.as_deref().unwrap_or("since the boot")
+    }
+
     /// Counters as what they grew by since `before`.
     #[must_use]
-    pub fn since(mut self, before: &Facts, counted: &str) -> Facts {
+    pub fn since(mut self, before: &Facts, watched: &str) -> Facts {
         let (net, old) = (&mut self.net, &before.net);
         net.listen_overflows = net.listen_overflows.saturating_sub(old.listen_overflows);
         net.listen_drops = net.listen_drops.saturating_sub(old.listen_drops);
@@ -168,7 +174,7 @@ impl Facts {
         if let (Some(node), Some(old)) = (&mut self.node, &before.node) {
             node.subtract(old);
         }
-        counted.clone_into(&mut net.counted);
+        self.watched = Some(watched.to_owned());
         self
     }
 }

@@ -3,6 +3,7 @@
 //! # Rules
 //! 1. What cannot be read is left out; nothing here fails.
 //! 2. Below another root nothing is asked of this kernel.
+//! 3. Only asking for rings changes anything: the soft limits of this process, which rise to the hard ones.
 //!
 //! Not here: what follows (`rules`), asking a node (`cli`).
 
@@ -23,13 +24,24 @@ use crate::config::Config;
 use crate::placement::{self, Wish};
 use crate::preflight::{self, Host, RELEASE_CHARGED, StartError};
 
+/// Whose limits, rights and CPUs count.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Whose {
+    /// Those of this process: a node that is started from here has the same.
+    Own,
+    /// Those of this one.
+    Process(u32),
+    /// Those of a node elsewhere: nothing of it is known.
+    Unknown,
+}
+
 /// Whom it is about.
 #[derive(Clone, Copy, Debug)]
 pub struct Subject<'a> {
     /// Where `proc`, `sys` and `etc` are.
     pub root: &'a Path,
-    /// The process whose limits count; none is this one.
-    pub pid: Option<u32>,
+    /// Whose limits count.
+    pub whose: Whose,
     /// What is to run.
     pub config: &'a Config,
     /// Ring features that are left off.
@@ -40,6 +52,8 @@ pub struct Subject<'a> {
 
 /// Asks for as many rings as there are shards, side by side, as a start would.
 fn probe(limits: &corelane_base::Limits, without: Features, shards: usize) -> Result<Probe, SetupError> {
+    // As a start does first. Where that fails, what is asked for next tells.
+    let _ = (corelane_sys::limits::raise_nofile(), corelane_sys::limits::raise_memlock());
     let config = preflight::ring_config(limits, without);
     let rings = (0..shards).map(|_| Ring::new(&config)).collect::<Result<Vec<_>, _>>()?;
     Ok(rings.first().map_or_else(Probe::default, |ring| Probe {
@@ -51,12 +65,16 @@ fn probe(limits: &corelane_base::Limits, without: Features, shards: usize) -> Re
 impl Facts {
     /// Finds out what there is.
     pub fn gather(subject: &Subject<'_>) -> Facts {
-        let Subject { root, pid, config, without, .. } = *subject;
+        let Subject { root, whose, config, without, .. } = *subject;
+        let pid = match whose {
+            Whose::Process(pid) => Some(pid),
+            Whose::Own | Whose::Unknown => None,
+        };
         let who = pid.map_or_else(|| "self".to_owned(), |pid| pid.to_string());
         let of_process = |file: &str| read(root, &format!("proc/{who}/{file}"));
         let (limits, status) = (of_process("limits"), of_process("status"));
-        let nofile = text::rlimit(&limits, "Max open files");
-        let memlock = text::rlimit(&limits, "Max locked memory");
+        let limit = |name| text::rlimit(&limits, name).filter(|_| whose != Whose::Unknown);
+        let (nofile, memlock) = (limit("Max open files"), limit("Max locked memory"));
         let allowed = text::cpus(text::status(&status, "Cpus_allowed_list").unwrap_or_default());
         let none = Rlimit { soft: 0, hard: 0 };
         let mut host = Host::below(root, nofile.unwrap_or(none), memlock.unwrap_or(none), allowed);
@@ -115,6 +133,7 @@ impl Facts {
             net: net_facts(root, cards),
             huge_pages: settings.huge_pages.then(thp),
             drift: drift(root, is_numa, is_fast),
+            watched: None,
             maxima,
             node: None,
         }
@@ -188,7 +207,6 @@ fn net_facts(root: &Path, cards: Vec<cards::Card>) -> NetFacts {
         syn_drops: counter("TCPReqQFullDrop"),
         softnet: text::softnet(&read(root, "proc/net/softnet_stat")),
         cards,
-        counted: "since the boot".to_owned(),
     }
 }
 

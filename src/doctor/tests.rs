@@ -94,7 +94,7 @@ impl Machine {
         let layers = Layers { flags: flags.collect(), limits: self.limits.clone(), ..Layers::default() };
         let config = Config::load(&layers).unwrap();
         let (root, without) = (self.root.path(), Features::NONE);
-        Facts::gather(&Subject { root, pid: None, config: &config, without, probe: false })
+        Facts::gather(&Subject { root, whose: Whose::Own, config: &config, without, probe: false })
     }
 
     /// The names of what is found.
@@ -131,8 +131,13 @@ fn on_a_machine_where_all_is_well_there_is_nothing_to_do() {
 fn a_machine_that_shows_nothing_is_not_blamed_for_it() {
     let root = tempfile::tempdir().unwrap();
     let config = Config::default();
-    let subject =
-        Subject { root: root.path(), pid: None, config: &config, without: Features::NONE, probe: false };
+    let subject = Subject {
+        root: root.path(),
+        whose: Whose::Own,
+        config: &config,
+        without: Features::NONE,
+        probe: false,
+    };
     assert_eq!(ids(&diagnose(&Facts::gather(&subject))), [""; 0]);
     assert!(!is_root(root.path()) && is_root(Path::new("/")));
 }

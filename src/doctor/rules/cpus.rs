@@ -56,7 +56,7 @@ pub(super) fn quota(facts: &Facts) -> Vec<Finding> {
     if quota.cpus_floor() >= shards && throttled.is_none() {
         return Vec::new();
     }
-    let counted = &facts.net.counted;
+    let counted = facts.counted();
     let evidence = match throttled {
         Some((throttled, all)) => format!(
             "the CPU quota is {quota} ({}) for {}, and was used up in {throttled} of {all} periods {counted}",

@@ -103,7 +103,7 @@ pub(super) fn listen_queue(facts: &Facts) -> Vec<Finding> {
             format!(
                 "{} connections found the queue of a listener full {} (ListenOverflows; {} were dropped in all); \
                  backlog is {backlog}, net.core.somaxconn {somaxconn}",
-                net.listen_overflows, net.counted, net.listen_drops
+                net.listen_overflows, facts.counted(), net.listen_drops
             ),
             "more came at once than the shorter of the two holds until they are accepted; each client waited a second \
              before it tried again",
@@ -127,7 +127,8 @@ pub(super) fn listen_queue(facts: &Facts) -> Vec<Finding> {
             ("syn-queue", Hurts),
             format!(
                 "{} SYNs were dropped {} because too many connections were half-open",
-                net.syn_drops, net.counted
+                net.syn_drops,
+                facts.counted()
             ),
             "a flood, or more new connections at once than net.ipv4.tcp_max_syn_backlog",
             format!("sysctl -w net.ipv4.tcp_max_syn_backlog={QUEUE} net.ipv4.tcp_syncookies=1"),
@@ -154,7 +155,7 @@ pub(super) fn softnet(facts: &Facts) -> Vec<Finding> {
         let wanted = now.saturating_mul(2).max(5_000);
         found.push(finding(
             ("softnet-drops", Hurts),
-            format!("packets {}: {} (softnet_stat, second column)", net.counted, dropped.join(", ")),
+            format!("packets {}: {} (softnet_stat, second column)", facts.counted(), dropped.join(", ")),
             format!("more packets waited for that CPU than net.core.netdev_max_backlog, {now}"),
             format!("sysctl -w net.core.netdev_max_backlog={wanted}"),
             "no drops in bursts over loopback, veth and RPS, hence no retransmissions",
@@ -171,7 +172,7 @@ pub(super) fn softnet(facts: &Facts) -> Vec<Finding> {
         let wanted = net.netdev_budget.unwrap_or(300).saturating_mul(2);
         found.push(finding(
             ("softnet-squeezed", Advice),
-            format!("taking packets stopped with some left, {}: {}", net.counted, squeezed.join(", ")),
+            format!("taking packets stopped with some left, {}: {}", facts.counted(), squeezed.join(", ")),
             "the budget of packets or of time was used up before the queue was empty",
             format!("sysctl -w net.core.netdev_budget={wanted} net.core.netdev_budget_usecs=8000"),
             "packets are taken in fewer rounds",

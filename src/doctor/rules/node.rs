@@ -17,6 +17,11 @@ fn node(facts: &Facts) -> Option<&NodeNumbers> {
     facts.node.as_ref().filter(|node| node.silent.is_none())
 }
 
+/// Over what time its counters were counted, for people.
+fn counted(facts: &Facts) -> &str {
+    facts.watched.as_deref().unwrap_or("since its start")
+}
+
 /// A number of events, with the shard that has most of them.
 fn most(node: &NodeNumbers, name: &str) -> String {
     let (shard, value) = node.most(name).unwrap_or_default();
@@ -38,7 +43,7 @@ pub(super) fn silent(facts: &Facts) -> Vec<Finding> {
 
 pub(super) fn shards(facts: &Facts) -> Vec<Finding> {
     let Some(node) = node(facts) else { return Vec::new() };
-    let (mut found, counted) = (Vec::new(), &facts.net.counted);
+    let (mut found, counted) = (Vec::new(), counted(facts));
     let down: Vec<String> = node
         .shards
         .iter()
@@ -59,7 +64,7 @@ pub(super) fn shards(facts: &Facts) -> Vec<Finding> {
     if node.sum(stalls) > 0.0 {
         found.push(finding(
             ("stalls", Hurts),
-            format!("turns longer than stall_time since the start or {counted}: {}", most(node, stalls)),
+            format!("turns longer than stall_time, {counted}: {}", most(node, stalls)),
             "a handler blocked or computed for long, or the shard's thread had to share its CPU",
             "journalctl -u corelane | grep 'a turn took longer'    # names the handler; `blocking()` is for what blocks",
             "no connection of that shard waits for one request",
@@ -116,7 +121,7 @@ pub(super) fn lanes(facts: &Facts) -> Vec<Finding> {
 pub(super) fn connections(facts: &Facts) -> Vec<Finding> {
     let Some(node) = node(facts) else { return Vec::new() };
     let (mut found, max) = (Vec::new(), facts.maxima.connections_max);
-    let counted = &facts.net.counted;
+    let counted = counted(facts);
     let paused = "corelane_http1_accept_paused_total";
     if node.sum(paused) > 0.0 {
         let wanted = max.saturating_mul(2);
@@ -167,7 +172,7 @@ pub(super) fn connections(facts: &Facts) -> Vec<Finding> {
 
 pub(super) fn ring(facts: &Facts) -> Vec<Finding> {
     let Some(node) = node(facts) else { return Vec::new() };
-    let (mut found, counted) = (Vec::new(), &facts.net.counted);
+    let (mut found, counted) = (Vec::new(), counted(facts));
     let late = "corelane_kernel_cq_overflows_total";
     if node.sum(late) > 0.0 {
         let wanted = facts.maxima.completion_entries.saturating_mul(2);
