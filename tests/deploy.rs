@@ -66,8 +66,8 @@ fn systemd_takes_the_units_and_finds_little_exposed() {
 
 /// The value of a directive; the last one if there are several.
 fn directive(unit: &str, name: &str) -> String {
-    let lines = unit.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix('='));
-    lines.last().unwrap_or_else(|| panic!("no {name}")).to_owned()
+    let mut lines = unit.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+    lines.next_back().unwrap_or_else(|| panic!("no {name}")).to_owned()
 }
 
 #[test]
