@@ -65,7 +65,10 @@ fn limits_of_a_user_that_are_too_small_are_named_with_what_is_enough() {
     let ended = run(&mut unprivileged(&dir, &limits, &doctor));
     let (evidence, command) = one(&ended, "nofile");
     assert!(evidence.contains("of this process is 2000 (hard), and 17472 are needed"), "{evidence}");
-    assert_eq!(command, "sudo prlimit --pid $$ --nofile=17472:17472    # a unit: LimitNOFILE=17472");
+    assert_eq!(
+        command,
+        "sudo prlimit --pid $$ --nofile=17472:17472    # a unit: LimitNOFILE=17472; a container: --ulimit nofile=17472"
+    );
     if corelane_sys::kernel::release() >= (6, 14) {
         let (evidence, command) = one(&ended, "memlock");
         assert!(evidence.contains("of this process is 100000 bytes (hard)"), "{evidence}");

@@ -122,9 +122,7 @@ pub(super) fn ring_refused(facts: &Facts) -> Vec<Finding> {
                         "the limit of locked memory does not apply here, so memory itself is short".to_owned()
                     }
                 },
-                format!(
-                    "sudo prlimit --pid $$ --memlock={wanted}:{wanted}    # a unit: LimitMEMLOCK={wanted}"
-                ),
+                raise("memlock", "LimitMEMLOCK", wanted),
                 "the node starts, and has room for a second one beside it",
                 "as much memory of this user can be kept from being swapped",
             )
@@ -135,7 +133,7 @@ pub(super) fn ring_refused(facts: &Facts) -> Vec<Finding> {
             format!(
                 "a ring wants a table of {descriptors} descriptors, which the limit of open files bounds"
             ),
-            raise_nofile(facts.limits.nofile_wanted),
+            raise("nofile", "LimitNOFILE", facts.limits.nofile_wanted),
             "the node starts with the connections it was to hold",
             NOFILE_RISK,
         ),
@@ -175,8 +173,11 @@ pub(super) fn ring_features(facts: &Facts) -> Vec<Finding> {
 const NOFILE_RISK: &str =
     "a program that looks at every possible descriptor, or uses select(), may take long or fail";
 
-fn raise_nofile(wanted: u64) -> String {
-    format!("sudo prlimit --pid $$ --nofile={wanted}:{wanted}    # a unit: LimitNOFILE={wanted}")
+/// A limit in the shell that starts it, with what to write elsewhere.
+fn raise(name: &str, directive: &str, to: u64) -> String {
+    format!(
+        "sudo prlimit --pid $$ --{name}={to}:{to}    # a unit: {directive}={to}; a container: --ulimit {name}={to}"
+    )
 }
 
 pub(super) fn nofile(facts: &Facts) -> Vec<Finding> {
@@ -193,7 +194,7 @@ pub(super) fn nofile(facts: &Facts) -> Vec<Finding> {
              is refused",
             count(facts.shards(), "shard")
         ),
-        raise_nofile(wanted),
+        raise("nofile", "LimitNOFILE", wanted),
         format!("each shard holds {connections} connections"),
         NOFILE_RISK,
     )]
@@ -221,7 +222,7 @@ pub(super) fn memlock(facts: &Facts) -> Vec<Finding> {
         ),
         "rings are made smaller where their sizes are defaults, and refused where they were set: more calls into the \
          kernel for the same work",
-        format!("sudo prlimit --pid $$ --memlock={good}:{good}    # a unit: LimitMEMLOCK={good}"),
+        raise("memlock", "LimitMEMLOCK", good),
         "rings of full size, and room for a second node of the same user beside this one",
         "as much memory of this user can be kept from being swapped",
     )]
