@@ -2,6 +2,7 @@
 //!
 //! Not here: what there is to find (`corelane::doctor`).
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -30,11 +31,8 @@ pub(super) struct Request {
 struct Report {
     version: &'static str,
     kernel: String,
-    /// Over what time counters were counted.
-    counted: String,
-    shards: usize,
-    /// Features of the rings that were had, if any were asked for.
-    ring: Option<String>,
+    /// What was looked at.
+    facts: BTreeMap<&'static str, String>,
     findings: Vec<Finding>,
 }
 
@@ -91,9 +89,7 @@ fn report(request: &Request, config: &Config) -> Result<Report, CannotRun> {
     Ok(Report {
         version: env!("CARGO_PKG_VERSION"),
         kernel: format!("{}.{}", facts.release.0, facts.release.1),
-        counted: facts.counted().to_owned(),
-        shards: facts.cpu.shards.len(),
-        ring: facts.ring.probe.as_ref().and_then(|probe| Some(probe.as_ref().ok()?.granted.clone())),
+        facts: facts.summary().into_iter().collect(),
         findings: doctor::diagnose(&facts),
     })
 }
@@ -137,10 +133,11 @@ fn show(report: &Report, json: bool) -> Exit {
 }
 
 fn text(report: &Report) -> String {
-    let Report { version, kernel, counted, shards, ring, findings } = report;
-    let ring = ring.as_ref().map_or_else(String::new, |ring| format!("; ring: {ring}"));
-    let mut text =
-        format!("corelane {version}, Linux {kernel}; shards: {shards}{ring}; counters {counted}\n");
+    let Report { version, kernel, facts, findings } = report;
+    let mut text = format!("corelane {version}, Linux {kernel}\n");
+    for (name, value) in facts {
+        text.push_str(&format!("  {name:<13} {value}\n"));
+    }
     for finding in findings {
         text.push_str(&format!("\n{finding}"));
     }

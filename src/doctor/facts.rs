@@ -4,6 +4,7 @@
 
 use corelane_base::Limits;
 use corelane_sys::cgroup::{CpuQuota, MemoryLimit};
+use corelane_sys::cpu::format_cpu_list;
 use corelane_sys::limits::Rlimit;
 use corelane_uring::SetupError;
 
@@ -150,6 +151,52 @@ impl Facts {
         cpus
     }
 
+    /// What was looked at, for people: a name and what there is.
+    pub fn summary(&self) -> Vec<(&'static str, String)> {
+        let limit = |limit: Option<Rlimit>, wanted: u64| match limit {
+            None => "no limit that is known".to_owned(),
+            Some(Rlimit { hard: u64::MAX, .. }) => format!("unlimited, {wanted} needed"),
+            Some(Rlimit { hard, .. }) => format!("{hard}, {wanted} needed"),
+        };
+        let ring = match &self.ring.probe {
+            None => "not asked for".to_owned(),
+            Some(Ok(probe)) => format!("{}; lacks {}", probe.granted, or_nothing(&probe.lacking)),
+            Some(Err(error)) => error.to_string(),
+        };
+        let mut cpus: Vec<usize> = self.cpu.shards.iter().filter_map(|at| at.cpu).collect();
+        cpus.sort_unstable();
+        let mut nodes: Vec<String> =
+            self.cpu.shards.iter().filter_map(|at| Some(at.node?.to_string())).collect();
+        nodes.sort_unstable();
+        nodes.dedup();
+        let on = match cpus.is_empty() {
+            true => "not pinned".to_owned(),
+            false => format!("on CPUs {}, memory nodes {}", format_cpu_list(&cpus), or_nothing(&nodes)),
+        };
+        let card = |card: &Card| {
+            let node = card.node.map_or_else(|| "unknown".to_owned(), |node| node.to_string());
+            format!(
+                "{} (node {node}, {} receive queues, {} interrupts)",
+                card.name,
+                card.rx_queues,
+                card.irqs.len()
+            )
+        };
+        let cards: Vec<String> = self.net.cards.iter().map(card).collect();
+        let dropped: u64 = self.net.softnet.iter().map(|cpu| cpu.dropped).sum();
+        let quota = self.cpu.quota.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string);
+        let (overflows, counted) = (self.net.listen_overflows, self.counted());
+        vec![
+            ("rings", ring),
+            ("open files", limit(self.limits.nofile, self.limits.nofile_wanted)),
+            ("locked bytes", limit(self.limits.memlock, self.limits.memlock_wanted)),
+            ("shards", format!("{} of {} CPUs, {on}", self.cpu.shards.len(), self.cpu.allowed.len())),
+            ("CPU quota", quota),
+            ("cards", or_nothing(&cards)),
+            ("lost", format!("{overflows} connections by listeners, {dropped} packets by CPUs, {counted}")),
+        ]
+    }
+
     /// Over what time counters of the host were counted, for people.
     pub fn counted(&self) -> &str {
         self.watched.as_deref().unwrap_or("since the boot")
@@ -177,4 +224,8 @@ impl Facts {
         self.watched = Some(watched.to_owned());
         self
     }
+}
+
+fn or_nothing(list: &[String]) -> String {
+    if list.is_empty() { "nothing".to_owned() } else { list.join(", ") }
 }

@@ -536,6 +536,17 @@ fn every_finding_has_a_rule_and_a_row_on_the_page() {
 }
 
 #[test]
+fn what_was_looked_at_is_summed_up_in_a_line_each() {
+    let summary = Machine::new().facts().summary();
+    let of = |name: &str| summary.iter().find(|(known, _)| *known == name).unwrap().1.clone();
+    assert_eq!(of("shards"), "4 of 8 CPUs, on CPUs 0-3, memory nodes 0");
+    assert_eq!(of("cards"), "eth0 (node 0, 4 receive queues, 4 interrupts)");
+    assert_eq!(of("lost"), "0 connections by listeners, 0 packets by CPUs, since the boot");
+    assert!(of("open files").starts_with("1048576, "), "{summary:?}");
+    assert_eq!(of("rings"), "not asked for");
+}
+
+#[test]
 fn the_worst_comes_first_and_the_text_has_all_five_parts() {
     let machine = Machine::new();
     machine.put("proc/sys/vm/swappiness", "60\n");
