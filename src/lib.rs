@@ -184,6 +184,8 @@
 //! that no client can choose keys of one shard. Start hooks and drain hooks may call other shards: every shard
 //! answers from before the first one accepts until all have drained.
 //!
+//! For keys with values there is a [`Cache`], whose keys are spread over the shards: [`cache`] has the calls.
+//!
 //! Threads that are no shards send to one by a [`ShardHandle`] ([`Running::shards`], [`Mesh::handle`]): a message
 //! without a reply, in a mailbox of 256.
 //!
@@ -446,7 +448,7 @@ mod watch;
 
 #[doc(inline)]
 pub use boot::{Running, Server, ShardInfo, Stopper};
-pub use config::{Accept, Listen, Numa, Secret, ShardHost};
+pub use config::{Accept, CacheConfig, Listen, Numa, Secret, ShardHost};
 pub use corelane_base::{Full, LimitError, Limits, ShardId};
 #[cfg(feature = "glommio")]
 pub use corelane_exec::host::yield_to_shard;
@@ -469,6 +471,7 @@ pub use corelane_uring::Features as RingFeatures;
 pub use glommio;
 #[doc(inline)]
 pub use preflight::StartError;
+pub use services::cache::{Cache, CacheError, access as cache};
 
 /// What the README shows compiles.
 #[cfg(doctest)]

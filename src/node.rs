@@ -5,6 +5,8 @@
 use corelane_http::{App, IntoResponse, Json, OwnedRequest, Response};
 use serde::Serialize;
 
+use crate::services::cache::Cache;
+
 /// The answer of `GET /json`.
 #[derive(Serialize)]
 struct Message {
@@ -19,6 +21,11 @@ async fn echo(mut request: OwnedRequest<()>) -> Response {
             .header("content-type", content_type),
         Err(error) => error.into_response(),
     }
+}
+
+/// As [`app`], with the strings of `cache` under `/cache/`.
+pub fn app_with(cache: &Cache) -> App<()> {
+    crate::services::cache::http::routes(app(), cache)
 }
 
 /// `GET /health`, `GET /plaintext`, `GET /json`, `POST /echo`, `GET /api/info`, `GET /api/performance`.

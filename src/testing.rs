@@ -70,6 +70,7 @@ use corelane_sim::{Sim, SimConfig};
 
 use crate::boot::ShardInfo;
 use crate::drain::Drains;
+use crate::services::cache::OwnTime;
 use paced::Paced;
 use rig::{Rig, Shared, lock};
 
@@ -219,6 +220,7 @@ impl TestServerBuilder {
             .expect("threads for blocking jobs");
         let runtime = Runtime::new(INFO.id, limits, pools, Paced::new(kernel), Some(Arc::clone(&threads)));
         let mut rig = Rig::new(runtime, world, threads, self.wait_for_threads);
+        rig.within(|shard| shard.local(OwnTime::default).0.set(true));
         for set_up in self.set_up {
             set_up(&mut rig);
         }

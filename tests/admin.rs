@@ -38,7 +38,9 @@ impl Watched {
     }
 
     fn with_token(shards: u16, token: &str) -> Watched {
-        let server = common::server().shards(shards);
+        // Redis clients, too, so that there is every series.
+        let redis = corelane::Listen::Tcp(([127, 0, 0, 1], 0).into());
+        let server = common::server().shards(shards).resp(redis);
         let node = Node::serving(server.admin(([127, 0, 0, 1], 0).into(), Secret::new(token)), app);
         let admin = node.running().admin().expect("it was asked for");
         Watched { node, admin }
@@ -208,6 +210,51 @@ fn every_counter_of_the_limits_page_is_a_series() {
         }
     }
     assert!(seen > 30, "only {seen} counters found: the page has changed its form");
+}
+
+#[test]
+fn redis_clients_and_their_keys_are_in_all_accounts() {
+    let watched = Watched::new(2);
+    let mut redis = TcpStream::connect(watched.node.running().resp_listens()[0].tcp().unwrap()).unwrap();
+    redis.set_read_timeout(Some(PATIENCE)).unwrap();
+    redis.write_all(b"SET k v\r\nGET k\r\nGET none\r\n").unwrap();
+    let mut said = [0; 17];
+    redis.read_exact(&mut said).unwrap();
+    assert_eq!(&said, b"+OK\r\n$1\r\nv\r\n$-1\r\n");
+
+    let scrape = watched.scrape();
+    for (name, wanted) in [
+        ("corelane_resp_connections", 1.0),
+        ("corelane_resp_accepted_total", 1.0),
+        ("corelane_resp_commands_total", 3.0),
+        ("corelane_resp_bytes_in_total", 26.0),
+        ("corelane_resp_bytes_out_total", 17.0),
+        ("corelane_cache_keys", 1.0),
+        ("corelane_cache_hits_total", 1.0),
+        ("corelane_cache_misses_total", 1.0),
+    ] {
+        assert!((scrape.sum(name) - wanted).abs() < f64::EPSILON, "{name}: {}", scrape.sum(name));
+    }
+
+    let connections = json(&watched.ask("/connections"));
+    let list = connections["connections"].as_array().unwrap();
+    let client = list.iter().find(|one| one["protocol"].as_str() == Some("resp")).unwrap();
+    assert_eq!(client["peer"].as_str(), Some(&*redis.local_addr().unwrap().to_string()));
+    assert_eq!((client["state"].as_str(), client["bytes_in"].as_u64()), (Some("open"), Some(26)));
+    assert!(client["requests"].is_null());
+
+    let mut http = Client::connect(watched.node.addr);
+    let performance = json(&http.get("/api/performance"));
+    let shards = performance["shards"].as_array().unwrap();
+    let sum =
+        |part: &str, of: &str| shards.iter().map(|shard| shard[part][of].as_u64().unwrap()).sum::<u64>();
+    assert_eq!((sum("resp", "connections"), sum("resp", "commands"), sum("cache", "keys")), (1, 3, 1));
+    let http = json(&watched.ask("/connections"));
+    let list = http["connections"].as_array().unwrap();
+    assert!(
+        list.iter()
+            .any(|one| one["protocol"].as_str() == Some("http1") && one["requests"].as_u64() == Some(1))
+    );
 }
 
 #[test]

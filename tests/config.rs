@@ -94,7 +94,7 @@ fn a_key_of_every_kind_is_read_from_a_file() {
          host = 'glommio'\nnuma = 'off'\nhuge_pages = true\naccept = 'balanced'\nproxy_protocol = ['10.0.0.0/8']\n\
          trusted_proxies = '::1, 192.0.2.0/24'\nadmin = '0.0.0.0:99'\nadmin_token = '0123456789abcdef'\n\
          log = 'warn'\nlog_format = 'json'\nserver_field = ''\n\
-         [resp]\nlisten = '127.0.0.1:6379'\n[cache]\nmemory_max = '1GiB'\neviction = 'lru'\n\
+         [resp]\nlisten = '127.0.0.1:6379'\n[cache]\nmemory_max = '1GiB'\neviction = 'lru'\nhttp = true\n\
          [limits]\nheaders_max = 0x40\nbody_bytes_max = '2MiB'\npool_heap_bytes_max = 1_000\nidle_time = '5m'\n",
     )
     .unwrap();
@@ -127,6 +127,7 @@ fn a_key_of_every_kind_is_read_from_a_file() {
         resp_password: Secret::default(),
         resp_listen: vec![Listen::Tcp("127.0.0.1:6379".parse().unwrap())],
         cache: CacheConfig { memory_max: 1 << 30, eviction: Eviction::Lru },
+        cache_http: true,
         limits,
     };
     assert_eq!(settings, expected);
@@ -223,7 +224,7 @@ fn a_mistake_is_named_with_its_line_and_what_may_be_written() {
         "node.toml:1: there is no key connections_max; did you mean limits.connections_max?"
     });
     refused("[limits]\nlisten = 5", "node.toml:2: there is no key limits.listen; did you mean listen?");
-    refused("[http]\nport = 1", "node.toml:1: there is no key http; `corelane --print-config` shows all");
+    refused("[web]\nport = 1", "node.toml:1: there is no key web; `corelane --print-config` shows all");
     refused("'limits.headers_max' = 1", {
         "node.toml:1: there is no key limits.headers_max; `corelane --print-config` shows all"
     });

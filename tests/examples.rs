@@ -131,6 +131,34 @@ fn sharded_counter_counts_every_word_once_whatever_connection_it_came_by() {
     assert_eq!(counter.wait(common::PATIENCE).code(), Some(0));
 }
 
+#[test]
+fn cache_keeps_links_for_handlers_and_redis_clients() {
+    if ran_in_a_network_of_its_own("cache_keeps_links_for_handlers_and_redis_clients") {
+        return;
+    }
+    let mut links = Process::start(&mut example("cache"));
+    assert_eq!(links.addr, SocketAddr::from(([127, 0, 0, 1], 8080)), "the address its first lines name");
+    let mut client = Client::connect(links.addr);
+    for n in 1..20 {
+        let to = format!("https://example.com/{n}");
+        let added = client.post("/links", to.as_bytes());
+        assert_eq!((added.status, added.text()), (201, &*format!("/{n}\n")));
+        let found = client.get(&format!("/{n}"));
+        assert_eq!((found.status, found.field("location")), (307, Some(&*to)));
+    }
+    assert_eq!(client.post("/links", b"javascript:alert(1)").status, 400);
+    assert_eq!(client.get("/20").status, 404);
+    let mut redis = TcpStream::connect(("127.0.0.1", 6380)).unwrap();
+    redis.set_read_timeout(Some(common::PATIENCE)).unwrap();
+    redis.write_all(b"GET link:7\r\nTTL links\r\nQUIT\r\n").unwrap();
+    let mut said = String::new();
+    redis.read_to_string(&mut said).unwrap();
+    assert_eq!(said, "$21\r\nhttps://example.com/7\r\n:-1\r\n+OK\r\n");
+    drop(client);
+    links.signal("TERM");
+    assert_eq!(links.wait(common::PATIENCE).code(), Some(0));
+}
+
 /// Sends all of it while reading as much; gives what came.
 fn round_trip(addr: SocketAddr, bytes: &[u8]) -> Vec<u8> {
     let mut stream = TcpStream::connect(addr).unwrap();

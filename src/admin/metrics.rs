@@ -23,6 +23,7 @@ use prometheus_client::registry::Registry;
 
 use super::ask::Said;
 use crate::observe::{Counter, ShardNumbers, float, seconds};
+use crate::services::cache::numbers::{CacheNumbers, RespNumbers};
 
 /// Bounds of latencies, nanoseconds: 10 us to 60 s, three a decade.
 const LATENCY_BOUNDS_NS: [u64; 21] = [
@@ -249,8 +250,9 @@ impl Scrape {
         area: &str,
         list: impl Fn(&ShardNumbers) -> Vec<Counter>,
     ) -> fmt::Result {
-        let lists: Vec<(u16, Vec<Counter>)> =
-            self.up().map(|numbers| (numbers.shard, list(numbers))).collect();
+        let lists = self.up().map(|numbers| (numbers.shard, list(numbers)));
+        // A shard without such a part has no series of it.
+        let lists: Vec<(u16, Vec<Counter>)> = lists.filter(|(_, list)| !list.is_empty()).collect();
         let Some((_, first)) = lists.first() else { return Ok(()) };
         for (at, (name, _)) in first.iter().enumerate() {
             if TOLD_ELSEWHERE.contains(name) {
@@ -338,6 +340,31 @@ impl Scrape {
     }
 }
 
+impl Scrape {
+    /// The cache and its Redis clients, where there are such.
+    fn cache(&self, to: &mut Families<'_>) -> fmt::Result {
+        let keys = |of: fn(&CacheNumbers) -> u64| {
+            let shards = self.up().filter_map(|numbers| Some((numbers.shard, numbers.cache.as_ref()?)));
+            shards.map(|(shard, cache)| (label(shard), float(of(cache)))).collect::<Vec<_>>()
+        };
+        to.gauge("corelane_cache_keys", keys(|of| of.keys))?;
+        to.gauge("corelane_cache_keys_with_expiry", keys(|of| of.expires))?;
+        to.gauge("corelane_cache_bytes", keys(|of| of.bytes))?;
+        to.gauge("corelane_cache_bytes_max", keys(|of| of.bytes_max))?;
+        to.gauge("corelane_cache_clients_parked", keys(|of| of.parked))?;
+        to.gauge("corelane_cache_keys_locked", keys(|of| of.locked))?;
+        self.counters(to, "cache", |of| of.cache.as_ref().map(|of| of.counters.clone()).unwrap_or_default())?;
+        let clients = |of: fn(&RespNumbers) -> u64| {
+            let shards = self.up().filter_map(|numbers| Some((numbers.shard, numbers.resp.as_ref()?)));
+            shards.map(|(shard, resp)| (label(shard), float(of(resp)))).collect::<Vec<_>>()
+        };
+        to.gauge("corelane_resp_connections", clients(|of| of.connections))?;
+        to.gauge("corelane_resp_inbox_bytes", clients(|of| of.inbox_bytes))?;
+        to.gauge("corelane_resp_posts_waiting", clients(|of| of.posts_waiting))?;
+        self.counters(to, "resp", |of| of.resp.as_ref().map(|of| of.counters.clone()).unwrap_or_default())
+    }
+}
+
 impl Collector for Scrape {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let to = &mut Families(encoder);
@@ -346,6 +373,7 @@ impl Collector for Scrape {
         self.shards(to)?;
         self.mesh(to)?;
         self.pools(to)?;
+        self.cache(to)?;
         self.counters(to, "exec", |of| of.exec.clone())?;
         self.counters(to, "mesh", |of| of.mesh.clone())?;
         self.counters(to, "http1", |of| of.http1.counters.clone())?;

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use corelane_exec::ShardHandle;
 use corelane_net::http1::ConnInfo;
 use corelane_net::http1::measure;
+use corelane_net::session::Facts;
 use http_body_util::Full;
 use hyper::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::{Request, Response, StatusCode};
@@ -17,6 +18,7 @@ use serde::Serialize;
 use super::ask::Shards;
 use super::metrics::{self, Process, Scrape};
 use crate::observe::{CpuMeter, NodeFacts, ShardNumbers};
+use crate::services::cache::numbers;
 
 /// How long a scrape waits for a shard: half of the least interval that makes sense.
 const SCRAPE_PATIENCE: Duration = Duration::from_millis(500);
@@ -36,7 +38,7 @@ corelane, admin interface
 
 GET /metrics                for Prometheus: every series is explained in docs/METRICS.md
 GET /health                 200 while every shard answers within 100 ms, else 503 with their numbers
-GET /connections?limit=N    HTTP connections as JSON: 100 of them, or N (at most 1000)
+GET /connections?limit=N    connections of HTTP and Redis clients as JSON: 100 of them, or N (at most 1000)
 ";
 
 /// The pages, and what they are made from.
@@ -115,16 +117,22 @@ impl Pages {
             Ok(limit) => limit,
             Err(text) => return page(StatusCode::BAD_REQUEST, TEXT, text),
         };
-        let ask = move |shard: &corelane_exec::Shard| measure::connections(shard, limit);
+        let ask = move |shard: &corelane_exec::Shard| {
+            let (open, list) = measure::connections(shard, limit);
+            let (clients, facts) = numbers::clients(shard, limit - list.len());
+            (open + clients, list, facts)
+        };
         let shards = self.shards.ask(SCRAPE_PATIENCE, ask).await;
         let mut view =
             ConnectionsView { open: 0, listed: 0, limit, silent: Vec::new(), connections: Vec::new() };
         for (shard, said) in shards {
             match said {
-                Some((open, list)) => {
+                Some((open, list, facts)) => {
                     view.open += open;
                     let room = limit - view.connections.len();
-                    view.connections.extend(list.iter().take(room).map(|info| Connection::of(shard, info)));
+                    let http = list.iter().map(|info| Connection::of(shard, info));
+                    let resp = facts.iter().map(|facts| Connection::of_client(shard, facts));
+                    view.connections.extend(http.chain(resp).take(room));
                 }
                 None => view.silent.push(shard),
             }
@@ -150,26 +158,50 @@ fn limit_of(query: Option<&str>) -> Result<usize, String> {
 #[derive(Serialize)]
 struct Connection {
     shard: u16,
+    protocol: &'static str,
+    /// Within its shard and protocol.
     id: u64,
     peer: Option<String>,
     state: &'static str,
     age_s: f64,
     idle_s: f64,
-    requests: u64,
+    /// Not counted for Redis clients.
+    requests: Option<u64>,
     bytes_in: u64,
     bytes_out: u64,
 }
 
 impl Connection {
+    fn of_client(shard: u16, facts: &Facts) -> Connection {
+        let state = match (facts.closing, facts.waiting) {
+            (true, _) => "closing",
+            (false, true) => "waiting",
+            (false, false) => "open",
+        };
+        Connection {
+            shard,
+            protocol: "resp",
+            id: facts.id,
+            peer: facts.peer.map(|peer| peer.to_string()),
+            state,
+            age_s: crate::observe::seconds(facts.age_ns),
+            idle_s: crate::observe::seconds(facts.idle_ns),
+            requests: None,
+            bytes_in: facts.bytes_in,
+            bytes_out: facts.bytes_out,
+        }
+    }
+
     fn of(shard: u16, info: &ConnInfo) -> Connection {
         Connection {
             shard,
+            protocol: "http1",
             id: info.id,
             peer: info.peer.map(|peer| peer.to_string()),
             state: info.state,
             age_s: crate::observe::seconds(info.age_ns),
             idle_s: crate::observe::seconds(info.idle_ns),
-            requests: info.requests,
+            requests: Some(info.requests),
             bytes_in: info.bytes_in,
             bytes_out: info.bytes_out,
         }

@@ -30,12 +30,12 @@ use crossbeam_channel::bounded;
 use ipnet::IpNet;
 
 use crate::admin;
-use crate::config::{Accept, CacheConfig, Listen, Numa, Secret, Settings, ShardHost};
+use crate::config::{Accept, Listen, Numa, Secret, Settings, ShardHost};
 use crate::observe::NodeFacts;
 use crate::placement::{self, Wish};
 use crate::preflight::{self, Demand, Host, StartError};
-use crate::services::cache::Redis;
 use crate::services::cache::session::Settings as RespSettings;
+use crate::services::cache::{Cache, Redis};
 use crate::supervisor::{Handed, Supervisor};
 use control::{Attached, Control, Known};
 pub use control::{Running, Stopper, describe_shard};
@@ -74,7 +74,7 @@ pub struct Server {
     admin: Option<(SocketAddr, Secret)>,
     resp_listen: Vec<Listen>,
     resp: RespSettings,
-    cache: CacheConfig,
+    cache: Cache,
     without: Features,
     server_field: Option<&'static str>,
     signals: bool,
@@ -111,7 +111,7 @@ impl Server {
             admin: None,
             resp_listen: Vec::new(),
             resp: RespSettings::default(),
-            cache: Settings::default().cache,
+            cache: Cache::new(Settings::default().cache),
             without: Features::NONE,
             server_field: Some("corelane"),
             signals: true,
@@ -249,10 +249,11 @@ impl Server {
         self
     }
 
-    /// The memory of all keys of the node, and who goes when it is short.
+    /// What Redis clients read and write: a [`Cache`] that handlers have too, or the
+    /// [settings](crate::CacheConfig) of one that only clients have.
     #[must_use]
-    pub fn cache(mut self, config: CacheConfig) -> Server {
-        self.cache = config;
+    pub fn cache(mut self, cache: impl Into<Cache>) -> Server {
+        self.cache = cache.into();
         self
     }
 
@@ -437,7 +438,7 @@ impl Server {
         notes.extend(listeners.notes);
         let mut addrs = listeners.addrs;
         let resp_addrs = addrs.split_off(self.listen.len());
-        let redis = (!resp_addrs.is_empty()).then(|| Redis::new(&self.cache, shards, self.resp.clone()));
+        let redis = (!resp_addrs.is_empty()).then(|| Redis::new(self.cache.clone(), self.resp.clone()));
         let admin = match &self.admin {
             Some((addr, token)) => Some(admin::bind(*addr, token.clone())?),
             None => None,

@@ -7,7 +7,7 @@ use corelane::config::{Config, Listen, LogFormat, Settings};
 use corelane::placement::{self, Wish};
 use corelane::preflight::{self, Demand, Host, StartError};
 use corelane::supervisor::{Handed, Supervisor};
-use corelane::{RingFeatures, Server, node};
+use corelane::{Cache, RingFeatures, Server, node};
 
 use super::{CannotRun, Exit, logging, print, tell};
 
@@ -57,13 +57,15 @@ pub(crate) fn run(mut config: Config) -> Result<Exit, CannotRun> {
     let Fitted { settings, without, host, mut notes } = fitted(&config)?;
     let log = logging::start(&settings.log, settings.log_format)?;
     let json = settings.log_format == LogFormat::Json;
-    let mut server = server_of(settings, without).handed(handed);
+    let (cache, by_http) = (Cache::new(settings.cache), settings.cache_http);
+    let mut server = server_of(settings, without).cache(cache.clone()).handed(handed);
     match Supervisor::of_env(&env) {
         Ok(None) => {}
         Ok(Some(supervisor)) => server = server.supervisor(supervisor),
         Err(error) => notes.push(format!("NOTIFY_SOCKET cannot be reached, so nobody is told: {error}")),
     }
-    let running = match server.start(|_shard| node::app()) {
+    let app = move |_shard| if by_http { node::app_with(&cache) } else { node::app() };
+    let running = match server.start(app) {
         Ok(running) => running,
         Err(error) => {
             log.end();
@@ -169,7 +171,6 @@ fn server_of(settings: Settings, without: RingFeatures) -> Server {
         .steer(settings.steer)
         .proxy_protocol(settings.proxy_protocol)
         .trusted_proxies(settings.trusted_proxies)
-        .cache(settings.cache)
         .resp_password(settings.resp_password)
         .without(without)
         .server_field(server_field(settings.server_field));

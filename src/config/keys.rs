@@ -318,6 +318,14 @@ static SERVICES: &[Key] = &[
         None,
         Some("CORELANE_CACHE_EVICTION")
     ),
+    key!(
+        cache_http: Truth,
+        "cache.http",
+        "Serve the strings of the cache over HTTP, under /cache/",
+        "Whoever reaches a listener can then read and write all of them: nothing is asked for.",
+        None,
+        Some("CORELANE_CACHE_HTTP")
+    ),
 ];
 
 macro_rules! limits {

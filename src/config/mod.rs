@@ -136,6 +136,8 @@ pub struct Settings {
     pub resp_password: Secret,
     /// The keyed store of the node.
     pub cache: CacheConfig,
+    /// Whether its strings are served under `/cache/`.
+    pub cache_http: bool,
     /// Every maximum.
     pub limits: Limits,
 }
@@ -163,6 +165,7 @@ impl Default for Settings {
             resp_listen: Vec::new(),
             resp_password: Secret::default(),
             cache: CacheConfig { memory_max: CACHE_MEMORY_MAX, ..CacheConfig::default() },
+            cache_http: false,
             limits: Limits::default(),
         }
     }

@@ -24,9 +24,11 @@ use corelane_exec::Shard;
 use corelane_net::http1::measure::{self, Http1Numbers};
 use corelane_net::stream::Streams;
 
+use crate::services::cache::numbers::{self, CacheNumbers, RespNumbers};
+
 pub use api::routes;
 pub use meter::CpuMeter;
-pub use view::{PerformanceView, Recent, ShardView};
+pub use view::{CacheView, PerformanceView, Recent, RespView, ShardView};
 pub(crate) use view::{float, seconds};
 
 /// A counter: its name and value.
@@ -159,6 +161,10 @@ pub struct ShardNumbers {
     pub pools: corelane_pools::Stats,
     /// Its HTTP/1.1 connections.
     pub http1: Http1Numbers,
+    /// Its Redis clients, if it has such.
+    pub resp: Option<RespNumbers>,
+    /// Its keys, if it has such.
+    pub cache: Option<CacheNumbers>,
     /// What is fullest of all that has a maximum, and how full: 0 to 1.
     pub saturation: (&'static str, f64),
 }
@@ -190,6 +196,8 @@ impl ShardNumbers {
             peers: peers.collect(),
             pools: shard.pools().stats(),
             http1: measure::numbers(shard),
+            resp: numbers::resp(shard),
+            cache: numbers::cache(shard),
             saturation: ("nothing", 0.0),
         };
         numbers.saturation = numbers.fullest(shard.limits());
@@ -233,6 +241,10 @@ impl ShardNumbers {
         let parts = [
             ("cpu", self.cpu.max(self.busy()).min(1.0)),
             ("connections_max", ratio(self.http1.connections + self.streams, limits.connections_max)),
+            (
+                "connections_max",
+                ratio(self.resp.as_ref().map_or(0, |of| of.connections), limits.connections_max),
+            ),
             ("tasks_max", ratio(self.tasks, limits.tasks_max)),
             ("mesh_credits", ratio(credits, limits.mesh_credits)),
             ("pool_heap_bytes_max", ratio(self.pools.heap.bytes, limits.pool_heap_bytes_max)),

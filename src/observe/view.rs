@@ -6,7 +6,8 @@ use corelane_net::http1::measure::{Reading, latencies};
 use hdrhistogram::Histogram;
 use serde::{Serialize, Serializer};
 
-use super::{Peer, ShardNumbers, ratio};
+use super::{Peer, ShardNumbers, ratio, value};
+use crate::services::cache::numbers::{CacheNumbers, RespNumbers};
 
 /// Rates and latencies of the last seconds.
 ///
@@ -117,6 +118,70 @@ pub struct ShardView {
     pub lane_depth: usize,
     /// The same by shard.
     pub peers: Vec<Peer>,
+    /// Redis clients, where they are listened for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resp: Option<RespView>,
+    /// Keys, where there is a cache in use.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache: Option<CacheView>,
+}
+
+/// The Redis clients of a shard.
+#[derive(Clone, Debug, Serialize)]
+pub struct RespView {
+    /// Connections open.
+    pub connections: u64,
+    /// Commands since the start.
+    pub commands: u64,
+    /// Bytes received since the start.
+    pub bytes_in: u64,
+    /// Bytes sent since the start.
+    pub bytes_out: u64,
+    /// Bytes received that no command has used yet.
+    pub inbox_bytes: u64,
+}
+
+impl RespView {
+    fn of(numbers: &RespNumbers) -> RespView {
+        RespView {
+            connections: numbers.connections,
+            commands: value(&numbers.counters, "commands"),
+            bytes_in: value(&numbers.counters, "bytes_in"),
+            bytes_out: value(&numbers.counters, "bytes_out"),
+            inbox_bytes: numbers.inbox_bytes,
+        }
+    }
+}
+
+/// The keys of a shard.
+#[derive(Clone, Debug, Serialize)]
+pub struct CacheView {
+    /// Keys.
+    pub keys: u64,
+    /// Bytes that keys and values hold.
+    pub bytes: u64,
+    /// Bytes that they may hold; 0 is no maximum.
+    pub bytes_max: u64,
+    /// Part of the reads that found their key: 0 to 1.
+    pub hit_rate: f64,
+    /// Keys that went for memory.
+    pub evicted: u64,
+    /// Keys that went by time.
+    pub expired: u64,
+}
+
+impl CacheView {
+    fn of(numbers: &CacheNumbers) -> CacheView {
+        let of = |name| value(&numbers.counters, name);
+        CacheView {
+            keys: numbers.keys,
+            bytes: numbers.bytes,
+            bytes_max: numbers.bytes_max,
+            hit_rate: round(ratio(of("hits"), of("hits") + of("misses"))),
+            evicted: of("evicted"),
+            expired: of("expired"),
+        }
+    }
 }
 
 impl ShardView {
@@ -151,6 +216,8 @@ impl ShardView {
             credits_in_use: numbers.peers.iter().map(|peer| peer.credits_in_use).sum(),
             lane_depth: numbers.peers.iter().map(|peer| peer.lane_depth).sum(),
             peers: numbers.peers.clone(),
+            resp: numbers.resp.as_ref().map(RespView::of),
+            cache: numbers.cache.as_ref().map(CacheView::of),
         }
     }
 }

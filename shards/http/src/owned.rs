@@ -95,6 +95,11 @@ impl<S> OwnedRequest<S> {
         self.view().param(name)
     }
 
+    /// See [`Request::param_bytes`].
+    pub fn param_bytes(&self, name: &str) -> Option<Cow<'_, [u8]>> {
+        self.view().param_bytes(name)
+    }
+
     /// See [`Request::param_raw`].
     pub fn param_raw(&self, name: &str) -> Option<&str> {
         self.view().param_raw(name)

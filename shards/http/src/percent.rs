@@ -21,6 +21,14 @@ pub(crate) fn decode_form(raw: &str) -> Option<Cow<'_, str>> {
     decode_with(raw, true)
 }
 
+/// Decodes `%XX` to whatever bytes that gives.
+pub(crate) fn decode_bytes(raw: &str) -> Option<Cow<'_, [u8]>> {
+    match memchr::memchr(b'%', raw.as_bytes()) {
+        None => Some(Cow::Borrowed(raw.as_bytes())),
+        Some(_) => decoded(raw.as_bytes(), false).map(Cow::Owned),
+    }
+}
+
 fn decode_with(raw: &str, plus_is_space: bool) -> Option<Cow<'_, str>> {
     let bytes = raw.as_bytes();
     let is_plain = match plus_is_space {
@@ -30,6 +38,10 @@ fn decode_with(raw: &str, plus_is_space: bool) -> Option<Cow<'_, str>> {
     if is_plain {
         return Some(Cow::Borrowed(raw));
     }
+    String::from_utf8(decoded(bytes, plus_is_space)?).ok().map(Cow::Owned)
+}
+
+fn decoded(bytes: &[u8], plus_is_space: bool) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(bytes.len());
     let mut rest = bytes;
     while let Some((&byte, tail)) = rest.split_first() {
@@ -44,7 +56,7 @@ fn decode_with(raw: &str, plus_is_space: bool) -> Option<Cow<'_, str>> {
             byte => out.push(byte),
         }
     }
-    String::from_utf8(out).ok().map(Cow::Owned)
+    Some(out)
 }
 
 fn hex(digit: u8) -> Option<u8> {
@@ -98,6 +110,14 @@ mod tests {
         for raw in ["%", "%1", "a%", "%zz", "%+1", "% 1", "%1g", "%ff", "%c3%28", "%e2%82"] {
             assert_eq!(decode(raw), None, "{raw}");
         }
+    }
+
+    #[test]
+    fn as_bytes_only_a_bad_escape_gives_nothing() {
+        assert!(matches!(decode_bytes("a+b"), Some(Cow::Borrowed(b"a+b"))));
+        assert_eq!(decode_bytes("%ff+%00%2f").unwrap(), &b"\xff+\x00/"[..]);
+        assert_eq!(decode_bytes("%f"), None);
+        assert_eq!(decode_bytes("%zz"), None);
     }
 
     #[test]

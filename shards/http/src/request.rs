@@ -137,6 +137,11 @@ impl<'a, S> Request<'a, S> {
         self.param_raw(name).and_then(percent::decode)
     }
 
+    /// As [`Request::param`], whatever bytes it is once decoded.
+    pub fn param_bytes(&self, name: &str) -> Option<Cow<'a, [u8]>> {
+        self.param_raw(name).and_then(percent::decode_bytes)
+    }
+
     /// A parameter of the route's pattern, as sent.
     pub fn param_raw(&self, name: &str) -> Option<&'a str> {
         match &self.params {

@@ -61,6 +61,11 @@ impl Locks {
         self.held == 0
     }
 
+    /// How many keys are held.
+    pub(super) fn len(&self) -> usize {
+        self.held
+    }
+
     /// Whether `key` is held by another one than `ticket`.
     pub(super) fn bars(&self, key: &[u8], ticket: Ticket) -> bool {
         self.locks.get(key).is_some_and(|lock| lock.holder != 0 && lock.holder != ticket)

@@ -2,9 +2,10 @@
 //!
 //! A key belongs to one shard, chosen by a hash of it or of its `{tag}`. Reading order: [`store`] the keys of one
 //! shard; [`value`] the kinds of values; [`command`] what can be done with them, one command at a time; `shard` the
-//! part that one shard has; `lookahead` the next commands of a pipeline; `batch` and `gather` what goes between shards; `locks` and `transaction` several keys as
-//! one; `parked` clients that wait for a key; `session` the connections of Redis clients; [`snapshot`] the keys in files;
-//! [`upstream`] another server behind this one.
+//! part that one shard has; `lookahead` the next commands of a pipeline; `batch`, `gather` and `keys` what goes between
+//! shards; `locks` and `transaction` several keys as one; `parked` clients that wait for a key; `session` the connections
+//! of Redis clients; [`access`] handlers; [`http`] HTTP clients; [`snapshot`] the keys in files; [`upstream`] another
+//! server behind this one.
 //!
 //! # Rules
 //! 1. A key is read and written by its own shard only, inside that shard's turn.
@@ -12,12 +13,16 @@
 //!
 //! Not here: the bytes of the protocol (`proto-resp`), sockets (`net`).
 
+pub mod access;
 mod batch;
 pub mod command;
 mod gather;
 pub mod glob;
+pub mod http;
+mod keys;
 mod locks;
 mod lookahead;
+pub mod numbers;
 mod parked;
 pub mod session;
 mod shard;
@@ -34,8 +39,11 @@ use std::time::Duration;
 use corelane_exec::{CallError, Shard, Sharded};
 use corelane_net::session::{SessionConfig, Sessions};
 
+use access::Tagger;
 pub use shard::CacheShard;
-use store::{Config, KeyHasher};
+#[cfg(feature = "testing")]
+pub(crate) use shard::OwnTime;
+use store::{Config, KeyHasher, StoreError};
 
 /// Why the cache did not do what it was asked for.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -46,6 +54,15 @@ pub enum CacheError {
     Busy,
     /// The reply was an error: its text, code first.
     Reply(String),
+    /// The key has another kind of value, or there is no room for it.
+    Store(StoreError),
+    /// A key, value or command that nobody may give.
+    TooLarge {
+        /// How large it is.
+        len: u64,
+        /// How large it may be.
+        max: u64,
+    },
 }
 
 impl fmt::Display for CacheError {
@@ -56,6 +73,8 @@ impl fmt::Display for CacheError {
             }
             CacheError::Busy => f.write_str("TRYAGAIN A transaction holds the key; try again"),
             CacheError::Reply(text) => f.write_str(text),
+            CacheError::Store(error) => write!(f, "{error}"),
+            CacheError::TooLarge { len, max } => write!(f, "ERR {len} is more than a client may give: {max}"),
         }
     }
 }
@@ -66,18 +85,26 @@ impl std::error::Error for CacheError {}
 #[derive(Clone, Debug)]
 pub struct Cache {
     shards: Sharded<CacheShard>,
+    tagger: Tagger,
 }
 
 impl Cache {
-    /// A cache whose shards hold at most `config.memory_max` bytes each. The keys of each shard are made when it is
-    /// first used there.
+    /// A cache whose shards hold at most `config.memory_max` bytes together, each an equal part. What each shard has is
+    /// made when it is first used there. [`Server::cache`](crate::Server::cache) shows it to Redis clients.
     pub fn new(config: Config) -> Cache {
         let hasher = KeyHasher::random();
         let shards = Sharded::new(move |shard| {
             let count = shard.mesh().shards();
+            let config = Config { memory_max: config.memory_max.div_ceil(count as u64), ..config };
             CacheShard::new(shard, count, hasher.clone(), config)
         });
-        Cache { shards }
+        Cache { shards, tagger: Tagger::random() }
+    }
+}
+
+impl From<Config> for Cache {
+    fn from(config: Config) -> Cache {
+        Cache::new(config)
     }
 }
 
@@ -100,10 +127,9 @@ const INBOX_SPARE: u64 = 1 << 20;
 const FULL_TEXT: &[u8] = b"-ERR max number of clients reached\r\n";
 
 impl Redis {
-    /// For `shards` shards that share the memory of `config`.
-    pub(crate) fn new(config: &Config, shards: usize, settings: session::Settings) -> Redis {
-        let each = Config { memory_max: config.memory_max.div_ceil(shards.max(1) as u64), ..*config };
-        Redis { cache: Cache::new(each), everywhere: session::Resp::everywhere(), settings }
+    /// Clients of this cache.
+    pub(crate) fn new(cache: Cache, settings: session::Settings) -> Redis {
+        Redis { cache, everywhere: session::Resp::everywhere(), settings }
     }
 
     /// The connections of one shard.
@@ -122,9 +148,13 @@ impl Redis {
 }
 
 impl Cache {
-    /// Starts the work of a shard that is nobody's: expiry and freeing.
+    /// Starts the work of a shard that is nobody's: expiry and freeing. Once.
     fn begin(&self, shard: &Rc<Shard>) {
         let here = self.shards.of(shard);
+        if !here.is_first_use() {
+            return;
+        }
+        numbers::show(shard, Rc::clone(&here));
         let of = Rc::clone(shard);
         let work = shard.spawn(async move {
             loop {

@@ -52,6 +52,10 @@ pub(super) enum Executed {
     Blocked,
 }
 
+/// Whether the host's clock is looked at once only: on a shard under test, all time is the test's.
+#[derive(Debug, Default)]
+pub(crate) struct OwnTime(pub(crate) Cell<bool>);
+
 /// The cache of one shard.
 #[derive(Debug)]
 pub struct CacheShard {
@@ -68,6 +72,7 @@ pub struct CacheShard {
     parser: RefCell<Parser>,
     lookahead: RefCell<Lookahead>,
     places: RefCell<Vec<usize>>,
+    begun: Cell<bool>,
 }
 
 impl CacheShard {
@@ -91,6 +96,7 @@ impl CacheShard {
             parser: RefCell::new(Parser::new()),
             lookahead: RefCell::default(),
             places: RefCell::default(),
+            begun: Cell::new(false),
         };
         here.random.set(here.hasher.hash(&mono_ms.to_le_bytes()) | 1);
         here.set_wall(mono_ms);
@@ -117,6 +123,17 @@ impl CacheShard {
     /// Sets the store's time. Once a turn, before the first command of it.
     pub(super) fn set_now(&self, shard: &Shard) {
         self.store.borrow_mut().set_now(self.now(shard));
+    }
+
+    /// Whether its own work has begun.
+    #[inline]
+    pub(super) fn has_begun(&self) -> bool {
+        self.begun.get()
+    }
+
+    /// True the first time: then whoever asks begins its work.
+    pub(super) fn is_first_use(&self) -> bool {
+        !self.begun.replace(true)
     }
 
     /// This shard.
@@ -316,7 +333,9 @@ impl CacheShard {
 
     /// The work that is nobody's; true if there is more of it at once.
     pub(super) fn work(&self, shard: &Shard) -> bool {
-        self.set_wall(shard.now().mono_ns / 1_000_000);
+        if !shard.local(OwnTime::default).0.get() {
+            self.set_wall(shard.now().mono_ns / 1_000_000);
+        }
         let mut store = self.store.borrow_mut();
         store.set_now(self.now(shard));
         store.work(WORK_BUDGET)

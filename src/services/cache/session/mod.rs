@@ -124,6 +124,8 @@ pub struct Resp {
     channels: RefCell<pubsub::Channels>,
     waits: Cell<u64>,
     commands: Cell<u64>,
+    /// Subscribers that were dropped because they did not take their messages.
+    too_slow: Cell<u64>,
     /// EXEC runs: what would be a task of its own is a part of it.
     captured: RefCell<Option<Captured>>,
 }
@@ -156,8 +158,14 @@ impl Resp {
             channels: RefCell::default(),
             waits: Cell::new(0),
             commands: Cell::new(0),
+            too_slow: Cell::new(0),
             captured: RefCell::default(),
         }
+    }
+
+    /// Commands, and subscribers that were dropped for being slow.
+    pub(super) fn counts(&self) -> (u64, u64) {
+        (self.commands.get(), self.too_slow.get())
     }
 
     /// The tables, before there is one.
@@ -237,7 +245,7 @@ impl Resp {
         }
         let say = |link: &mut Link<'_>, bytes: &[u8]| match bytes.len() {
             0 => {}
-            ..=PUT_MAX => link.put(bytes),
+            1..=PUT_MAX => link.put(bytes),
             _ => link.push(Bytes::copy_from_slice(bytes)),
         };
         let mut done = 0;

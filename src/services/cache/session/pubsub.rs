@@ -169,6 +169,7 @@ impl Resp {
         }
         let unsent = link.unsent();
         if is_too_slow(&mut state.slow_since_ms, unsent, shard.now().mono_ns / 1_000_000) {
+            self.too_slow.set(self.too_slow.get() + 1);
             tracing::info!(
                 client = state.id,
                 unsent,

@@ -6,7 +6,6 @@ use std::fmt::Write as _;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use corelane_base::ShardId;
 use corelane_exec::{Call, Shard};
 use corelane_proto_resp::Command;
 
@@ -14,15 +13,12 @@ use super::client::State;
 use super::dispatch::Then;
 use super::{Post, Resp};
 use crate::services::cache::CacheError;
-use crate::services::cache::command::scan::{self, Scanned};
 use crate::services::cache::command::{self, Reply, Spec, parse};
+use crate::services::cache::keys;
 use crate::services::cache::store::Stats;
 
 /// The version of Redis whose commands and replies these are: clients decide by it what they may send.
 pub(super) const REDIS_VERSION: &str = "7.0.15";
-
-/// Bits of a SCAN cursor that the shard does not use.
-const CURSOR_BITS: u32 = 48;
 
 impl Resp {
     /// Asks every shard for something about its sessions or its keys.
@@ -152,79 +148,21 @@ impl Resp {
         Then::Wait
     }
 
-    /// SCAN: shard by shard. The shard stands in the high bits of the cursor.
     fn scan(&self, state: &mut State, command: &Command<'_>, reply: &mut Reply) -> Then {
-        let Some(cursor) = scan::cursor_or_reply(reply, &command[1]) else { return Then::Next };
-        if scan::options_or_reply(reply, command, 2, Scanned::Keys).is_none() {
-            return Then::Next;
+        match keys::scan(&self.shard, &self.all, command, state.version) {
+            Ok(work) => {
+                self.later(state, work);
+                Then::Wait
+            }
+            Err(said) => {
+                reply.append(&said);
+                Then::Next
+            }
         }
-        let (of, inner) = (cursor >> CURSOR_BITS, cursor & ((1 << CURSOR_BITS) - 1));
-        let shards = self.here.shards();
-        let Some(of) = u16::try_from(of).ok().filter(|of| *of < shards) else {
-            // Of a node with more shards: nothing is there.
-            reply.array(2);
-            reply.bulk(b"0");
-            reply.array(0);
-            return Then::Next;
-        };
-        let mut wire = Vec::new();
-        crate::services::cache::batch::encode(&mut wire, command.iter());
-        let (all, version) = (self.all.clone(), state.version);
-        let call = self.shard.mesh().with(ShardId(of), move |shard| {
-            let here = all.of(shard);
-            here.set_now(shard);
-            crate::services::cache::transaction::with_command(&wire, |command| {
-                let mut keys = Reply::new(version);
-                let Some(options) = scan::options_or_reply(&mut keys, command, 2, Scanned::Keys) else {
-                    return (0, 0, Reply::new(version)); // not so: it was looked at before
-                };
-                let mut store = here.store.borrow_mut();
-                let (next, count) = command::data::keys::scan_part(&mut store, inner, &options, &mut keys);
-                (next, count, keys)
-            })
-        });
-        self.later(state, async move {
-            let (next, count, keys) = call.await?;
-            let cursor = match next {
-                0 if of + 1 == shards => 0,
-                0 => u64::from(of + 1) << CURSOR_BITS,
-                next => (u64::from(of) << CURSOR_BITS) | next,
-            };
-            let mut reply = Reply::new(version);
-            reply.array(2);
-            reply.bulk(cursor.to_string().as_bytes());
-            reply.array(count);
-            reply.append(&keys);
-            Ok(reply)
-        });
-        Then::Wait
     }
 
-    /// RANDOMKEY: a shard by the number of its keys, then a key of it.
     fn random_key(&self, state: &mut State) -> Then {
-        let (pick, version) = (self.here.random(), state.version);
-        let calls = self.each(move |shard, resp| {
-            resp.here.set_now(shard);
-            let mut store = resp.here.store.borrow_mut();
-            (store.len() as u64, store.random_key(pick).map(Box::<[u8]>::from))
-        });
-        let choose = self.here.random();
-        self.later(state, async move {
-            let found = all_of(calls).await?;
-            let total: u64 = found.iter().filter(|(_, key)| key.is_some()).map(|(len, _)| len).sum();
-            let mut at = choose % total.max(1);
-            let mut reply = Reply::new(version);
-            for (len, key) in found {
-                let Some(key) = key else { continue };
-                if at < len {
-                    reply.bulk(&key);
-                    return Ok(reply);
-                }
-                at -= len;
-            }
-            reply.null();
-            Ok(reply)
-        });
+        self.later(state, keys::random_key(&self.shard, &self.all, state.version));
         Then::Wait
     }
 

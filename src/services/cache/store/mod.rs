@@ -116,6 +116,8 @@ pub struct Stats {
     pub evicted: u64,
     /// Keys that went by time.
     pub expired: u64,
+    /// Writes that found no memory, and nobody who may go.
+    pub refused: u64,
     /// Keys now.
     pub keys: u64,
     /// Keys with an expiry now.
@@ -201,6 +203,7 @@ pub struct Store {
     misses: u64,
     evicted: u64,
     expired: u64,
+    refused: u64,
     garbage: Vec<Garbage>,
 }
 
@@ -271,6 +274,7 @@ impl Store {
             misses: 0,
             evicted: 0,
             expired: 0,
+            refused: 0,
             garbage: Vec::new(),
         }
     }
@@ -312,6 +316,7 @@ impl Store {
             misses: self.misses,
             evicted: self.evicted,
             expired: self.expired,
+            refused: self.refused,
             keys: self.len() as u64,
             expires: self.wheel.len() as u64,
             bytes: self.used() as u64,
@@ -320,7 +325,7 @@ impl Store {
 
     /// Sets the counters to nothing (`CONFIG RESETSTAT`).
     pub fn reset_stats(&mut self) {
-        (self.hits, self.misses, self.evicted, self.expired) = (0, 0, 0, 0);
+        (self.hits, self.misses, self.evicted, self.expired, self.refused) = (0, 0, 0, 0, 0);
         self.hot.clear();
     }
 
@@ -499,7 +504,11 @@ impl Store {
             self.take_out(at, key);
             self.evicted += 1;
         }
-        if self.is_over(0) { Err(StoreError::OutOfMemory) } else { Ok(()) }
+        if self.is_over(0) {
+            self.refused += 1;
+            return Err(StoreError::OutOfMemory);
+        }
+        Ok(())
     }
 
     /// A value of `len` bytes that alone is more than all may be.
