@@ -434,12 +434,14 @@
 pub mod admin;
 pub mod boot;
 pub mod config;
+pub mod doctor;
 pub mod drain;
 pub mod node;
 pub mod observe;
 pub mod placement;
 pub mod preflight;
 pub mod services;
+pub mod supervisor;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod watch;

@@ -26,7 +26,7 @@ use corelane_sys::topology::{self, Cpu};
 use crate::config::SHARDS_MAX;
 use crate::preflight::{CpuRefusal, Host, StartError};
 use choose::Core;
-pub(crate) use memory::mib;
+pub(crate) use memory::{in_use, mib};
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -141,6 +141,8 @@ pub struct Demand<'a> {
     pub resp_listen: &'a [Listen],
     /// Where its admin interface listens, if it does.
     pub admin: Option<SocketAddr>,
+    /// Those of them that listen already: their sockets were handed over.
+    pub handed: &'a [Listen],
     /// Every maximum of a shard.
     pub limits: &'a Limits,
     /// How many shards, and where.
@@ -176,7 +178,8 @@ impl Demand<'_> {
             return Err(StartError::Nofile { wanted, limit: host.nofile });
         }
         locked::check(self.limits, shards, self.on, host)?;
-        for place in self.listen.iter().chain(self.resp_listen) {
+        let places = self.listen.iter().chain(self.resp_listen);
+        for place in places.filter(|place| !self.handed.contains(place)) {
             // A second node of the same user would join our reuseport group and take half the connections
             // without a word: find out first.
             let free = match place {
@@ -246,7 +249,7 @@ pub(crate) fn ring_config(limits: &Limits, without: Features) -> RingConfig {
 ///
 /// Each ring's table is bounded by it alone, so shards do not add up. Without tables connections are plain
 /// descriptors of the process, and they do.
-fn descriptors_wanted(
+pub(crate) fn descriptors_wanted(
     limits: &Limits,
     shards: usize,
     listens: usize,

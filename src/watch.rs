@@ -89,6 +89,11 @@ impl Watch {
         self.shards.retain(|(handle, _)| handle.id() != shard);
     }
 
+    /// Whether no shard stands still, as far as was seen.
+    pub(crate) fn all_go_on(&self) -> bool {
+        self.shards.iter().all(|(_, seen)| seen.said_ns.is_none())
+    }
+
     /// Looks at every shard, and asks those whose turn it is.
     pub(crate) fn look(&mut self, now_ns: u64) -> Vec<Finding> {
         let mut found = Vec::new();

@@ -36,7 +36,7 @@ fn help_is_short_with_one_dash_and_long_with_two() {
         assert!(help.out.lines().all(|line| line.chars().count() <= 100), "{}", help.out);
         assert!(help.out.contains("[default: 0.0.0.0:8080]"), "{}", help.out);
     }
-    assert!(short.out.lines().count() <= 30, "{}", short.out);
+    assert!(short.out.lines().count() <= 32, "{}", short.out);
     assert!(long.out.lines().count() > 2 * short.out.lines().count());
     for more in ["CORELANE_RING_WITHOUT", "NO_COLOR", "Exit codes:", "SIGTERM"] {
         assert!(long.out.contains(more), "{more}");
@@ -292,6 +292,26 @@ fn a_list_of_cpus_is_that_many_shards() {
         assert!(node.get("/health").starts_with("HTTP/1.1 200"));
     }
     assert_eq!(node.stop().0, Some(0));
+}
+
+#[test]
+fn a_configuration_is_checked_while_a_node_runs_where_it_listens() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("node.toml");
+    let path = file.to_str().unwrap();
+    let node = Node::start(&["--no-pin"]);
+    std::fs::write(&file, format!("listen = '{}'\npin = false\n", node.addr)).unwrap();
+    let ended = run_with(&["check", path]);
+    assert_eq!((ended.code, ended.err.as_str()), (Some(0), ""));
+    assert!(ended.out.contains(&format!("would listen on http://{}\n", node.addr)), "{ended:?}");
+    assert!(ended.out.ends_with("ok: it would start\n"), "{ended:?}");
+    assert!(run_with(&["--check", "--config", path]).refusal().starts_with("cannot listen on "));
+    std::fs::write(&file, "listen = '127.0.0.1:0'\nshard = 2\n").unwrap();
+    let refused = run_with(&["check", path]).refusal().to_owned();
+    assert_eq!(refused, format!("{path}:2: there is no key shard; did you mean shards?"));
+    let ended = run_with(&["health", &format!("http://{}", node.addr)]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(run_with(&["health", "http://a", "--url", "http://b"]).code, Some(2));
 }
 
 #[test]

@@ -423,6 +423,7 @@ fn huge_pages_that_the_kernel_will_not_give_are_pointed_out() {
             resp_listen: &[],
             listen: &[],
             admin: None,
+            handed: &[],
             limits: &machine.limits,
             wish: Wish::default(),
             huge_pages,

@@ -40,6 +40,7 @@ fn demand(limits: &Limits) -> Demand<'_> {
         listen: &[],
         resp_listen: &[],
         admin: None,
+        handed: &[],
         limits,
         wish,
         huge_pages: false,

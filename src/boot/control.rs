@@ -9,6 +9,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ use super::shard::{ShardEvent, drain_here, end_here, open_here};
 use crate::admin::Admin;
 use crate::config::Listen;
 use crate::preflight::StartError;
+use crate::supervisor::Supervisor;
 use crate::watch::{Finding, Watch};
 
 /// A shard that is set up.
@@ -60,6 +62,9 @@ pub(super) struct Control {
     asked: bool,
     ending: bool,
     files: Vec<SocketFile>,
+    pub(super) supervisor: Option<Arc<Supervisor>>,
+    /// What it is told while all goes well.
+    serving: String,
 }
 
 /// What a shard is told.
@@ -102,6 +107,8 @@ impl Control {
             asked: false,
             ending: false,
             files: Vec::new(),
+            supervisor: None,
+            serving: String::new(),
             threads,
         };
         while control.phases.contains(&Phase::Starting) {
@@ -223,8 +230,32 @@ impl Control {
                     Finding::Back { .. } => tracing::warn!("{finding}"),
                     Finding::Stuck { .. } | Finding::Silent { .. } => tracing::error!("{finding}"),
                 }
+                self.tell_supervisor(&finding, watch.all_go_on());
+            }
+            if let Some(supervisor) = &self.supervisor
+                && watch.all_go_on()
+            {
+                supervisor.alive(now_ns);
             }
         }
+    }
+
+    /// A shard that stands still is what its operator reads, until none does.
+    fn tell_supervisor(&self, finding: &Finding, all_go_on: bool) {
+        let Some(supervisor) = &self.supervisor else { return };
+        match (all_go_on, self.draining) {
+            (false, _) => supervisor.status(&finding.to_string()),
+            (true, false) => supervisor.status(&self.serving),
+            (true, true) => supervisor.status("draining"),
+        }
+    }
+
+    /// It serves, and says so.
+    fn say_ready(&mut self, serving: String) {
+        if let Some(supervisor) = &self.supervisor {
+            supervisor.ready(&serving);
+        }
+        self.serving = serving;
     }
 
     fn reached(&mut self, id: ShardId, phase: Phase) {
@@ -248,6 +279,10 @@ impl Control {
         self.files.clear();
         self.tell_all(drain_here);
         let time = self.limits.drain_time + OVERDUE;
+        if let Some(supervisor) = &self.supervisor {
+            // Hooks have as much again.
+            supervisor.stopping(time + self.limits.drain_time);
+        }
         let ns = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         self.overdue_ns = Some(corelane_sys::clock::mono_ns().saturating_add(ns));
     }
@@ -355,6 +390,10 @@ impl Running {
             }
         };
         control.open();
+        let places: Vec<String> = addrs.iter().chain(&resp_addrs).map(ToString::to_string).collect();
+        let count = shards.len();
+        let shards_text = if count == 1 { "1 shard".to_owned() } else { format!("{count} shards") };
+        control.say_ready(format!("serving on {} with {shards_text}", places.join(", ")));
         drop(give.send((control, attached)));
         Ok(Running { addrs, resp_addrs, admin, notes, shards, events, control: thread })
     }
@@ -489,6 +528,8 @@ mod tests {
             asked: false,
             ending: false,
             files: Vec::new(),
+            supervisor: None,
+            serving: String::new(),
         };
         // A second time would end this process.
         assert!(matches!(control.run(&mut None), Err(StartError::Panicked(ShardId(0)))));

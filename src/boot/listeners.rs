@@ -1,4 +1,5 @@
-//! The listening sockets of a node: for each address one a shard, for each Unix socket one that all share.
+//! The listening sockets of a node: for each address one a shard, for each Unix socket one that all share. One that
+//! was handed over is shared as well.
 //!
 //! Not here: accepting (`net`), which addresses (`config`).
 
@@ -10,6 +11,7 @@ use corelane_sys::socket::{self, SocketFile, UnixOptions};
 
 use crate::config::Listen;
 use crate::preflight::{self, StartError};
+use crate::supervisor::Handed;
 
 /// Sockets that listen already.
 pub(super) struct Listeners {
@@ -34,6 +36,7 @@ impl Listeners {
         shards: usize,
         limits: &Limits,
         steer_to: Option<&Vec<usize>>,
+        handed: &Handed,
     ) -> Result<Listeners, StartError> {
         let mut all = Listeners {
             addrs: Vec::new(),
@@ -43,6 +46,16 @@ impl Listeners {
         };
         for place in places {
             let failed = |error| StartError::Listen { addr: place.clone(), error };
+            if let Some(socket) = handed.find(place) {
+                all.share(socket.share(shards, limits.backlog).map_err(failed)?);
+                all.addrs.push(place.clone());
+                if steer_to.is_some() {
+                    all.notes.push(format!(
+                        "connections to {place} are not steered: its socket was handed over, and shards share it"
+                    ));
+                }
+                continue;
+            }
             match place {
                 Listen::Tcp(addr) => {
                     let addr = all.tcp(*addr, limits).map_err(failed)?;
@@ -55,15 +68,20 @@ impl Listeners {
                     let options = UnixOptions { backlog: limits.backlog, ..UnixOptions::default() };
                     let listener = socket::listen_unix(path, &options).map_err(failed)?;
                     let (shares, file) = listener.share(shards).map_err(failed)?;
-                    for (of_shard, share) in all.of_shards.iter_mut().zip(shares) {
-                        of_shard.push(share);
-                    }
+                    all.share(shares);
                     all.files.push(file);
                     all.addrs.push(place.clone());
                 }
             }
         }
         Ok(all)
+    }
+
+    /// One for each shard.
+    fn share(&mut self, shares: Vec<OwnedFd>) {
+        for (of_shard, share) in self.of_shards.iter_mut().zip(shares) {
+            of_shard.push(share);
+        }
     }
 
     /// A socket of each shard in one `SO_REUSEPORT` group, in the order of the shards.

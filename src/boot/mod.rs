@@ -37,6 +37,7 @@ use crate::preflight::{self, Demand, Host, StartError};
 use crate::services::cache::session::{Settings as RespSettings, Shutdown};
 use crate::services::cache::snapshot::Keeper;
 use crate::services::cache::{Cache, Redis};
+use crate::supervisor::{Handed, Supervisor};
 use control::{Attached, Control, Known};
 pub use control::{Running, Stopper, describe_shard};
 use listeners::Listeners;
@@ -81,6 +82,8 @@ pub struct Server {
     server_field: Option<&'static str>,
     signals: bool,
     pool_guard: bool,
+    handed: Arc<Handed>,
+    supervisor: Option<Arc<Supervisor>>,
 }
 
 impl Server {
@@ -118,6 +121,8 @@ impl Server {
             server_field: Some("corelane"),
             signals: true,
             pool_guard: false,
+            handed: Arc::default(),
+            supervisor: None,
         }
     }
 
@@ -314,6 +319,22 @@ impl Server {
         self
     }
 
+    /// Takes these sockets for the places where they listen, which the caller gives by [`Server::at`],
+    /// [`Server::listen`] or [`Server::resp`]. All shards share one, so its connections go to whichever is free, and
+    /// `steer` has no effect on them.
+    #[must_use]
+    pub fn handed(mut self, sockets: Handed) -> Server {
+        self.handed = Arc::new(sockets);
+        self
+    }
+
+    /// Tells a supervisor when the node serves and when it ends, and that all its shards live.
+    #[must_use]
+    pub fn supervisor(mut self, supervisor: Supervisor) -> Server {
+        self.supervisor = Some(Arc::new(supervisor));
+        self
+    }
+
     /// Guards and poisons pooled memory: a use after free faults. For tests; slow.
     #[must_use]
     pub fn guard_pools(mut self, on: bool) -> Server {
@@ -444,7 +465,8 @@ impl Server {
             let kinds = (self.without, self.host);
             notes = preflight::fit(&mut self.limits, &|_| true, shards, listens, kinds, &host);
         }
-        let placement = self.demand().check(&host)?;
+        let handed_at = self.handed.places();
+        let placement = Demand { handed: &handed_at, ..self.demand() }.check(&host)?;
         notes.extend(placement.notes.iter().cloned());
         let shards = placement.shards.len();
         let cpus: Vec<usize> = placement.cpus().into_iter().flatten().collect();
@@ -455,7 +477,11 @@ impl Server {
             );
         }
         let all: Vec<Listen> = self.listen.iter().chain(&self.resp_listen).cloned().collect();
-        let listeners = Listeners::open(&all, shards, &self.limits, steer.then_some(&cpus))?;
+        // Closed once they are shared: a shard that has closed its own listens no more.
+        let handed = std::mem::take(&mut self.handed);
+        let listeners = Listeners::open(&all, shards, &self.limits, steer.then_some(&cpus), &handed)?;
+        drop(handed);
+        let supervisor = self.supervisor.take();
         notes.extend(listeners.notes);
         let mut addrs = listeners.addrs;
         let resp_addrs = addrs.split_off(self.listen.len());
@@ -509,7 +535,8 @@ impl Server {
             }
         }
         drop(app);
-        let control = Control::gather(threads, from_shards, self.limits.clone(), failed)?;
+        let mut control = Control::gather(threads, from_shards, self.limits.clone(), failed)?;
+        control.supervisor = supervisor;
         notes.extend(control.notes());
         let mut attached = Attached { files: listeners.files, admin: None };
         if let Some(admin) = admin {
@@ -533,6 +560,7 @@ impl Server {
             listen: &self.listen,
             resp_listen: &self.resp_listen,
             admin: self.admin.as_ref().map(|(addr, _)| *addr),
+            handed: &[],
             limits: &self.limits,
             wish: self.wish(),
             huge_pages: self.huge_pages,

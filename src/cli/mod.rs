@@ -9,6 +9,9 @@
 //!
 //! Not here: what keys mean (`config`), what the host refuses (`preflight`).
 
+mod ask;
+mod check;
+mod doctor;
 mod health;
 mod logging;
 mod serve;
@@ -18,6 +21,7 @@ use std::fmt;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
@@ -65,17 +69,23 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn run(matches: &ArgMatches) -> Result<Exit, CannotRun> {
-    if let Some(("health", matches)) = matches.subcommand() {
-        return match matches.get_one::<String>("url") {
-            Some(url) => health::ask_url(url),
-            None => Ok(health::ask_node(&load(matches)?)),
-        };
+    match matches.subcommand() {
+        Some(("health", matches)) => {
+            let given = |id: &str| matches.get_one::<String>(id);
+            return match given("url").or_else(|| given("at")) {
+                Some(url) => health::ask_url(url),
+                None => Ok(health::ask_node(&load(matches)?)),
+            };
+        }
+        Some(("check", matches)) => return check::run(&load(matches)?),
+        Some(("doctor", matches)) => return Ok(doctor::run(&doctor_request(matches), &load(matches)?)),
+        _ => {}
     }
     let config = load(matches)?;
     if matches.get_flag("print-config") {
         return Ok(print(format_args!("{}", config.to_toml())));
     }
-    if matches.get_flag("check") { serve::check(&config) } else { serve::run(&config) }
+    if matches.get_flag("check") { serve::check(&config, true) } else { serve::run(config) }
 }
 
 const ABOUT: &str = "A thread-per-core io_uring server";
@@ -102,6 +112,8 @@ fn after_long_help() -> String {
         "Environment:\n{keys}\
          \x20 {CONFIG_ENV:24} As --config\n\
          \x20 {WITHOUT_ENV:24} Ring features to leave off, by commas, to walk the paths of old kernels\n\
+         \x20 NOTIFY_SOCKET            Told when it serves, ends and lives, as by sd_notify(3)\n\
+         \x20 LISTEN_FDS               Sockets to serve that are open already, as by sd_listen_fds(3)\n\
          \x20 NO_COLOR                 No colours, whatever the terminal can do\n\n\
          Exit codes:\n\
          \x20 0  done\n\
@@ -127,6 +139,9 @@ fn command() -> Command {
                 .long("url")
                 .value_name("URL")
                 .help("Where to ask, like http://127.0.0.1:8080/health"),
+        )
+        .arg(
+            Arg::new("at").value_name("URL").help("The same as --url").conflicts_with_all(["url", "listen"]),
         );
     Command::new("corelane")
         .version(env!("CARGO_PKG_VERSION"))
@@ -136,17 +151,7 @@ fn command() -> Command {
         .after_long_help(after_long_help())
         .args_conflicts_with_subcommands(true)
         .args(keys::all().filter_map(flag_of))
-        .arg(
-            Arg::new("limit")
-                .long("limit")
-                .value_name("NAME=VALUE")
-                .action(ArgAction::Append)
-                .help("Set one limit, like connections_max=1000; may be repeated")
-                .long_help(
-                    "Set one limit, like connections_max=1000 or idle_time=5m; may be repeated.\n\
-                     --print-config lists them all.",
-                ),
-        )
+        .arg(limit_arg())
         .arg(config_arg())
         .arg(
             Arg::new("check")
@@ -162,6 +167,78 @@ fn command() -> Command {
                 .help("Print every key with its value as a configuration file, and exit"),
         )
         .subcommand(health)
+        .subcommand(check_command())
+        .subcommand(doctor_command())
+}
+
+fn check_command() -> Command {
+    Command::new("check")
+        .about("Find out whether a configuration works here, while a node may run; exit 0 or 2")
+        .long_about(
+            "Find out whether a configuration works on this host, and say what would run: exit 0,\n\
+             or 2 with the first thing that does not.\n\n\
+             As --check, which also tries the addresses: those may be held by the node that is to\n\
+             be restarted, so here they are left alone.",
+        )
+        .arg(
+            Arg::new("config")
+                .value_name("CONFIG")
+                .value_parser(value_parser!(PathBuf))
+                .help("The configuration file (TOML); without it what CORELANE_CONFIG names"),
+        )
+}
+
+fn doctor_command() -> Command {
+    let keys = ["listen", "shards", "cpus", "smt", "pin"];
+    Command::new("doctor")
+        .about("Find what slows or stops a node here, each with what to type; exit 0 or 2")
+        .long_about(
+            "Find what slows or stops a node on this host, or one that runs: evidence, cause, what\n\
+             to type, what that brings, what it may break. Changes nothing.\n\n\
+             Exit: 0 nothing worse than advice, 2 something that hurts or blocks, 1 could not look.\n\
+             docs/DOCTOR.md lists all that it can find.",
+        )
+        .arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("One JSON object, for programs"))
+        .arg(
+            Arg::new("node")
+                .long("node")
+                .value_name("URL")
+                .help("Look at the numbers of this node, like http://127.0.0.1:9901"),
+        )
+        .arg(
+            Arg::new("pid")
+                .long("pid")
+                .value_name("PID")
+                .value_parser(value_parser!(u32))
+                .help("Look at the limits of this process instead of our own"),
+        )
+        .arg(
+            Arg::new("watch")
+                .long("watch")
+                .value_name("SECONDS")
+                .value_parser(value_parser!(u64).range(1..=3600))
+                .help("Count what happens within that time instead of since the boot"),
+        )
+        .arg(
+            Arg::new("root")
+                .long("root")
+                .value_name("DIR")
+                .value_parser(value_parser!(PathBuf))
+                .help("Read proc, sys and etc below this directory; nothing is asked of this kernel"),
+        )
+        .args(keys.into_iter().filter_map(|name| flag_of(keys::find(name)?)))
+        .arg(limit_arg())
+        .arg(config_arg())
+}
+
+fn doctor_request(matches: &ArgMatches) -> doctor::Request {
+    doctor::Request {
+        json: matches.get_flag("json"),
+        node: matches.get_one::<String>("node").cloned(),
+        root: doctor::root_of(matches.get_one::<PathBuf>("root")),
+        pid: matches.get_one::<u32>("pid").copied(),
+        watch: matches.get_one::<u64>("watch").map(|&seconds| Duration::from_secs(seconds)),
+    }
 }
 
 /// The flag of a key.
@@ -183,6 +260,18 @@ fn flag_of(key: &'static Key) -> Option<Arg> {
     let more = if key.more.is_empty() { String::new() } else { format!("\n{}", key.more) };
     let help = format!("{help}{default}");
     Some(arg.long_help(format!("{help}{more}")).help(help))
+}
+
+fn limit_arg() -> Arg {
+    Arg::new("limit")
+        .long("limit")
+        .value_name("NAME=VALUE")
+        .action(ArgAction::Append)
+        .help("Set one limit, like connections_max=1000; may be repeated")
+        .long_help(
+            "Set one limit, like connections_max=1000 or idle_time=5m; may be repeated.\n\
+             --print-config lists them all.",
+        )
 }
 
 fn config_arg() -> Arg {

@@ -5,7 +5,8 @@
 use corelane::boot::describe_shard;
 use corelane::config::{Config, Listen, LogFormat, Settings};
 use corelane::placement::{self, Wish};
-use corelane::preflight::{self, Demand, Host};
+use corelane::preflight::{self, Demand, Host, StartError};
+use corelane::supervisor::{Handed, Supervisor};
 use corelane::{Cache, RingFeatures, Server, node};
 
 use super::{CannotRun, Exit, logging, print, tell};
@@ -22,15 +23,16 @@ struct Fitted {
     notes: Vec<String>,
 }
 
+/// Ring features that are to be left off.
+pub(super) fn masked() -> Result<RingFeatures, CannotRun> {
+    let Some(text) = std::env::var_os(WITHOUT_ENV) else { return Ok(RingFeatures::NONE) };
+    let text = text.to_string_lossy();
+    text.parse().map_err(|error| CannotRun(format!("{WITHOUT_ENV}: {error}")))
+}
+
 fn fitted(config: &Config) -> Result<Fitted, CannotRun> {
     let host = Host::this()?;
-    let without = match std::env::var_os(WITHOUT_ENV) {
-        None => RingFeatures::NONE,
-        Some(text) => {
-            let text = text.to_string_lossy();
-            text.parse().map_err(|error| CannotRun(format!("{WITHOUT_ENV}: {error}")))?
-        }
-    };
+    let without = masked()?;
     // The kernel first: on one that cannot run at all, nothing else is of interest.
     host.check_kernel()?;
     let mut settings = config.settings().clone();
@@ -46,12 +48,22 @@ fn fitted(config: &Config) -> Result<Fitted, CannotRun> {
 }
 
 /// Starts the node and waits for its end.
-pub(crate) fn run(config: &Config) -> Result<Exit, CannotRun> {
-    let Fitted { settings, without, host, notes } = fitted(config)?;
+pub(crate) fn run(mut config: Config) -> Result<Exit, CannotRun> {
+    let env = |name: &str| std::env::var_os(name);
+    // Before anything of ours can have their numbers.
+    let handed = Handed::of_env(&env)
+        .map_err(|error| StartError::System { step: "take over the sockets of LISTEN_FDS", error })?;
+    config.add_handed(&handed.http(), &handed.resp())?;
+    let Fitted { settings, without, host, mut notes } = fitted(&config)?;
     let log = logging::start(&settings.log, settings.log_format)?;
     let json = settings.log_format == LogFormat::Json;
     let (cache, by_http) = (Cache::new(settings.cache), settings.cache_http);
-    let server = server_of(settings, without).cache(cache.clone());
+    let mut server = server_of(settings, without).cache(cache.clone()).handed(handed);
+    match Supervisor::of_env(&env) {
+        Ok(None) => {}
+        Ok(Some(supervisor)) => server = server.supervisor(supervisor),
+        Err(error) => notes.push(format!("NOTIFY_SOCKET cannot be reached, so nobody is told: {error}")),
+    }
     let app = move |_shard| if by_http { node::app_with(&cache) } else { node::app() };
     let running = match server.start(app) {
         Ok(running) => running,
@@ -103,13 +115,16 @@ pub(crate) fn run(config: &Config) -> Result<Exit, CannotRun> {
     }
 }
 
-/// Says what would run, having tried everything short of listening.
-pub(crate) fn check(config: &Config) -> Result<Exit, CannotRun> {
+/// Says what would run, having tried everything short of listening; addresses only if they are to be `free`.
+pub(crate) fn check(config: &Config, free: bool) -> Result<Exit, CannotRun> {
     let Fitted { settings, without, host, notes } = fitted(config)?;
+    let all: Vec<Listen> = settings.listen.iter().chain(&settings.resp_listen).cloned().collect();
     let demand = Demand {
         listen: &settings.listen,
         resp_listen: &settings.resp_listen,
-        admin: settings.admin,
+        admin: settings.admin.filter(|_| free),
+        // Those that listen already are not tried.
+        handed: if free { &[] } else { &all },
         limits: &settings.limits,
         wish: wish_of(&settings),
         huge_pages: settings.huge_pages,

@@ -251,6 +251,31 @@ impl Config {
         Ok(config)
     }
 
+    /// Adds places whose sockets were handed over by whoever started us. They take the place of `listen` where nobody
+    /// set it, and are listened at besides what was set.
+    ///
+    /// # Errors
+    /// Those of places that were written by hand: a Redis listener that others can reach needs a password.
+    pub fn add_handed(&mut self, http: &[Listen], resp: &[Listen]) -> Result<(), ConfigError> {
+        let handed = Origin::Env("LISTEN_FDS");
+        if !http.is_empty() && *self.origin("listen") == Origin::Default {
+            self.settings.listen.clear();
+        }
+        let Settings { listen, resp_listen, .. } = &mut self.settings;
+        for (name, new, places) in [("listen", http, listen), ("resp.listen", resp, resp_listen)] {
+            let before = places.len();
+            for place in new {
+                if !places.contains(place) {
+                    places.push(place.clone());
+                }
+            }
+            if places.len() > before {
+                self.origins.insert(name, handed.clone());
+            }
+        }
+        self.check()
+    }
+
     /// What holds after all layers.
     pub fn settings(&self) -> &Settings {
         &self.settings

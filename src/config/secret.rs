@@ -19,6 +19,11 @@ impl Secret {
         self.0.is_empty()
     }
 
+    /// The text, to be sent to whom it is for. Never into a message.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+
     /// Whether `given` is it. Takes a time that depends on the lengths only.
     pub fn is(&self, given: &[u8]) -> bool {
         let own = self.0.as_bytes();

@@ -40,7 +40,7 @@ pub(super) fn at_start(limits: &Limits, shards: usize) -> u64 {
 }
 
 /// Bytes once all slots of their pools and lanes between them have been in use.
-pub(super) fn in_use(limits: &Limits, shards: usize) -> u64 {
+pub(crate) fn in_use(limits: &Limits, shards: usize) -> u64 {
     let slots =
         u64::from(limits.pool_medium) * MEDIUM_LEN as u64 + u64::from(limits.pool_large) * LARGE_LEN as u64;
     let lanes = (shards as u64).saturating_sub(1) * u64::from(limits.mesh_credits) * CREDIT_BYTES;

@@ -159,6 +159,7 @@ impl Machine {
             resp_listen: &[],
             listen: &[],
             admin: None,
+            handed: &[],
             limits: &self.limits,
             wish,
             huge_pages: false,

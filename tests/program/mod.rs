@@ -157,6 +157,11 @@ impl Node {
         all_of(&mut self.err)
     }
 
+    /// The number of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a signal, like `TERM`.
     pub(crate) fn signal(&self, name: &str) {
         signal(self.child.id(), name);

@@ -1,15 +1,16 @@
 //! Socket addresses in the form the kernel reads and writes.
 //!
-//! IPv4, IPv6 and the paths of Unix sockets; only the first two read back, others as nothing.
+//! IPv4, IPv6 and the paths of Unix sockets; others read back as nothing.
 //!
 //! Not here: names, ports by service, anything that asks a resolver.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::io;
 use std::mem::offset_of;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use libc::{sa_family_t, sockaddr, sockaddr_in, sockaddr_in6, sockaddr_storage, sockaddr_un, socklen_t};
 
@@ -96,6 +97,20 @@ impl RawAddr {
             }
             _ => None,
         }
+    }
+
+    /// The path of a Unix socket; nothing for other families, and for sockets without a path.
+    pub fn to_path(&self) -> Option<PathBuf> {
+        let len = usize::try_from(self.len).ok()?.checked_sub(offset_of!(sockaddr_un, sun_path))?;
+        if self.storage.ss_family != FAMILY_UNIX {
+            return None;
+        }
+        // SAFETY: rule 1: the storage is larger than a `sockaddr_un`, aligned for all families, and was zeroed.
+        let unix = unsafe { (&raw const self.storage).cast::<sockaddr_un>().read() };
+        let bytes: Vec<u8> = unix.sun_path.iter().take(len).map(|byte| byte.cast_unsigned()).collect();
+        // An abstract name begins with NUL.
+        let path = bytes.split(|&byte| byte == 0).next().filter(|path| !path.is_empty())?;
+        Some(OsStr::from_bytes(path).into())
     }
 
     /// Where the address is, to be read.

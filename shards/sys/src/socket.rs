@@ -5,6 +5,7 @@
 //!
 //! Not here: accepting and I/O at speed (`uring`), which addresses to listen on (`config`).
 
+mod handed;
 mod steer;
 mod unix;
 
@@ -16,6 +17,7 @@ use libc::c_int;
 
 use crate::RawAddr;
 
+pub use handed::{HANDED_MAX, HandedAt, HandedSocket, take_handed};
 pub use steer::{can_steer, steer_by_cpu, unsteer};
 pub use unix::{SocketFile, UnixListener, UnixOptions, listen_unix, probe_unix};
 
