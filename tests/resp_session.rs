@@ -258,6 +258,8 @@ fn replies_that_a_client_does_not_want_are_left_out_of_a_pipeline_and_no_others(
             ("MGET a b c d", "GET d"),
             ("NOSUCH", "GET a"),
             ("PING", "GET b"),
+            ("WATCH a", "GET c"),
+            ("WATCH b", "GET d"),
         ] {
             let got = pipeline(&mut conn, &["GET a", "CLIENT REPLY SKIP", skipped, next, "GET b"], 3);
             assert_eq!(
@@ -734,12 +736,20 @@ fn what_multi_queues_is_bounded_for_one_client_and_for_all() {
         assert_eq!(queued, 63, "64 MiB less what each takes beside its value");
         is_error(&conn.say("EXEC"), "EXECABORT ");
         assert_eq!(conn.say("EXISTS k"), Value::Int(0));
+        // Of those about no key EXEC runs all in one step.
+        assert_eq!(conn.say("MULTI"), Value::ok());
+        conn.send(&b"PING\r\n".repeat(1_025));
+        for _ in 0..1_024 {
+            assert_eq!(conn.read(), Ok(Value::Simple(b"QUEUED".to_vec())));
+        }
+        is_error(&conn.read().unwrap(), "ERR a transaction may have 1024 commands that are about no key");
+        is_error(&conn.say("EXEC"), "EXECABORT ");
         // Small ones count with what they take.
         assert_eq!(conn.say("MULTI"), Value::ok());
-        let pings = b"PING\r\n".repeat(10_000);
+        let small = b"GET k\r\n".repeat(10_000);
         let mut refused = false;
         'all: for _ in 0..120 {
-            conn.send(&pings);
+            conn.send(&small);
             for _ in 0..10_000 {
                 refused |= conn.read().unwrap().is_error();
             }

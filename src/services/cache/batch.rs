@@ -23,6 +23,8 @@ pub(super) struct Batch {
     pub(super) version: Version,
     /// In whose name, if in that of a transaction.
     pub(super) ticket: Ticket,
+    /// The commands before these have run: they must not wait for the replies of those to be taken.
+    pub(super) is_begun: bool,
 }
 
 impl Batch {

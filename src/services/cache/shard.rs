@@ -389,7 +389,12 @@ impl CacheShard {
         if let Some(n) = stopped {
             let start = if n == 0 { 0 } else { batch.items[n - 1].1 };
             let items = batch.items[n..].iter().map(|(spec, end)| (*spec, end - start)).collect();
-            done.rest = Some(Batch { wire: batch.wire[start..].to_vec(), items, ..batch });
+            done.rest = Some(Batch {
+                wire: batch.wire[start..].to_vec(),
+                items,
+                is_begun: batch.is_begun || n > 0,
+                ..batch
+            });
         }
     }
 
@@ -402,7 +407,9 @@ impl CacheShard {
         let mut left = Some(rest);
         while let Some(batch) = left.take() {
             let keys = self.keys_of_first(&batch);
-            self.has_room().await;
+            if !batch.is_begun {
+                self.has_room().await;
+            }
             locks::wait_free(&self.locks, &keys).await;
             self.set_now(&shard);
             self.run_on(batch, &mut done);

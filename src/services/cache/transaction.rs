@@ -26,7 +26,7 @@ use corelane_proto_resp::{Command, Parser, Step, Version};
 use super::batch::{Batch, Done};
 use super::command::{Flags, Gather, Reply, Run, Spec};
 use super::locks::{self, Granted, Ticket};
-use super::shard::{CacheShard, INNER};
+use super::shard::{CacheShard, INNER, REPLIES_LEN_MAX, TOO_LONG};
 use super::store::{Config, Expiry, Exported, Store, StoreError};
 use super::upstream::{Part, part_of};
 use super::{CacheError, gather};
@@ -216,6 +216,10 @@ impl Coordinator {
         let mut reply = Reply::new(version);
         let alone = commands.len() == 1;
         for queued in commands {
+            if reply.bytes().len() > REPLIES_LEN_MAX {
+                reply.error(TOO_LONG);
+                continue;
+            }
             let blocked = self.run_one(queued, version, ticket, &mut reply).await?;
             if blocked && alone {
                 return Ok(Outcome::Blocked(reply));

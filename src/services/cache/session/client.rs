@@ -26,6 +26,10 @@ pub(super) const KEPT_EACH: usize = 64;
 pub(super) const KEPT_TOO_MUCH: &str = "ERR the clients of this shard have as much kept as they may, by MULTI, WATCH, \
                                         SUBSCRIBE and commands that block: try again later";
 
+/// Commands about the connection or the node that MULTI may queue: EXEC runs all of them in one step. At it, the transaction
+/// is refused.
+pub(super) const QUEUED_OWN_MAX: usize = 1 << 10;
+
 /// Keys that one connection may watch.
 pub(super) const WATCHED_MAX: usize = 1 << 12;
 
@@ -34,6 +38,8 @@ pub(super) const WATCHED_MAX: usize = 1 << 12;
 pub(super) struct Multi {
     pub(super) queued: Vec<Queued>,
     pub(super) bytes: usize,
+    /// Those about the connection or the node.
+    pub(super) own: usize,
     pub(super) kept: Kept,
     /// A command was wrong: EXEC refuses all.
     pub(super) failed: bool,

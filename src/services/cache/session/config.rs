@@ -112,7 +112,7 @@ impl Resp {
 
     /// Of the whole node: each shard has an equal part.
     fn memory_max(&self) -> u64 {
-        self.here.store.borrow().config().memory_max * u64::from(self.here.shards())
+        self.here.store.borrow().config().memory_max.saturating_mul(u64::from(self.here.shards()))
     }
 
     fn config_get(&self, command: &Command<'_>, reply: &mut Reply) {

@@ -489,7 +489,9 @@ impl Protocol for Resp {
                     }
                     Err(error) => reply.error(error),
                 }
-                self.say(link, &reply);
+                if self.wants_reply(state) {
+                    self.say(link, &reply);
+                }
                 self.go_on(state)
             }
             Post::Executed { number, outcome, plan } => {

@@ -8,13 +8,16 @@ use std::rc::Rc;
 
 use corelane_proto_resp::{Command, Version};
 
-use super::client::{KEPT_BYTES_MAX, KEPT_EACH, KEPT_TOO_MUCH, Multi, QUEUED_BYTES_MAX, State, WATCHED_MAX};
+use super::client::{
+    KEPT_BYTES_MAX, KEPT_EACH, KEPT_TOO_MUCH, Multi, QUEUED_BYTES_MAX, QUEUED_OWN_MAX, State, WATCHED_MAX,
+};
 use super::dispatch::Then;
 use super::{Captured, Post, Resp};
 use crate::services::cache::CacheError;
 use crate::services::cache::batch::copy;
 use crate::services::cache::command::{Flags, Reply, Run, Spec};
-use crate::services::cache::transaction::{Outcome, Queued, Watched, with_command};
+use crate::services::cache::shard::{REPLIES_LEN_MAX, TOO_LONG};
+use crate::services::cache::transaction::{Coordinator, Outcome, Queued, Watched, with_command};
 
 /// The reply of a command that was a transaction of its own.
 pub(super) fn reply_of(outcome: Outcome, version: Version) -> Reply {
@@ -36,6 +39,15 @@ enum Part {
     Ready(Reply),
     /// From several shards, asked by the connection.
     Later(Pin<Box<dyn Future<Output = Result<Reply, CacheError>>>>),
+}
+
+/// Watches that end with this value, also where its task finds no place.
+struct Watching(Coordinator, Vec<Watched>);
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        self.0.unwatch(std::mem::take(&mut self.1));
+    }
 }
 
 /// Whether a transaction has its reply.
@@ -88,6 +100,8 @@ impl Part {
     }
 }
 
+const TOO_MANY_MESSAGES: &str = "ERR too many messages wait for their subscribers: this command was not run; publish fewer in one transaction";
+
 impl Resp {
     /// MULTI.
     pub(super) fn multi(&self, state: &mut State, reply: &mut Reply) -> Then {
@@ -96,7 +110,7 @@ impl Resp {
             return Then::Next;
         }
         let kept = self.kept.part();
-        state.multi = Some(Box::new(Multi { queued: Vec::new(), bytes: 0, kept, failed: false }));
+        state.multi = Some(Box::new(Multi { queued: Vec::new(), bytes: 0, own: 0, kept, failed: false }));
         reply.ok();
         Then::Next
     }
@@ -126,6 +140,16 @@ impl Resp {
             multi.failed = true;
             reply.error("ERR Command not allowed inside a transaction");
             return Then::Next;
+        }
+        if matches!(spec.run, Run::Connection) {
+            multi.own += 1;
+            if multi.own > QUEUED_OWN_MAX {
+                multi.failed = true;
+                reply.error(format_args!(
+                    "ERR a transaction may have {QUEUED_OWN_MAX} commands that are about no key: send it in parts"
+                ));
+                return Then::Next;
+            }
         }
         let bytes = raw.len() + KEPT_EACH;
         if multi.bytes + bytes > QUEUED_BYTES_MAX {
@@ -180,12 +204,11 @@ impl Resp {
                 }
             }
         }
-        let coordinator = self.coordinator();
+        let watching = Watching(self.coordinator(), watched);
         let number = self.next_wait(state);
         self.task(state.key, number, version, async move {
-            let outcome = coordinator.run(rest, watched.clone(), version).await;
-            coordinator.unwatch(watched);
-            drop(kept);
+            let outcome = watching.0.run(rest, watching.1.clone(), version).await;
+            drop((watching, kept));
             Post::Executed { number, outcome, plan }
         });
         Then::Wait
@@ -212,9 +235,25 @@ impl Resp {
             }
         };
         let count = plan.len();
+        let mut bytes = 0;
         let parts: Vec<Part> = plan
             .into_iter()
-            .map(|queued| queued.map_or(Part::Shard, |queued| self.run_captured(state, &queued)))
+            .map(|queued| {
+                let part = match queued {
+                    None => Part::Shard,
+                    // Each message goes to all who want it, before the next command can give way.
+                    Some(_) if bytes > REPLIES_LEN_MAX || self.posts_made.take() && self.posts_wait() => {
+                        let mut reply = Reply::new(version);
+                        reply.error(if bytes > REPLIES_LEN_MAX { TOO_LONG } else { TOO_MANY_MESSAGES });
+                        Part::Ready(reply)
+                    }
+                    Some(queued) => self.run_captured(state, &queued),
+                };
+                if let Part::Ready(reply) = &part {
+                    bytes += reply.len();
+                }
+                part
+            })
             .collect();
         if parts.iter().any(|part| matches!(part, Part::Later(_))) {
             self.later(state, async move {

@@ -495,7 +495,7 @@ fn info_text(
                 .iter()
                 .any(|one| one == name || one == "default" || one == "all" || one == "everything")
     };
-    let sum = |of: fn(&Part) -> u64| parts.iter().map(of).sum::<u64>();
+    let sum = |of: fn(&Part) -> u64| parts.iter().map(of).fold(0, u64::saturating_add);
     let mut text = String::new();
     let mut section = |name: &str, title: &str, lines: &[(&str, String)]| {
         if wants(name) {

@@ -537,6 +537,15 @@ impl Store {
         if max != 0 && alone as u64 > max { Err(StoreError::OutOfMemory) } else { Ok(()) }
     }
 
+    /// Whether a string of `len` bytes at `key` would not be refused as one that alone is more than all may be.
+    pub fn has_room_for_string(&self, key: Key<'_>, len: usize) -> bool {
+        let bytes = match len {
+            ..SHARE_MIN => len,
+            _ => size_of::<Value>() + 8 + block_bytes(len),
+        };
+        self.refuse_giant(key, bytes).is_ok()
+    }
+
     /// Sets the string at `key`, whatever was there. A decimal of 64 bits in its shortest form is kept as a number.
     ///
     /// # Errors

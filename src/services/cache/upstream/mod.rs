@@ -576,7 +576,7 @@ impl Inner {
                 self.count(|stats| stats.invalidations += 1);
                 self.touched(&key);
                 self.absent.borrow_mut().remove(&key);
-                let is_ours = self.queue.borrow().get(&key).is_some();
+                let is_ours = self.queue.borrow_mut().changed(&key);
                 if !is_ours {
                     self.local.forget(&key);
                 }
@@ -853,7 +853,9 @@ async fn flush_some(inner: &Rc<Inner>) -> bool {
             went_well = false;
             continue;
         }
-        inner.queue.borrow_mut().done(op.key());
+        if inner.queue.borrow_mut().done(op.key()) {
+            inner.local.forget(op.key());
+        }
         match written(answer) {
             Ok(()) => inner.count(|stats| stats.written += 1),
             Err(error) => {

@@ -20,6 +20,8 @@ struct Entry {
     /// What came while this one is under way.
     next: Option<WriteOp>,
     under_way: bool,
+    /// Others changed the key while this was under way, perhaps behind it.
+    is_stale: bool,
 }
 
 /// Writes that wait.
@@ -75,7 +77,7 @@ impl Queue {
                 return Err(op);
             }
             self.order.push_back(op.key().into());
-            self.entries.insert(op.key().into(), Entry { op, next: None, under_way: false });
+            self.entries.insert(op.key().into(), Entry { op, next: None, under_way: false, is_stale: false });
             self.bytes += new;
             return Ok(());
         };
@@ -103,18 +105,28 @@ impl Queue {
         let key = self.order.pop_front()?;
         let entry = self.entries.get_mut(&key)?;
         debug_assert!(!entry.under_way);
-        entry.under_way = true;
+        (entry.under_way, entry.is_stale) = (true, false);
         Some(entry.op.clone())
     }
 
-    /// The upstream has the write of this key, or will never take it.
-    pub fn done(&mut self, key: &[u8]) {
-        let Some((key, entry)) = self.entries.remove_entry(key) else { return };
+    /// Others have changed this key. Whether a write of it is here.
+    pub fn changed(&mut self, key: &[u8]) -> bool {
+        let Some(entry) = self.entries.get_mut(key) else { return false };
+        entry.is_stale = entry.under_way;
+        true
+    }
+
+    /// The upstream has the write of this key, or will never take it. True if it may have a newer one by others, and none
+    /// follows from here.
+    pub fn done(&mut self, key: &[u8]) -> bool {
+        let Some((key, entry)) = self.entries.remove_entry(key) else { return false };
         self.bytes -= cost(&entry.op);
         if let Some(op) = entry.next {
             self.order.push_back(key.clone());
-            self.entries.insert(key, Entry { op, next: None, under_way: false });
+            self.entries.insert(key, Entry { op, next: None, under_way: false, is_stale: false });
+            return false;
         }
+        entry.is_stale
     }
 
     /// Whether the upstream has the write of this key is not known: it is next again, or what replaced it.
@@ -212,5 +224,23 @@ mod tests {
             queue.done(op.key());
         }
         assert_eq!(queue.bytes(), 0);
+    }
+
+    #[test]
+    fn a_change_by_others_while_a_write_is_under_way_is_known_when_it_is_done_unless_another_write_follows() {
+        let mut queue = Queue::new(10, 10_000);
+        queue.push(set("k", "1")).unwrap();
+        assert!(queue.changed(b"k") && !queue.changed(b"other"));
+        queue.take().unwrap();
+        assert!(!queue.done(b"k"), "the change was before it went");
+        queue.push(set("k", "2")).unwrap();
+        queue.take().unwrap();
+        assert!(queue.changed(b"k"));
+        assert!(queue.done(b"k"), "whose is the last one is not known");
+        queue.push(set("k", "3")).unwrap();
+        queue.take().unwrap();
+        queue.changed(b"k");
+        queue.push(set("k", "4")).unwrap();
+        assert!(!queue.done(b"k"), "the next one is ours");
     }
 }

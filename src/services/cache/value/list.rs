@@ -438,7 +438,8 @@ impl List {
             list.push(End::Back, bytes.get(begin..end)?);
             at = end;
         }
-        Some(list)
+        // A key with nothing in it is none.
+        (!list.is_empty()).then_some(list)
     }
 }
 
@@ -446,6 +447,11 @@ impl List {
 mod tests {
     use super::*;
     use corelane_base::Rng;
+
+    #[test]
+    fn no_bytes_are_no_list() {
+        assert!(List::decode(b"").is_none());
+    }
 
     fn element(rng: &mut Rng) -> Vec<u8> {
         let len = match rng.below(40) {

@@ -453,7 +453,8 @@ impl SortedSet {
             }
             bytes = rest;
         }
-        Some(set)
+        // A key with nothing in it is none.
+        (!set.is_empty()).then_some(set)
     }
 }
 
@@ -462,6 +463,11 @@ mod tests {
     use super::*;
     use corelane_base::Rng;
     use std::collections::BTreeMap;
+
+    #[test]
+    fn no_bytes_are_no_set() {
+        assert!(SortedSet::decode(b"").is_none());
+    }
 
     fn recount(set: &SortedSet) -> (usize, usize, usize) {
         let members = set.nodes.iter().flatten().map(|node| allocated(node.member.len())).sum();

@@ -217,7 +217,7 @@ fn run(ctx: &mut Ctx<'_>, command: &Command<'_>, only_get: bool) {
     if only_get {
         return ctx.reply.error("ERR BITFIELD_RO only supports the GET subcommand");
     }
-    if len_or_reply(ctx, key).is_none() || !may_have_or_reply(ctx, len) {
+    if len_or_reply(ctx, key).is_none() || !may_have_or_reply(ctx, key, len) {
         return;
     }
     let changed = ctx.store.edit_str(key, |bytes| {

@@ -66,7 +66,7 @@ fn setbit(ctx: &mut Ctx<'_>, command: &Command<'_>) {
     let Some((at, mask)) = place_or_reply(ctx.reply, &command[2]) else { return };
     let Some(on) = parse::within_or_reply(ctx.reply, &command[3], 0, 1, Some(BIT)) else { return };
     let key = ctx.key(&command[1]);
-    if len_or_reply(ctx, key).is_none() || !may_have_or_reply(ctx, at + 1) {
+    if len_or_reply(ctx, key).is_none() || !may_have_or_reply(ctx, key, at + 1) {
         return;
     }
     let before = ctx.store.edit_str(key, |bytes| {
@@ -268,7 +268,8 @@ fn bitop(ctx: &mut Ctx<'_>, command: &Command<'_>) {
         let Some(one) = len_or_reply(ctx, key) else { return };
         len = len.max(one);
     }
-    if !may_have_or_reply(ctx, len) {
+    let to = ctx.key(&command[2]);
+    if !may_have_or_reply(ctx, to, len) {
         return;
     }
     let mut made = vec![0; len];

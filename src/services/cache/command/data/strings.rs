@@ -441,12 +441,11 @@ pub(super) fn with_bytes<R>(value: Str<'_>, with: impl FnOnce(&[u8]) -> R) -> R 
 }
 
 /// Whether the string at a key may become `len` bytes long. If not, said so: too long for any, or for this store.
-pub(super) fn may_have_or_reply(ctx: &mut Ctx<'_>, len: usize) -> bool {
-    let memory_max = ctx.store.config().memory_max;
+pub(super) fn may_have_or_reply(ctx: &mut Ctx<'_>, key: Key<'_>, len: usize) -> bool {
     if len > STRING_LEN_MAX {
         ctx.reply.error(TOO_LONG);
         false
-    } else if memory_max != 0 && len as u64 > memory_max {
+    } else if !ctx.store.has_room_for_string(key, len) {
         // Before the memory is taken, not after.
         ctx.reply.error(StoreError::OutOfMemory);
         false
@@ -478,7 +477,7 @@ pub(super) fn len_or_reply(ctx: &mut Ctx<'_>, key: Key<'_>) -> Option<usize> {
 fn append(ctx: &mut Ctx<'_>, command: &Command<'_>) {
     let key = ctx.key(&command[1]);
     let Some(len) = len_or_reply(ctx, key) else { return };
-    if !may_have_or_reply(ctx, len.saturating_add(command[2].len())) {
+    if !may_have_or_reply(ctx, key, len.saturating_add(command[2].len())) {
         return;
     }
     let appended = ctx.store.edit_str(key, |bytes| {
@@ -541,7 +540,7 @@ fn setrange(ctx: &mut Ctx<'_>, command: &Command<'_>) {
         return ctx.reply.count(len);
     }
     let end = offset.saturating_add(part.len());
-    if !may_have_or_reply(ctx, end) {
+    if !may_have_or_reply(ctx, key, end) {
         return;
     }
     let set = ctx.store.edit_str(key, |bytes| {
