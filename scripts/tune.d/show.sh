@@ -356,16 +356,28 @@ explain() {
 
 # Export: what apply would make of this host, for another tool ----------------------------------------------------
 
+# set_by_us I: whether tune, or scripts/install by its file, gave the knob the value that it has.
+set_by_us() {
+    local i=$1 key=${K_KEY[$1]} line
+    [[ ${K_KIND[i]} != own && ${K_KIND[i]} != link ]] || return 0 # with our text it is ours
+    [[ ${SET_BEFORE["${K_TARGET[i]:-none}"]:-} != "${K_NOW[i]}" ]] || return 0
+    [[ -n $key ]] || return 1
+    [[ ${KEPT[$key]:-} != "${K_NOW[i]}" ]] || return 0
+    for line in "${!LINES_KEY[@]}"; do
+        [[ ${LINES_PLACE[line]} == /etc/sysctl.d/50-corelane.conf:* && ${LINES_KEY[line]} == "$key" ]] || continue
+        [[ ${LINES_VALUE[line]} != "${K_NOW[i]}" ]] || return 0
+    done
+    return 1
+}
+
 # wanted_now I: the value that the knob has or gets, in VALUE. 1 if it is none that another tool should set: where the
-# kernel has better of itself, and where io_uring is allowed to all.
+# kernel has it of itself, as a later one may have better, and where io_uring is allowed to all.
 wanted_now() {
     case ${K_STATE[$1]} in
         drift) VALUE=${K_WANT[$1]} ;;
         ok)
-            [[ ${K_TUNER[$1]} != io_uring ]] || return 1
+            [[ ${K_TUNER[$1]} != io_uring && ${K_KIND[$1]} != none ]] && set_by_us "$1" || return 1
             VALUE=${K_NOW[$1]}
-            plain "${K_FORM[$1]}" "${K_WANT[$1]}"
-            [[ $VALUE == "$PLAIN" || ${SET_BEFORE["${K_TARGET[$1]:-none}"]:-} == "$VALUE" ]] || return 1
             [[ ${K_FORM[$1]} != mask ]] || VALUE=${K_WANT[$1]}
             ;;
         *) return 1 ;;

@@ -142,20 +142,21 @@ read_set_before() {
     for file in "${OPEN[@]}"; do
         read_journal "$file"
         for i in "${!J_KIND[@]}"; do
-            [[ ${J_KIND[i]} != file || ${J_END[i]} != D ]] || SET_BEFORE["${J_TARGET[i]}"]=${J_BACK[i]}
+            [[ ${J_KIND[i]} =~ ^(file|ethtool)$ && ${J_END[i]} == D ]] && SET_BEFORE["${J_TARGET[i]}"]=${J_BACK[i]}
         done
     done
 }
 
-# sysctl_text: the text of our file in sysctl.d, in WANT_TEXT: what has to be set, and what we have set.
+declare -A KEPT=() # what our file in sysctl.d has now
+# sysctl_text: its text in WANT_TEXT: what has to be set, and what we have set.
 #
 # Not what the kernel has of itself: a later kernel may have more, or its administrator less, and the file would win.
 sysctl_text() {
     local i key value line partial=0
-    local -A kept=()
+    KEPT=()
     if [[ -f $ROOT/$SYSCTL_D && -r $ROOT/$SYSCTL_D ]]; then
         while IFS= read -r line; do
-            [[ $line =~ ^([a-z0-9_./-]+)\ =\ (.*)$ ]] && kept[${BASH_REMATCH[1]}]=${BASH_REMATCH[2]}
+            [[ $line =~ ^([a-z0-9_./-]+)\ =\ (.*)$ ]] && KEPT[${BASH_REMATCH[1]}]=${BASH_REMATCH[2]}
         done <"$ROOT/$SYSCTL_D"
     fi
     ((${#ONLY[@]} + ${#SKIP[@]})) && partial=1
@@ -171,11 +172,11 @@ sysctl_text() {
             drift:failed | drift:unsupported) ;;
             drift:*) value=${K_WANT[i]} ;;
             ok:*)
-                if [[ ${kept[$key]:-} == "${K_NOW[i]}" || ${SET_BEFORE["${K_TARGET[i]}"]:-} == "${K_NOW[i]}" ]]; then
+                if [[ ${KEPT[$key]:-} == "${K_NOW[i]}" || ${SET_BEFORE["${K_TARGET[i]}"]:-} == "${K_NOW[i]}" ]]; then
                     value=${K_NOW[i]}
                 fi
                 ;;
-            left:*) ((partial)) && value=${kept[$key]:-} ;;
+            left:*) ((partial)) && value=${KEPT[$key]:-} ;;
         esac
         [[ -z $value ]] || line+="$key = $value"$'\n'
     done
@@ -184,9 +185,9 @@ sysctl_text() {
 }
 
 add_sysctl_file() {
-    ((!RUNTIME_ONLY)) || return 0
     read_set_before
     sysctl_text
+    ((!RUNTIME_ONLY)) || return 0
     if [[ -z $WANT_TEXT ]]; then
         [[ -e $ROOT/$SYSCTL_D ]] || return 0
         WANT_TEXT="$MADE_BY"$'\n'

@@ -212,6 +212,22 @@ PYTHON
     exits 1
 }
 
+@test "an export has what has drifted and what tune set, and not what merely is so" {
+    plant vm
+    printf '16384\n' >"$TREE/proc/sys/net/core/somaxconn"
+    run tune export --format sysctl
+    has "vm.swappiness = 10"
+    has_not somaxconn
+    has_not zone_reclaim
+    tune apply --yes --only vm.swappiness >/dev/null
+    run tune export --format sysctl
+    has "vm.swappiness = 10"
+    # What scripts/install wrote is ours as well: it must not lose it when it is run again.
+    printf 'net.core.somaxconn = 16384\n' >"$TREE/etc/sysctl.d/50-corelane.conf"
+    run tune export --format sysctl
+    has "net.core.somaxconn = 16384"
+}
+
 @test "colours only on a terminal, and never with NO_COLOR" {
     plant vm
     run env -u NO_COLOR "$TUNE" plan --root "$TREE"
