@@ -198,7 +198,9 @@ put() {
     REASON=
     case $1 in
         file) put_text "$2" "$4" "$3" ;;
-        own) put_file "$2" "$4" 644 "$EUID" "${GROUPS[0]}" ;;
+        own)
+            if [[ $4 == absent ]]; then wipe own "$2"; else put_file "$2" "$4" 644 "$EUID" "${GROUPS[0]}"; fi
+            ;;
         link)
             if ! is_inside "${ROOT}/${2%/*}/x"; then
                 REASON="leads out of $ROOT"

@@ -19,6 +19,8 @@ change_of() {
         own)
             if [[ ${K_NOW[i]} == absent ]]; then
                 CHANGE="new file /${K_TARGET[i]}"
+            elif [[ ${K_WANT[i]} == absent ]]; then
+                CHANGE="removes /${K_TARGET[i]}, which is not needed any more"
             elif [[ ${K_NOW[i]} == "$MADE_BY"* ]]; then
                 CHANGE="other text in /${K_TARGET[i]}"
             else
@@ -433,6 +435,10 @@ export_ansible() {
                 "\"printf '%s\\\\n' '${value:1:-1}' > ${JSON:1:-1}\""
         elif [[ ${K_KIND[i]} == own && ${K_ID[i]} != sysctl.d && ${K_TUNER[i]} != boot ]]; then
             json "/${K_TARGET[i]}"
+            if [[ $VALUE == absent ]]; then
+                printf -- '- name: %s\n  ansible.builtin.file:\n    path: %s\n    state: absent\n' "\"Corelane: ${K_ID[i]}\"" "$JSON"
+                continue
+            fi
             printf -- '- name: %s\n  ansible.builtin.copy:\n    dest: %s\n    content: %s\n    mode: "0644"\n' "\"Corelane: ${K_ID[i]}\"" \
                 "$JSON" "$value"
         fi

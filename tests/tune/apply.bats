@@ -112,6 +112,51 @@ load helper
     exits 1
 }
 
+@test "a drop-in of ours that is not needed any more goes, as it would win over more" {
+    plant big
+    local drop=$TREE/etc/systemd/system/corelane.service.d/90-tune.conf before
+    tune apply --yes --only limits >/dev/null
+    [[ -e $drop ]]
+    mkdir -p "$TREE/usr/local/lib/systemd/system"
+    printf '[Service]\nLimitNOFILE=2000000\nLimitMEMLOCK=infinity\n' >"$TREE/usr/local/lib/systemd/system/corelane.service"
+    before=$(picture)
+    run tune check --only limits
+    exits 2
+    has "removes /etc/systemd/system/corelane.service.d/90-tune.conf"
+    run tune apply --yes --only limits
+    exits 0
+    [[ ! -e $drop ]]
+    run tune check --only limits
+    exits 0
+    tune revert >/dev/null
+    same "$before"
+}
+
+@test "a drop-in that is read after ours and sets less is shadowed, not ok" {
+    plant big
+    mkdir -p "$TREE/etc/systemd/system/corelane.service.d"
+    printf '[Service]\nLimitNOFILE=4096\n' >"$TREE/etc/systemd/system/corelane.service.d/override.conf"
+    tune apply --yes --only limits >/dev/null
+    run tune check --only limits
+    exits 0
+    has "shadowed by /etc/systemd/system/corelane.service.d/override.conf, which sets LimitNOFILE=4096"
+    has "profile server: 1 as wanted, 0 drifted, 1 skipped, 1 shadowed"
+    run tune check --only limits --strict
+    exits 2
+    # One that sets more is none.
+    printf '[Service]\nLimitNOFILE=4000000\n' >"$TREE/etc/systemd/system/corelane.service.d/override.conf"
+    tune apply --yes --only limits >/dev/null
+    run tune check --only limits --strict
+    exits 0
+}
+
+@test "a limit of open files for everybody is not lowered for the group" {
+    plant big
+    printf '* hard nofile 4000000\n* soft nofile 5000000\n' >"$TREE/etc/security/limits.d/10-all.conf"
+    tune apply --yes --only limits >/dev/null
+    grep -q '^@corelane - nofile 4000000$' "$TREE/etc/security/limits.d/90-corelane.conf"
+}
+
 @test "a knob that cannot be written is Failed and named, and the others are applied" {
     needs_read_only
     plant vm
