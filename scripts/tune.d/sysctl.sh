@@ -7,7 +7,7 @@
 tuner sysctl "server loadgen lowlat" \
     "kernel settings of sysctl/*.conf, and /etc/sysctl.d/90-corelane.conf that keeps them" \
     "Each key has a reason of its own: tune explain KEY. The file sets them again at each boot." \
-    "See each key. A later kernel may have a better default than a value in the file: after an upgrade, revert and apply." \
+    "See each key. A later kernel may have a better default than a value in the file: after an upgrade, revert --all, reboot, apply." \
     "tune check; sysctl KEY" \
     "sysctl/*.conf"
 tuner numa "server lowlat" \
@@ -131,16 +131,18 @@ probe_io_uring() {
     fi
 }
 
-# read_set_before: what open transactions have set, by its path, in SET_BEFORE. Nothing, if this user may not see them.
+# read_set_before: what open transactions of this boot have set, by its path, in SET_BEFORE. Nothing, if this user may not see them.
 declare -A SET_BEFORE=()
 read_set_before() {
     local file i
     SET_BEFORE=()
     [[ -d $STATE_DIR && -O $STATE_DIR && -r $STATE_DIR ]] || return 0
     STATE_NAME=${STATE_NAME:-$STATE_DIR}
+    boot_id
     open_journals
     for file in "${OPEN[@]}"; do
         read_journal "$file"
+        [[ $J_BOOT == "$BOOT" ]] || continue
         for i in "${!J_KIND[@]}"; do
             [[ ${J_KIND[i]} =~ ^(file|ethtool)$ && ${J_END[i]} == D ]] && SET_BEFORE["${J_TARGET[i]}"]=${J_BACK[i]}
         done
