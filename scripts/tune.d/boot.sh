@@ -66,7 +66,8 @@ scripts/tune.d and sysctl to /usr/local/lib/corelane, and run it from there"
     machine_knob boot.service boot own etc/systemd/system/corelane-tune.service exact equal "$MADE_BY
 [Unit]
 Description=Host settings for Corelane, profile $PROFILE
-After=systemd-sysctl.service network.target
+Wants=network-online.target
+After=systemd-sysctl.service network-online.target
 Before=corelane.service irqbalance.service
 
 [Service]

@@ -53,17 +53,25 @@ tuner coalesce "lowlat" \
     "ethtool(8)"
 
 NICS=()      # cards that are looked at
+MISSED_NICS=() # cards that --nics names and that are not there
 ETHTOOL=     # the program, if there is one
 declare -A E_OUT=() IRQ_NAME=()
 
 find_nics() {
     local path dev
-    NICS=()
+    local -a named=()
+    NICS=() MISSED_NICS=()
     if [[ -n $WANT_NICS ]]; then
-        IFS=, read -r -a NICS <<<"$WANT_NICS"
-        for dev in "${NICS[@]}"; do
-            [[ $dev =~ ^[A-Za-z0-9_.@-]+$ && -d $ROOT/sys/class/net/$dev ]] ||
+        IFS=, read -r -a named <<<"$WANT_NICS"
+        for dev in "${named[@]}"; do
+            if [[ $dev =~ ^[A-Za-z0-9_.@-]+$ && -d $ROOT/sys/class/net/$dev ]]; then
+                NICS+=("$dev")
+            elif [[ $COMMAND == apply && $RUNTIME_ONLY == 1 && $dev =~ ^[A-Za-z0-9_.@-]+$ ]]; then
+                # At a boot: a card that has failed is no reason to leave all else undone.
+                MISSED_NICS+=("$dev")
+            else
                 die "--nics: no device '$dev' in $ROOT/sys/class/net: ls shows what there is"
+            fi
         done
     else
         for path in "$ROOT"/sys/class/net/*; do
@@ -192,6 +200,15 @@ ethtool_set() {
     esac
     REASON="ethtool: ${said%%$'\n'*}"
     return 1
+}
+
+# add_missed_nics: a row for each card that was named and is not there.
+add_missed_nics() {
+    local dev
+    for dev in "${MISSED_NICS[@]}"; do
+        no_knob "$dev" nic-queues drift "no such device in /sys/class/net: none of its settings was made"
+        K_STATE[-1]=drift K_DONE[-1]=failed
+    done
 }
 
 # no_nic TUNER: for tuners that have nothing to do here. 1 if there are cards.

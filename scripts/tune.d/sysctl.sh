@@ -21,7 +21,7 @@ tuner io_uring "server loadgen lowlat" \
     "Without io_uring there is no node. 0 allows it to all; 1 to root and to one group, which is what we ask for where it \
 was forbidden." \
     "More of the kernel can be reached by the members of that group. 0 is never set by tune." \
-    "sysctl kernel.io_uring_disabled kernel.io_uring_group; corelane --check" \
+    "sysctl kernel.io_uring_disabled kernel.io_uring_group; corelane check" \
     "Documentation/admin-guide/sysctl/kernel.rst (Linux 6.6)"
 
 # annotate KEY: what else sets the key of the last knob.
@@ -117,17 +117,23 @@ usermod -aG \"\$(getent group $group | cut -d: -f1)\" corelane"
     probe_io_uring
 }
 
-# What the program itself says, where it is installed. It makes rings and lets go of them.
+# What the program itself says, where it is installed: it makes rings, lets go of them, and binds nothing. As the user of
+# the service, if we can be that: root may do what the service may not.
 probe_io_uring() {
-    local program said status=0
+    local program said status=0 user
+    local -a as=()
     [[ -z $ROOT ]] && is_chosen io_uring.probe io_uring || return 0
     program=$(command -v corelane) || return 0
-    said=$(timeout 10 "$program" --check 2>&1) || status=$?
+    user=$(id -un)
+    if ((EUID == 0)) && id -u corelane >/dev/null 2>&1 && command -v setpriv >/dev/null; then
+        as=(setpriv --reuid corelane --regid corelane --init-groups) user=corelane
+    fi
+    said=$(timeout 10 "${as[@]}" "$program" check 2>&1) || status=$?
     if ((status == 0)); then
-        no_knob io_uring.probe io_uring info "corelane --check as $(id -un): it would start"
+        no_knob io_uring.probe io_uring info "corelane check as $user: it would start"
     else
         said=${said//$'\n'/ }
-        no_knob io_uring.probe io_uring warn "corelane --check as $(id -un) ended with $status: ${said:0:300}"
+        no_knob io_uring.probe io_uring warn "corelane check as $user ended with $status: ${said:0:300}"
     fi
 }
 

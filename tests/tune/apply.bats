@@ -326,6 +326,25 @@ load helper
     [[ ! -e $TREE/etc/sysctl.d/90-corelane.conf ]]
 }
 
+@test "at a boot a card that was named and is missing is Failed, and all else is done" {
+    plant big
+    tune apply --yes --nics eno1 >/dev/null
+    run cat "$TREE/etc/systemd/system/corelane-tune.service"
+    has $'\nWants=network-online.target\nAfter=systemd-sysctl.service network-online.target\n'
+    teardown
+    plant big
+    run tune apply --yes --runtime-only --nics eno1,eth7
+    exits 1
+    has "Failed       1"
+    has "eth7                               no such device"
+    [[ $(value proc/irq/205/smp_affinity_list) == 5 ]]
+    [[ $(value proc/sys/net/core/somaxconn) == 16384 ]]
+    # Typed by hand it is a mistake.
+    run tune apply --yes --nics eth7
+    exits 1
+    has "--nics: no device 'eth7'"
+}
+
 @test "--runtime-only leaves no file in /etc" {
     plant big
     local before
