@@ -139,6 +139,32 @@ PYTHON
     has_not "50-default.conf"
 }
 
+@test "a recipe that is often copied is named line by line where it does harm, and nowhere else" {
+    plant vm
+    cat >"$TREE/etc/sysctl.d/50-recipe.conf" <<'RECIPE'
+net.core.rmem_max = 134217728
+net.core.wmem_max = 134217728
+net.ipv4.tcp_rmem = 4096 65536 134217728
+net.ipv4.tcp_wmem = 4096 65536 134217728
+net.core.netdev_max_backlog = 5000
+net.ipv4.tcp_congestion_control = bbr
+vm.swappiness = 10
+vm.dirty_ratio = 15
+vm.dirty_background_ratio = 5
+RECIPE
+    printf '* soft nofile 65536\n* hard nofile 65536\n' >"$TREE/etc/security/limits.conf"
+    run tune check
+    has "50-recipe.conf:1"
+    has "50-recipe.conf:2"
+    has "50-recipe.conf:3     net.ipv4.tcp_rmem = 4096 65536 134217728: the middle figure, 65536, is lower"
+    has "the last figure, 134217728, lets one slow peer"
+    has "50-recipe.conf:4     net.ipv4.tcp_wmem = 4096 65536 134217728: the last figure"
+    has "/etc/security/limits.conf:2        * hard nofile 65536: holds fewer connections"
+    has_not "limits.conf:1"
+    local line
+    for line in 5 6 7 8 9; do has_not "50-recipe.conf:$line"; done
+}
+
 @test "every tuner and every key of every profile is explained" {
     plant container
     local profile
