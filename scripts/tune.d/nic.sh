@@ -281,7 +281,7 @@ queue_of() {
     return 1
 }
 
-BANNED_IRQS=()
+BANNED_IRQS=() # interrupts that irqbalance has to leave alone
 add_irq() {
     local dev dir irq found
     BANNED_IRQS=()
@@ -295,10 +295,11 @@ add_irq() {
             while IFS= read -r irq; do
                 [[ $irq =~ ^[0-9]+$ ]] && queue_of "${IRQ_NAME[$irq]:-}" || continue
                 found=1
-                BANNED_IRQS+=("$irq")
                 ((${#SHARDS[@]})) || continue
                 machine_knob "$dev.irq.$irq" irq file "proc/irq/$irq/smp_affinity_list" list equal \
                     "${SHARDS[QUEUE % ${#SHARDS[@]}]}"
+                # What is in its place, or is about to be put there. All others are irqbalance's to move.
+                [[ ${K_STATE[-1]} == ok || ${K_STATE[-1]} == drift ]] && BANNED_IRQS+=("$irq")
             done < <(printf '%s\n' "$dir"/* | sed 's|.*/||' | sort -n)
             break
         done
@@ -340,7 +341,7 @@ setting_of() {
 add_irqbalance() {
     local dir unit='' line variable='' irq args text theirs
     local -a files=()
-    for dir in etc run usr/lib lib; do
+    for dir in etc run usr/local/lib usr/lib lib; do
         if [[ -r $ROOT/$dir/systemd/system/irqbalance.service ]]; then
             unit=$ROOT/$dir/systemd/system/irqbalance.service
             break
@@ -351,7 +352,7 @@ add_irqbalance() {
         return 0
     fi
     if ((${#BANNED_IRQS[@]} == 0)); then
-        no_knob irqbalance irqbalance na "no interrupts of queues to be kept from it"
+        no_knob irqbalance irqbalance na "no interrupts of queues to be kept from it: none is set by the tuner irq"
         return 0
     fi
     while IFS= read -r line; do
@@ -378,6 +379,10 @@ interrupts ${BANNED_IRQS[*]}"
         setting_of IRQBALANCE_BANNED_CPULIST "${files[@]}"
         theirs=()
         if cpus_of "$VALUE"; then theirs=("${CPUS[@]}"); fi
+        # Without a list of ours it keeps off these by itself.
+        for line in isolated nohz_full; do
+            if slurp "$ROOT/sys/devices/system/cpu/$line" && cpus_of "$TEXT"; then theirs+=("${CPUS[@]}"); fi
+        done
         list_of "${SHARDS[@]}" "${theirs[@]}"
         text+="IRQBALANCE_BANNED_CPULIST=$LIST"$'\n'
     fi

@@ -245,9 +245,11 @@ load helper
     plant big
     local before
     before=$(sha256sum "$TREE/etc/default/irqbalance")
-    tune apply --yes --only irqbalance >/dev/null
+    printf '40\n' >"$TREE/sys/devices/system/cpu/isolated"
+    printf '(null)\n' >"$TREE/sys/devices/system/cpu/nohz_full"
+    INVOCATION_ID=1 tune apply --yes --only irqbalance,irq >/dev/null
     run cat "$TREE/run/corelane-tune/irqbalance.env"
-    has "IRQBALANCE_BANNED_CPULIST=0-31,62-63"
+    has "IRQBALANCE_BANNED_CPULIST=0-31,40,62-63"
     has 'IRQBALANCE_ARGS="--deepestcache=2 --banirq=200'
     has "--banirq=132"
     has_not "--banirq=100 "
@@ -255,6 +257,28 @@ load helper
     run cat "$OWN/a tree.systemctl"
     has "daemon-reload"
     has "--no-block try-restart irqbalance.service"
+}
+
+@test "irqbalance is kept only from interrupts that are set, and knows it before they are moved" {
+    plant big
+    tune apply --yes --skip irq >/dev/null
+    [[ ! -e $TREE/run/corelane-tune ]]
+    teardown
+    plant big
+    run tune apply --yes --only irq,irqbalance --skip eno1.irq.200
+    exits 0
+    has "Failed       0"
+    has_not "scripts/tune: line"
+    run cat "$TREE/run/corelane-tune/irqbalance.env"
+    has_not "--banirq=200 "
+    has "--banirq=201 "
+    teardown
+    plant big
+    # Where an interrupt was when irqbalance was started anew.
+    printf '#!/bin/sh\necho "$* $(cat "$TUNE_TREE/proc/irq/205/smp_affinity_list")" >>"$TUNE_TREE.systemctl"\n' >"$TREE/usr/bin/systemctl"
+    env -u INVOCATION_ID "$TUNE" apply --yes --only irq,irqbalance --root "$TREE" >/dev/null
+    [[ $(<"$OWN/a tree.systemctl") == $'daemon-reload 0-63\ntry-restart irqbalance.service 0-63' ]]
+    [[ $(value proc/irq/205/smp_affinity_list) == 5 ]]
 }
 
 @test "lowlat keeps everything else off the CPUs of shards, and not a node that runs" {

@@ -39,6 +39,7 @@ load helper
 @test "plan says what would change, why, and when that hurts" {
     plant vm
     run tune plan
+    has "AllowedCPUs and isolcpus are not considered: --cpus says otherwise"
     has "net.core.somaxconn                 4096 -> 16384"
     has "why     A burst of new connections"
     has "harm    A longer queue hides"
