@@ -83,8 +83,8 @@ find_nics() {
     fi
     ETHTOOL=
     if [[ -n $ROOT ]]; then
-        # Another tree has its own or none: ours would look at this machine.
-        [[ -x $ROOT/usr/sbin/ethtool ]] && ETHTOOL=$ROOT/usr/sbin/ethtool
+        # Ours would look at this machine, and a program of the tree would be run as whoever we are: only tests ask for it.
+        [[ ${TUNE_TREE_PROGRAMS:-} == 1 && -x $ROOT/usr/sbin/ethtool ]] && ETHTOOL=$ROOT/usr/sbin/ethtool
     else
         ETHTOOL=$(PATH=$PATH:/usr/sbin:/sbin command -v ethtool) || ETHTOOL=
     fi
@@ -109,7 +109,10 @@ ethtool_get() {
     local dev group name line now=0
     read -r dev group name <<<"$1"
     RAW='' NOW='' MOST=
-    if [[ -z $ETHTOOL ]]; then
+    if [[ -z $ETHTOOL && -n $ROOT ]]; then
+        NOTE="ethtool is not run below another root: do this on the host itself"
+        return 2
+    elif [[ -z $ETHTOOL ]]; then
         NOTE="ethtool is not installed: apt-get install ethtool, then this again"
         return 2
     fi

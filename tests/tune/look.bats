@@ -89,6 +89,37 @@ load helper
     exits 1
 }
 
+@test "check answers with 1 if something could not be looked at, and strictly also without a tool" {
+    plant big
+    printf '#!/bin/sh\necho "netlink error: Operation not permitted"\nexit 1\n' >"$TREE/usr/sbin/ethtool"
+    run tune check --profile lowlat --only eno1.rx-usecs
+    exits 1
+    has "Some could not be looked at"
+    run tune check --profile lowlat --only eno1.rx-usecs --json
+    exits 1
+    has '"compliant":false'
+    # What has drifted is known to have.
+    run tune check --profile lowlat --only eno1.rx-usecs,net.core.somaxconn
+    exits 2
+    rm "$TREE/usr/sbin/ethtool"
+    run tune check --profile lowlat --only eno1.rx-usecs
+    exits 0
+    run tune check --profile lowlat --only eno1.rx-usecs --strict
+    exits 1
+}
+
+@test "no program of another root is run unasked" {
+    plant big
+    printf '#!/bin/sh\ntouch "%s/run"\n' "$OWN" >"$TREE/usr/sbin/ethtool"
+    cp "$TREE/usr/sbin/ethtool" "$TREE/usr/bin/systemctl"
+    TUNE_TREE_PROGRAMS='' run tune apply --yes --profile lowlat --only coalesce,cpuset
+    exits 0
+    has "ethtool is not run below another root"
+    [[ -e $TREE/etc/systemd/system/corelane.slice && ! -e $OWN/run ]]
+    tune apply --yes --profile lowlat --only coalesce >/dev/null || true
+    [[ -e $OWN/run ]] # the test would have seen it
+}
+
 @test "check --json is JSON, whatever is in the files" {
     plant big
     printf 'net.ipv4.tcp_fack = "a\\b\t\001\377\n' >"$TREE/etc/sysctl.d/50-odd.conf"
@@ -226,6 +257,17 @@ RECIPE
     run cat "$OWN/script"
     has "put /proc/sys/vm/swappiness 10"
     has "ethtool -X eno1 equal 16"
+    has "# not exported: eno1.queues (16 -> 32 resets the link for seconds: add --disruptive to do it)"
+    has "# not exported: limits.unit (a script of values has no place for it)"
+    has_not "not exported: net.core.somaxconn"
+    run tune export --format sysctl
+    has "# not exported: eno1.irq.205 (sysctl.d has no place for it)"
+    run tune export --format tuned
+    has "# not exported: eno1.irq.205 (a profile of tuned has no place for it)"
+    has_not $'\n/proc/'
+    has "/sys/class/net/eno1/queues/tx-2/xps_cpus="
+    run tune export --format ansible
+    has "# not exported: eno1.rss (this list of tasks has no place for it)"
     teardown
     plant vm
     printf '[always] madvise never\n' >"$TREE/sys/kernel/mm/transparent_hugepage/enabled"

@@ -48,7 +48,7 @@ settings() {
     run "$TUNE" plan
     exits 0
     run "$TUNE" check --json
-    ((status == 0 || status == 2))
+    ((status == 0 || status == 2 || (status == 1 && EUID != 0)))
     python3 -m json.tool <<<"$output" >/dev/null
     if ((EUID == 0)) && command -v setpriv >/dev/null; then
         run setpriv --reuid 65534 --regid 65534 --clear-groups "$TUNE" plan
