@@ -1,7 +1,7 @@
 # Corelane in an image without a shell: the program, the libraries it is linked with, and a user. deploy/README.md has
 # the lines to build and run it.
 #
-# The same sources and the same two base images give the same files. To hold the bases, name them by digest:
+# The same sources and the same base image give the same files. To hold the base, name it by digest:
 #   --build-arg RUST_IMAGE=rust@sha256:...
 
 ARG RUST_IMAGE=rust:1.95.0-slim-bookworm

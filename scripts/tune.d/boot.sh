@@ -7,7 +7,8 @@ tuner boot "server loadgen lowlat" \
     "corelane-tune.service: what has no file of its own is set again at each boot, and taken back when it stops" \
     "Values below /sys and of network cards are gone with a boot." \
     "It runs this script, from where it is now, as root at each boot." \
-    "systemctl status corelane-tune; systemctl stop corelane-tune takes back all that is not a file" \
+    "systemctl status corelane-tune; once it was started (at a boot, or by systemctl start), systemctl stop corelane-tune takes \
+back all that is not a file" \
     "systemd.service(5)"
 
 # is_safe_place: whether only root can change this script and what it reads; if not, UNSAFE is what can be changed.
@@ -66,7 +67,8 @@ scripts/tune.d and sysctl to /usr/local/lib/corelane, and run it from there"
     machine_knob boot.service boot own etc/systemd/system/corelane-tune.service exact equal "$MADE_BY
 [Unit]
 Description=Host settings for Corelane, profile $PROFILE
-After=systemd-sysctl.service network.target
+Wants=network-online.target
+After=systemd-sysctl.service network-online.target
 Before=corelane.service irqbalance.service
 
 [Service]
@@ -86,6 +88,7 @@ WantedBy=multi-user.target
 # tell_systemd TARGET...: after these files have changed. Says what failed in TOLD; empty if nothing.
 tell_systemd() {
     local target reload=0 irqbalance=0 program said
+    local -a wait=()
     TOLD=
     for target in "$@"; do
         case $target in
@@ -94,12 +97,14 @@ tell_systemd() {
         esac
     done
     ((reload)) && [[ -d $ROOT/run/systemd/system ]] || return 0
+    if [[ -n $ROOT && ${TUNE_TREE_PROGRAMS:-} != 1 ]]; then return 0; fi # no systemd runs there; a test has a stand-in
     if [[ -n $ROOT ]]; then program=$ROOT/usr/bin/systemctl; else program=$(command -v systemctl) || program=; fi
     [[ -x $program ]] || return 0
+    # As a unit we must not wait: irqbalance comes after us, so its job waits for ours.
+    [[ -z ${INVOCATION_ID:-} ]] || wait=(--no-block)
     if ! said=$(TUNE_TREE=$ROOT timeout 60 "$program" daemon-reload 2>&1); then
         TOLD="systemctl daemon-reload: ${said%%$'\n'*}"
-    elif ((irqbalance)) && ! said=$(TUNE_TREE=$ROOT timeout 60 "$program" --no-block try-restart irqbalance.service 2>&1); then
-        # Without waiting: at boot irqbalance comes after us.
+    elif ((irqbalance)) && ! said=$(TUNE_TREE=$ROOT timeout 60 "$program" "${wait[@]}" try-restart irqbalance.service 2>&1); then
         TOLD="systemctl try-restart irqbalance: ${said%%$'\n'*}"
     fi
     [[ -z $TOLD ]]

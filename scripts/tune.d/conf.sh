@@ -171,7 +171,7 @@ read_tuned_profile() {
 #
 # What is set so in files of the distribution itself is not looked at.
 myth_of() {
-    local key=$1 value=$2 first=${2%% *} third=${2##* }
+    local key=$1 value=$2 first=${2%% *} third=${2##* } own
     local -a fields
     MYTH=
     case $key in
@@ -200,9 +200,21 @@ myth_of() {
         net.ipv4.tcp_tw_reuse) [[ $value == 1 ]] && [[ $PROFILE != loadgen ]] && MYTH="1 is of no use to a server" ;;
         net.ipv4.tcp_rmem | net.ipv4.tcp_wmem)
             read -r -a fields <<<"$value"
-            if ((${#fields[@]} == 3)) && is_number "${fields[1]}" && not_less "${fields[1]}" 4194304; then
+            ((${#fields[@]} == 3)) && is_number "${fields[1]}" && is_number "${fields[2]}" || return 1
+            # What the kernel itself starts with.
+            [[ $key == net.ipv4.tcp_rmem ]] && own=131072 || own=16384
+            if not_less "${fields[1]}" 4194304; then
                 MYTH="the middle figure is what each connection starts with: ${fields[1]} bytes times connections"
+            elif ! not_less "${fields[1]}" "$own"; then
+                MYTH="the middle figure, ${fields[1]}, is lower than the kernel's own default, $own: each connection starts slower"
             fi
+            if not_less "${fields[2]}" 67108864; then
+                MYTH+="${MYTH:+; }the last figure, ${fields[2]}, lets one slow peer hold as much, and collapsing such a queue stops it for long"
+            fi
+            ;;
+        net.core.rmem_max | net.core.wmem_max)
+            is_number "$value" && not_less "$value" 134217728 &&
+                MYTH="does not size TCP, which has tcp_rmem and tcp_wmem: it only lets any program ask for $value bytes a socket"
             ;;
         net.ipv4.tcp_mem)
             is_number "$third" && not_less "$third" 67108864 &&
@@ -226,4 +238,23 @@ myth_of() {
         kernel.sched_rt_runtime_us) [[ $value == -1 ]] && MYTH="-1 lets one realtime thread that spins take the host" ;;
     esac
     [[ -n $MYTH ]]
+}
+
+# nofile_myths LEAST: lines of /etc/security/limits.* that give the service's group, or everybody, fewer open files than
+# the node needs: their places in NOFILE_PLACE, what they say in NOFILE_LINE. Soft limits are raised by the node itself.
+nofile_myths() {
+    local file line number domain kind item value
+    NOFILE_PLACE=() NOFILE_LINE=()
+    for file in "$ROOT"/etc/security/limits.conf "$ROOT"/etc/security/limits.d/*.conf; do
+        [[ ${file##*/} != 90-corelane.conf && -f $file && -r $file ]] || continue
+        number=0
+        while IFS= read -r line || [[ -n $line ]]; do
+            number=$((number + 1))
+            read -r domain kind item value _ <<<"${line%%#*}" || true
+            [[ $item == nofile && $kind != soft && $value =~ ^[0-9]{1,18}$ ]] || continue
+            case $domain in '*' | corelane | @corelane) ;; *) continue ;; esac
+            not_less "$value" "$1" && continue
+            NOFILE_PLACE+=("${file#"$ROOT"}:$number") NOFILE_LINE+=("$domain $kind nofile $value")
+        done <"$file"
+    done
 }

@@ -7,7 +7,7 @@
 #     in between, `revert` finds it.
 #  2. What was written is read back. If it is not what was wanted, the old value is put back and the knob has failed.
 #  3. `revert` restores a value only if it is still the one that we wrote. Otherwise somebody else has changed it since;
-#     it is left and named.
+#     it is left and named. Values of an earlier boot went with it: of those only files are taken back.
 #  4. A file of ours is made beside its place and renamed into it. Nothing else in /etc is ever opened for writing.
 #  5. The journal is trusted only as far as root alone can have written it, and names only places that we write to.
 #
@@ -198,7 +198,9 @@ put() {
     REASON=
     case $1 in
         file) put_text "$2" "$4" "$3" ;;
-        own) put_file "$2" "$4" 644 "$EUID" "${GROUPS[0]}" ;;
+        own)
+            if [[ $4 == absent ]]; then wipe own "$2"; else put_file "$2" "$4" 644 "$EUID" "${GROUPS[0]}"; fi
+            ;;
         link)
             if ! is_inside "${ROOT}/${2%/*}/x"; then
                 REASON="leads out of $ROOT"
@@ -423,6 +425,11 @@ revert_entry() {
         fi
         return 0
     fi
+    # The kernel has begun anew since: what it has now is its own, or another boot's, also where it is what we wrote.
+    if [[ -n $J_BOOT && $J_BOOT != "$BOOT" ]] && [[ $kind == file || $kind == ethtool || $target == run/* ]]; then
+        HOW=boot
+        return 0
+    fi
     fetch "$kind" "$target" "$form" || status=$?
     if ((status == 1)); then
         return 0 # with what it was about, the value went
@@ -438,10 +445,6 @@ revert_entry() {
     esac
     [[ $NOW == "$was" ]] && return 0
     if [[ $NOW != "$expected" ]]; then
-        if [[ $kind != own && $kind != link && $J_BOOT != "$BOOT" ]]; then
-            HOW=boot
-            return 0
-        fi
         HOW=left WHY="somebody has changed it since"
         if [[ $kind != own ]]; then WHY+=": it is '$NOW', we wrote '$expected', before it was '$was'"; fi
         return 0
@@ -471,20 +474,16 @@ close_journal() {
     return 0
 }
 
-# forget_old_boots: closes transactions of earlier boots of which nothing is left: their values went with the boot.
+# forget_old_boots: closes transactions of earlier boots that wrote no file which outlasts one: there is nothing to revert.
 forget_old_boots() {
-    local file i wrote
+    local file i
     boot_id
     open_journals
     for file in "${OPEN[@]}"; do
         read_journal "$file"
-        [[ $J_BOOT != "$BOOT" && ${#J_DAMAGE[@]} == 0 ]] || continue
+        [[ -n $J_BOOT && $J_BOOT != "$BOOT" && ${#J_DAMAGE[@]} == 0 ]] || continue
         for i in "${!J_KIND[@]}"; do
-            [[ ${J_END[i]} == R ]] && continue
-            [[ ${J_KIND[i]} == file || ${J_KIND[i]} == ethtool ]] || continue 2
-            plain "${J_FORM[i]}" "${J_NEW[i]}"
-            wrote=$PLAIN
-            if fetch "${J_KIND[i]}" "${J_TARGET[i]}" "${J_FORM[i]}" && [[ $NOW == "$wrote" ]]; then continue 2; fi
+            [[ ${J_END[i]} == R || ${J_KIND[i]} == file || ${J_KIND[i]} == ethtool ]] || continue 2
         done
         close_journal "$file"
     done

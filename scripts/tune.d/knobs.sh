@@ -229,7 +229,7 @@ choose_shards() {
             [[ $online == *" $cpu "* ]] || die "--cpus: CPU $cpu is not online here (${ONLINE[*]:-none is})"
         done
     else
-        SHARDS_FROM="one for each core; --cpus says otherwise"
+        SHARDS_FROM="one for each core; AllowedCPUs and isolcpus are not considered: --cpus says otherwise"
         for cpu in "${ONLINE[@]}"; do
             [[ ${SIBLINGS[$cpu]%% *} == "$cpu" ]] || continue
             cache=0

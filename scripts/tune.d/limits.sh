@@ -27,17 +27,19 @@ bytes_of() {
     BYTES=$((10#$text * unit))
 }
 
-# unit_limit NAME: what the unit and its other drop-ins set, as bytes or infinity in BYTES; empty if nothing.
+# unit_limit NAME: what the unit and its other drop-ins set, as bytes or infinity in BYTES; empty if nothing. LATER is the
+# file that sets it, if that is read after ours, and LATER_VALUE what it says.
 unit_limit() {
     local dir file name line value=
     local -A of=()
-    for dir in etc run usr/lib lib; do
+    LATER='' LATER_VALUE=
+    for dir in etc run usr/local/lib usr/lib lib; do
         if [[ -r $ROOT/$dir/systemd/system/corelane.service ]]; then
             of[.unit]=$ROOT/$dir/systemd/system/corelane.service
             break
         fi
     done
-    for dir in etc run usr/lib lib; do
+    for dir in etc run usr/local/lib usr/lib lib; do
         for file in "$ROOT/$dir"/systemd/system/corelane.service.d/*.conf; do
             name=${file##*/}
             [[ $name == 90-tune.conf || -n ${of[$name]:-} ]] || of[$name]=$file
@@ -47,7 +49,9 @@ unit_limit() {
     while IFS= read -r name; do
         [[ -r ${of[$name]:-} ]] || continue
         while IFS= read -r line || [[ -n $line ]]; do
-            [[ $line =~ ^[[:space:]]*$1[[:space:]]*=[[:space:]]*([^[:space:]]+) ]] && value=${BASH_REMATCH[1]}
+            [[ $line =~ ^[[:space:]]*$1[[:space:]]*=[[:space:]]*([^[:space:]]+) ]] || continue
+            value=${BASH_REMATCH[1]}
+            if [[ $name != .unit && $name > 90-tune.conf ]]; then LATER=${of[$name]#"$ROOT"} LATER_VALUE=$value; fi
         done <"${of[$name]}"
     done < <(printf '%s\n' "${!of[@]}" | sort)
     bytes_of "$value" || BYTES=
@@ -64,13 +68,14 @@ more() {
     fi
 }
 
-# pam_limit DOMAIN ITEM: the highest hard limit that other files give it, in BYTES (of memlock: bytes); empty if nothing.
+# pam_limit DOMAIN ITEM: the highest hard limit that other files give it, or everybody, in BYTES (of memlock: bytes);
+# empty if nothing. Ours for the domain would win over one for everybody.
 pam_limit() {
     local file domain kind item value best=
     for file in "$ROOT"/etc/security/limits.conf "$ROOT"/etc/security/limits.d/*.conf; do
         [[ ${file##*/} != 90-corelane.conf && -r $file ]] || continue
         while read -r domain kind item value _ || [[ -n $domain ]]; do
-            [[ $domain == "$1" && $item == "$2" && $kind != soft ]] || continue
+            [[ $domain == "$1" || $domain == '*' ]] && [[ $item == "$2" && $kind != soft ]] || continue
             bytes_of "${value/#-1/infinity}" || continue
             [[ $2 == memlock && $BYTES != infinity ]] && BYTES=$((BYTES * 1024))
             more "${best:-0}" "$BYTES"
@@ -80,8 +85,37 @@ pam_limit() {
     BYTES=$best
 }
 
+# add_unit_limits NOFILE MEMLOCK: our drop-in, with what the unit has less of.
+add_unit_limits() {
+    local file=etc/systemd/system/corelane.service.d/90-tune.conf text='' shadow='' name want
+    for name in LimitNOFILE LimitMEMLOCK; do
+        want=$1
+        [[ $name == LimitNOFILE ]] || want=$2
+        unit_limit "$name"
+        more "${BYTES:-0}" "$want"
+        [[ -z $BYTES || $MORE != "$BYTES" ]] || continue
+        text+="$name=$want"$'\n'
+        [[ -z $LATER ]] || shadow+="${shadow:+; }shadowed by $LATER, which sets $name=$LATER_VALUE and is read after ours"
+    done
+    if [[ -n $text ]]; then
+        machine_knob limits.unit limits own "$file" exact equal "$MADE_BY"$'\n[Service]\n'"$text"
+    elif [[ ! -e $ROOT/$file && ! -L $ROOT/$file ]]; then
+        no_knob limits.unit limits ok "corelane.service has as much already"
+    elif slurp "$ROOT/$file" && [[ ! -L $ROOT/$file && $TEXT == "$MADE_BY"* ]]; then
+        # It would win with what was enough once.
+        machine_knob limits.unit limits own "$file" exact equal absent
+    else
+        no_knob limits.unit limits skipped "corelane.service has as much already, but tune did not write /$file, which wins: \
+remove it, if it has less"
+    fi
+    [[ -n $shadow && ${K_STATE[-1]} != left ]] || return 0
+    K_SHADOW[-1]=$shadow
+    # Written, it is not as wanted all the same.
+    if [[ ${K_STATE[-1]} == ok ]]; then K_STATE[-1]=skipped K_NOTE[-1]="has no effect: remove the line that is read after it"; fi
+}
+
 add_limits() {
-    local nofile=1048576 memlock text domain of_unit of_pam
+    local nofile=1048576 memlock text domain of_pam
     ((!RUNTIME_ONLY)) || return 0
     # As much as fs.nr_open allows, or will.
     if slurp "$ROOT/proc/sys/fs/nr_open" && is_number "$TEXT" && ! not_less "$TEXT" "$nofile"; then
@@ -98,21 +132,7 @@ add_limits() {
     if [[ ! -d $ROOT/etc/systemd && ! -d $ROOT/usr/lib/systemd ]]; then
         no_knob limits.unit limits na "no systemd here; start the node with: ulimit -n $nofile"
     else
-        text=
-        unit_limit LimitNOFILE
-        of_unit=$BYTES
-        more "${of_unit:-0}" "$nofile"
-        [[ -n $of_unit && $MORE == "$of_unit" ]] || text+="LimitNOFILE=$nofile"$'\n'
-        unit_limit LimitMEMLOCK
-        of_unit=$BYTES
-        more "${of_unit:-0}" "$memlock"
-        [[ -n $of_unit && $MORE == "$of_unit" ]] || text+="LimitMEMLOCK=$memlock"$'\n'
-        if [[ -n $text ]]; then
-            machine_knob limits.unit limits own etc/systemd/system/corelane.service.d/90-tune.conf exact equal \
-                "$MADE_BY"$'\n[Service]\n'"$text"
-        else
-            no_knob limits.unit limits ok "corelane.service has as much already"
-        fi
+        add_unit_limits "$nofile" "$memlock"
     fi
 
     if [[ ! -d $ROOT/etc/security ]]; then

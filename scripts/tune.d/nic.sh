@@ -53,17 +53,25 @@ tuner coalesce "lowlat" \
     "ethtool(8)"
 
 NICS=()      # cards that are looked at
+MISSED_NICS=() # cards that --nics names and that are not there
 ETHTOOL=     # the program, if there is one
 declare -A E_OUT=() IRQ_NAME=()
 
 find_nics() {
     local path dev
-    NICS=()
+    local -a named=()
+    NICS=() MISSED_NICS=()
     if [[ -n $WANT_NICS ]]; then
-        IFS=, read -r -a NICS <<<"$WANT_NICS"
-        for dev in "${NICS[@]}"; do
-            [[ $dev =~ ^[A-Za-z0-9_.@-]+$ && -d $ROOT/sys/class/net/$dev ]] ||
+        IFS=, read -r -a named <<<"$WANT_NICS"
+        for dev in "${named[@]}"; do
+            if [[ $dev =~ ^[A-Za-z0-9_.@-]+$ && -d $ROOT/sys/class/net/$dev ]]; then
+                NICS+=("$dev")
+            elif [[ $COMMAND == apply && $RUNTIME_ONLY == 1 && $dev =~ ^[A-Za-z0-9_.@-]+$ ]]; then
+                # At a boot: a card that has failed is no reason to leave all else undone.
+                MISSED_NICS+=("$dev")
+            else
                 die "--nics: no device '$dev' in $ROOT/sys/class/net: ls shows what there is"
+            fi
         done
     else
         for path in "$ROOT"/sys/class/net/*; do
@@ -75,8 +83,8 @@ find_nics() {
     fi
     ETHTOOL=
     if [[ -n $ROOT ]]; then
-        # Another tree has its own or none: ours would look at this machine.
-        [[ -x $ROOT/usr/sbin/ethtool ]] && ETHTOOL=$ROOT/usr/sbin/ethtool
+        # Ours would look at this machine, and a program of the tree would be run as whoever we are: only tests ask for it.
+        [[ ${TUNE_TREE_PROGRAMS:-} == 1 && -x $ROOT/usr/sbin/ethtool ]] && ETHTOOL=$ROOT/usr/sbin/ethtool
     else
         ETHTOOL=$(PATH=$PATH:/usr/sbin:/sbin command -v ethtool) || ETHTOOL=
     fi
@@ -101,7 +109,10 @@ ethtool_get() {
     local dev group name line now=0
     read -r dev group name <<<"$1"
     RAW='' NOW='' MOST=
-    if [[ -z $ETHTOOL ]]; then
+    if [[ -z $ETHTOOL && -n $ROOT ]]; then
+        NOTE="ethtool is not run below another root: do this on the host itself"
+        return 2
+    elif [[ -z $ETHTOOL ]]; then
         NOTE="ethtool is not installed: apt-get install ethtool, then this again"
         return 2
     fi
@@ -194,6 +205,15 @@ ethtool_set() {
     return 1
 }
 
+# add_missed_nics: a row for each card that was named and is not there.
+add_missed_nics() {
+    local dev
+    for dev in "${MISSED_NICS[@]}"; do
+        no_knob "$dev" nic-queues drift "no such device in /sys/class/net: none of its settings was made"
+        K_STATE[-1]=drift K_DONE[-1]=failed
+    done
+}
+
 # no_nic TUNER: for tuners that have nothing to do here. 1 if there are cards.
 no_nic() {
     ((${#NICS[@]})) && return 1
@@ -264,7 +284,7 @@ queue_of() {
     return 1
 }
 
-BANNED_IRQS=()
+BANNED_IRQS=() # interrupts that irqbalance has to leave alone
 add_irq() {
     local dev dir irq found
     BANNED_IRQS=()
@@ -278,10 +298,11 @@ add_irq() {
             while IFS= read -r irq; do
                 [[ $irq =~ ^[0-9]+$ ]] && queue_of "${IRQ_NAME[$irq]:-}" || continue
                 found=1
-                BANNED_IRQS+=("$irq")
                 ((${#SHARDS[@]})) || continue
                 machine_knob "$dev.irq.$irq" irq file "proc/irq/$irq/smp_affinity_list" list equal \
                     "${SHARDS[QUEUE % ${#SHARDS[@]}]}"
+                # What is in its place, or is about to be put there. All others are irqbalance's to move.
+                [[ ${K_STATE[-1]} == ok || ${K_STATE[-1]} == drift ]] && BANNED_IRQS+=("$irq")
             done < <(printf '%s\n' "$dir"/* | sed 's|.*/||' | sort -n)
             break
         done
@@ -323,7 +344,7 @@ setting_of() {
 add_irqbalance() {
     local dir unit='' line variable='' irq args text theirs
     local -a files=()
-    for dir in etc run usr/lib lib; do
+    for dir in etc run usr/local/lib usr/lib lib; do
         if [[ -r $ROOT/$dir/systemd/system/irqbalance.service ]]; then
             unit=$ROOT/$dir/systemd/system/irqbalance.service
             break
@@ -334,7 +355,7 @@ add_irqbalance() {
         return 0
     fi
     if ((${#BANNED_IRQS[@]} == 0)); then
-        no_knob irqbalance irqbalance na "no interrupts of queues to be kept from it"
+        no_knob irqbalance irqbalance na "no interrupts of queues to be kept from it: none is set by the tuner irq"
         return 0
     fi
     while IFS= read -r line; do
@@ -361,6 +382,10 @@ interrupts ${BANNED_IRQS[*]}"
         setting_of IRQBALANCE_BANNED_CPULIST "${files[@]}"
         theirs=()
         if cpus_of "$VALUE"; then theirs=("${CPUS[@]}"); fi
+        # Without a list of ours it keeps off these by itself.
+        for line in isolated nohz_full; do
+            if slurp "$ROOT/sys/devices/system/cpu/$line" && cpus_of "$TEXT"; then theirs+=("${CPUS[@]}"); fi
+        done
         list_of "${SHARDS[@]}" "${theirs[@]}"
         text+="IRQBALANCE_BANNED_CPULIST=$LIST"$'\n'
     fi

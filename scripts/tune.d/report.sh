@@ -11,7 +11,7 @@ virtual" \
     "tune check --json" \
     "docs/TUNING.md"
 tuner myths "server loadgen lowlat" \
-    "settings in your own sysctl files that do nothing, or do harm" \
+    "settings in your own sysctl and limits files that do nothing, or do harm" \
     "Recipes are copied for years after the kernel has changed." \
     "tune does not edit your files: remove the line yourself." \
     "sysctl --system; docs/TUNING.md" \
@@ -121,5 +121,10 @@ add_myths() {
         ((LINES_OWN[i])) && myth_of "${LINES_KEY[i]}" "${LINES_VALUE[i]}" || continue
         no_knob "${LINES_PLACE[i]}" myths warn "$MYTH"
         K_NOW[-1]="${LINES_KEY[i]} = ${LINES_VALUE[i]}"
+    done
+    nofile_myths 1048576
+    for i in "${!NOFILE_PLACE[@]}"; do
+        no_knob "${NOFILE_PLACE[i]}" myths warn "holds fewer connections than the node can have, and services do not read it"
+        K_NOW[-1]=${NOFILE_LINE[i]}
     done
 }

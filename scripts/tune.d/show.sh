@@ -19,6 +19,8 @@ change_of() {
         own)
             if [[ ${K_NOW[i]} == absent ]]; then
                 CHANGE="new file /${K_TARGET[i]}"
+            elif [[ ${K_WANT[i]} == absent ]]; then
+                CHANGE="removes /${K_TARGET[i]}, which is not needed any more"
             elif [[ ${K_NOW[i]} == "$MADE_BY"* ]]; then
                 CHANGE="other text in /${K_TARGET[i]}"
             else
@@ -166,6 +168,7 @@ show_plan() {
 # counts: how many knobs are in each state, in COUNT_*.
 counts() {
     local i
+    COUNT_UNSEEN=0 COUNT_NO_TOOL=0
     COUNT_OK=0 COUNT_DRIFT=0 COUNT_SKIPPED=0 COUNT_NA=0 COUNT_UNSUPPORTED=0 COUNT_INFO=0 COUNT_WARN=0 COUNT_SHADOW=0
     for i in "${!K_ID[@]}"; do
         case ${K_STATE[i]} in
@@ -173,7 +176,13 @@ counts() {
             drift) COUNT_DRIFT=$((COUNT_DRIFT + 1)) ;;
             skipped) COUNT_SKIPPED=$((COUNT_SKIPPED + 1)) ;;
             na) COUNT_NA=$((COUNT_NA + 1)) ;;
-            unsupported) COUNT_UNSUPPORTED=$((COUNT_UNSUPPORTED + 1)) ;;
+            unsupported)
+                COUNT_UNSUPPORTED=$((COUNT_UNSUPPORTED + 1))
+                case ${K_NOTE[i]} in
+                    *'not readable by this user'* | *'not permitted'* | *'ermission denied'*) COUNT_UNSEEN=$((COUNT_UNSEEN + 1)) ;;
+                    *'is not installed'* | *'is not run below'*) COUNT_NO_TOOL=$((COUNT_NO_TOOL + 1)) ;;
+                esac
+                ;;
             info) COUNT_INFO=$((COUNT_INFO + 1)) ;;
             warn) COUNT_WARN=$((COUNT_WARN + 1)) ;;
         esac
@@ -181,11 +190,13 @@ counts() {
     done
 }
 
-# is_compliant: for the exit code of check. Strictly, what was skipped, warned of or is shadowed counts too.
-is_compliant() {
+# verdict: the exit code of check, in VERDICT: 2 if something has drifted, else 1 if something could not be looked at, else
+# 0. Strictly, what was skipped, warned of or is shadowed is drift as well, and a missing tool is a reason for 1.
+verdict() {
     counts
-    ((COUNT_DRIFT == 0)) || return 1
-    ((!STRICT || COUNT_SKIPPED + COUNT_WARN + COUNT_SHADOW == 0))
+    VERDICT=0
+    ((COUNT_UNSEEN == 0 && (!STRICT || COUNT_NO_TOOL == 0))) || VERDICT=1
+    ((COUNT_DRIFT == 0 && (!STRICT || COUNT_SKIPPED + COUNT_WARN + COUNT_SHADOW == 0))) || VERDICT=2
 }
 
 show_check() {
@@ -204,16 +215,18 @@ show_check() {
         esac
         [[ -z ${K_SHADOW[i]} ]] || printf '%sshadowed%s     %-34s %s\n' "$YELLOW" "$PLAIN_INK" "${K_ID[i]}" "${K_SHADOW[i]}"
     done
-    counts
+    verdict
     printf 'profile %s: %s as wanted, %s drifted, %s skipped, %s shadowed, %s warnings, %s unsupported, %s N/A\n' "$PROFILE" \
         "$COUNT_OK" "$COUNT_DRIFT" "$COUNT_SKIPPED" "$COUNT_SHADOW" "$COUNT_WARN" "$COUNT_UNSUPPORTED" "$COUNT_NA"
+    ((VERDICT != 1)) || printf 'Some could not be looked at, so nobody knows: run it as root, or install what is named above.\n'
     ((COUNT_DRIFT == 0)) || printf 'To see why: %s plan%s. To change it: %s apply --yes%s\n' "$CALLED" "$CALLED_OPTIONS" "$CALLED" \
         "$CALLED_OPTIONS"
 }
 
 show_json() {
     local i comma='' compliant=false want
-    is_compliant && compliant=true
+    verdict
+    ((VERDICT == 0)) && compliant=true
     json "$PROFILE"
     printf '{"version":1,"profile":%s,"compliant":%s,"strict":%s,"shards":[' "$JSON" "$compliant" \
         "$( ((STRICT)) && echo true || echo false)"
@@ -356,28 +369,57 @@ explain() {
 
 # Export: what apply would make of this host, for another tool ----------------------------------------------------
 
+# set_by_us I: whether tune, or scripts/install by its file, gave the knob the value that it has.
+set_by_us() {
+    local i=$1 key=${K_KEY[$1]} line
+    [[ ${K_KIND[i]} != own && ${K_KIND[i]} != link ]] || return 0 # with our text it is ours
+    [[ ${SET_BEFORE["${K_TARGET[i]:-none}"]:-} != "${K_NOW[i]}" ]] || return 0
+    [[ -n $key ]] || return 1
+    [[ ${KEPT[$key]:-} != "${K_NOW[i]}" ]] || return 0
+    for line in "${!LINES_KEY[@]}"; do
+        [[ ${LINES_PLACE[line]} == /etc/sysctl.d/50-corelane.conf:* && ${LINES_KEY[line]} == "$key" ]] || continue
+        [[ ${LINES_VALUE[line]} != "${K_NOW[i]}" ]] || return 0
+    done
+    return 1
+}
+
 # wanted_now I: the value that the knob has or gets, in VALUE. 1 if it is none that another tool should set: where the
-# kernel has better of itself, and where io_uring is allowed to all.
+# kernel has it of itself, as a later one may have better, and where io_uring is allowed to all.
 wanted_now() {
     case ${K_STATE[$1]} in
         drift) VALUE=${K_WANT[$1]} ;;
         ok)
-            [[ ${K_TUNER[$1]} != io_uring ]] || return 1
+            [[ ${K_TUNER[$1]} != io_uring && ${K_KIND[$1]} != none ]] && set_by_us "$1" || return 1
             VALUE=${K_NOW[$1]}
-            plain "${K_FORM[$1]}" "${K_WANT[$1]}"
-            [[ $VALUE == "$PLAIN" || ${SET_BEFORE["${K_TARGET[$1]:-none}"]:-} == "$VALUE" ]] || return 1
             [[ ${K_FORM[$1]} != mask ]] || VALUE=${K_WANT[$1]}
             ;;
         *) return 1 ;;
     esac
 }
 
+# not_exported I FORMAT: a comment for what other tools should know of and the format cannot say, or that apply would leave.
+not_exported() {
+    local why
+    case ${K_STATE[$1]} in
+        skipped | unsupported) why=${K_NOTE[$1]} ;;
+        *)
+            wanted_now "$1" || return 0
+            why="$2 has no place for it"
+            ;;
+    esac
+    why=${why//[$'\001'-$'\037']/ }
+    printf '# not exported: %s (%s)\n' "${K_ID[$1]}" "$why"
+}
+
 export_sysctl() {
     local i
     printf '# Profile %s of Corelane, for the host that it was made on: docs/TUNING.md.\n' "$PROFILE"
     for i in "${!K_ID[@]}"; do
-        [[ -n ${K_KEY[i]} ]] && wanted_now "$i" || continue
-        printf '%s = %s\n' "${K_KEY[i]}" "$VALUE"
+        if [[ -n ${K_KEY[i]} ]] && wanted_now "$i"; then
+            printf '%s = %s\n' "${K_KEY[i]}" "$VALUE"
+        elif [[ ${K_ID[i]} != sysctl.d ]]; then # it is this very text
+            not_exported "$i" sysctl.d
+        fi
     done
 }
 
@@ -387,7 +429,10 @@ export_script() {
     # shellcheck disable=SC2016 # for the other script
     printf 'failed=0\nput() { printf "%%s\\n" "$2" >"$1" || failed=1; }\n'
     for i in "${!K_ID[@]}"; do
-        wanted_now "$i" || continue
+        if [[ ! ${K_KIND[i]} =~ ^(file|ethtool)$ ]] || ! wanted_now "$i"; then
+            not_exported "$i" "a script of values"
+            continue
+        fi
         case ${K_KIND[i]} in
             file) printf 'put %q %q\n' "/${K_TARGET[i]}" "$VALUE" ;;
             ethtool)
@@ -408,7 +453,10 @@ export_ansible() {
     local i
     printf -- '# Profile %s of Corelane, for the host that it was made on: docs/TUNING.md.\n' "$PROFILE"
     for i in "${!K_ID[@]}"; do
-        wanted_now "$i" || continue
+        if ! wanted_now "$i"; then
+            not_exported "$i" ansible
+            continue
+        fi
         json "$VALUE"
         local value=$JSON
         if [[ -n ${K_KEY[i]} ]]; then
@@ -421,8 +469,14 @@ export_ansible() {
                 "\"printf '%s\\\\n' '${value:1:-1}' > ${JSON:1:-1}\""
         elif [[ ${K_KIND[i]} == own && ${K_ID[i]} != sysctl.d && ${K_TUNER[i]} != boot ]]; then
             json "/${K_TARGET[i]}"
+            if [[ $VALUE == absent ]]; then
+                printf -- '- name: %s\n  ansible.builtin.file:\n    path: %s\n    state: absent\n' "\"Corelane: ${K_ID[i]}\"" "$JSON"
+                continue
+            fi
             printf -- '- name: %s\n  ansible.builtin.copy:\n    dest: %s\n    content: %s\n    mode: "0644"\n' "\"Corelane: ${K_ID[i]}\"" \
                 "$JSON" "$value"
+        elif [[ ${K_ID[i]} != sysctl.d ]]; then # what that would have is set by key
+            not_exported "$i" "this list of tasks"
         fi
     done
 }
@@ -436,7 +490,13 @@ export_tuned() {
     done
     printf '\n[sysfs]\n'
     for i in "${!K_ID[@]}"; do
-        [[ -z ${K_KEY[i]} && ${K_KIND[i]} == file ]] && wanted_now "$i" && printf '/%s=%s\n' "${K_TARGET[i]}" "$VALUE"
+        [[ -z ${K_KEY[i]} && ${K_KIND[i]} == file && ${K_TARGET[i]} == sys/* ]] && wanted_now "$i" &&
+            printf '/%s=%s\n' "${K_TARGET[i]}" "$VALUE"
+    done
+    printf '\n'
+    for i in "${!K_ID[@]}"; do
+        [[ -n ${K_KEY[i]} || ${K_KIND[i]} == file && ${K_TARGET[i]} == sys/* ]] && wanted_now "$i" && continue
+        [[ ${K_ID[i]} == sysctl.d ]] || not_exported "$i" "a profile of tuned"
     done
     return 0
 }

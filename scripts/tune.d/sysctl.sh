@@ -7,7 +7,7 @@
 tuner sysctl "server loadgen lowlat" \
     "kernel settings of sysctl/*.conf, and /etc/sysctl.d/90-corelane.conf that keeps them" \
     "Each key has a reason of its own: tune explain KEY. The file sets them again at each boot." \
-    "See each key. A later kernel may have a better default than a value in the file: after an upgrade, revert and apply." \
+    "See each key. A later kernel may have a better default than a value in the file: after an upgrade, revert --all, reboot, apply." \
     "tune check; sysctl KEY" \
     "sysctl/*.conf"
 tuner numa "server lowlat" \
@@ -21,7 +21,7 @@ tuner io_uring "server loadgen lowlat" \
     "Without io_uring there is no node. 0 allows it to all; 1 to root and to one group, which is what we ask for where it \
 was forbidden." \
     "More of the kernel can be reached by the members of that group. 0 is never set by tune." \
-    "sysctl kernel.io_uring_disabled kernel.io_uring_group; corelane --check" \
+    "sysctl kernel.io_uring_disabled kernel.io_uring_group; corelane check" \
     "Documentation/admin-guide/sysctl/kernel.rst (Linux 6.6)"
 
 # annotate KEY: what else sets the key of the last knob.
@@ -117,45 +117,54 @@ usermod -aG \"\$(getent group $group | cut -d: -f1)\" corelane"
     probe_io_uring
 }
 
-# What the program itself says, where it is installed. It makes rings and lets go of them.
+# What the program itself says, where it is installed: it makes rings, lets go of them, and binds nothing. As the user of
+# the service, if we can be that: root may do what the service may not.
 probe_io_uring() {
-    local program said status=0
+    local program said status=0 user
+    local -a as=()
     [[ -z $ROOT ]] && is_chosen io_uring.probe io_uring || return 0
     program=$(command -v corelane) || return 0
-    said=$(timeout 10 "$program" --check 2>&1) || status=$?
+    user=$(id -un)
+    if ((EUID == 0)) && id -u corelane >/dev/null 2>&1 && command -v setpriv >/dev/null; then
+        as=(setpriv --reuid corelane --regid corelane --init-groups) user=corelane
+    fi
+    said=$(timeout 10 "${as[@]}" "$program" check 2>&1) || status=$?
     if ((status == 0)); then
-        no_knob io_uring.probe io_uring info "corelane --check as $(id -un): it would start"
+        no_knob io_uring.probe io_uring info "corelane check as $user: it would start"
     else
         said=${said//$'\n'/ }
-        no_knob io_uring.probe io_uring warn "corelane --check as $(id -un) ended with $status: ${said:0:300}"
+        no_knob io_uring.probe io_uring warn "corelane check as $user ended with $status: ${said:0:300}"
     fi
 }
 
-# read_set_before: what open transactions have set, by its path, in SET_BEFORE. Nothing, if this user may not see them.
+# read_set_before: what open transactions of this boot have set, by its path, in SET_BEFORE. Nothing, if this user may not see them.
 declare -A SET_BEFORE=()
 read_set_before() {
     local file i
     SET_BEFORE=()
     [[ -d $STATE_DIR && -O $STATE_DIR && -r $STATE_DIR ]] || return 0
     STATE_NAME=${STATE_NAME:-$STATE_DIR}
+    boot_id
     open_journals
     for file in "${OPEN[@]}"; do
         read_journal "$file"
+        [[ $J_BOOT == "$BOOT" ]] || continue
         for i in "${!J_KIND[@]}"; do
-            [[ ${J_KIND[i]} != file || ${J_END[i]} != D ]] || SET_BEFORE["${J_TARGET[i]}"]=${J_BACK[i]}
+            [[ ${J_KIND[i]} =~ ^(file|ethtool)$ && ${J_END[i]} == D ]] && SET_BEFORE["${J_TARGET[i]}"]=${J_BACK[i]}
         done
     done
 }
 
-# sysctl_text: the text of our file in sysctl.d, in WANT_TEXT: what has to be set, and what we have set.
+declare -A KEPT=() # what our file in sysctl.d has now
+# sysctl_text: its text in WANT_TEXT: what has to be set, and what we have set.
 #
 # Not what the kernel has of itself: a later kernel may have more, or its administrator less, and the file would win.
 sysctl_text() {
     local i key value line partial=0
-    local -A kept=()
+    KEPT=()
     if [[ -f $ROOT/$SYSCTL_D && -r $ROOT/$SYSCTL_D ]]; then
         while IFS= read -r line; do
-            [[ $line =~ ^([a-z0-9_./-]+)\ =\ (.*)$ ]] && kept[${BASH_REMATCH[1]}]=${BASH_REMATCH[2]}
+            [[ $line =~ ^([a-z0-9_./-]+)\ =\ (.*)$ ]] && KEPT[${BASH_REMATCH[1]}]=${BASH_REMATCH[2]}
         done <"$ROOT/$SYSCTL_D"
     fi
     ((${#ONLY[@]} + ${#SKIP[@]})) && partial=1
@@ -171,11 +180,11 @@ sysctl_text() {
             drift:failed | drift:unsupported) ;;
             drift:*) value=${K_WANT[i]} ;;
             ok:*)
-                if [[ ${kept[$key]:-} == "${K_NOW[i]}" || ${SET_BEFORE["${K_TARGET[i]}"]:-} == "${K_NOW[i]}" ]]; then
+                if [[ ${KEPT[$key]:-} == "${K_NOW[i]}" || ${SET_BEFORE["${K_TARGET[i]}"]:-} == "${K_NOW[i]}" ]]; then
                     value=${K_NOW[i]}
                 fi
                 ;;
-            left:*) ((partial)) && value=${kept[$key]:-} ;;
+            left:*) ((partial)) && value=${KEPT[$key]:-} ;;
         esac
         [[ -z $value ]] || line+="$key = $value"$'\n'
     done
@@ -184,9 +193,9 @@ sysctl_text() {
 }
 
 add_sysctl_file() {
-    ((!RUNTIME_ONLY)) || return 0
     read_set_before
     sysctl_text
+    ((!RUNTIME_ONLY)) || return 0
     if [[ -z $WANT_TEXT ]]; then
         [[ -e $ROOT/$SYSCTL_D ]] || return 0
         WANT_TEXT="$MADE_BY"$'\n'

@@ -112,6 +112,51 @@ load helper
     exits 1
 }
 
+@test "a drop-in of ours that is not needed any more goes, as it would win over more" {
+    plant big
+    local drop=$TREE/etc/systemd/system/corelane.service.d/90-tune.conf before
+    tune apply --yes --only limits >/dev/null
+    [[ -e $drop ]]
+    mkdir -p "$TREE/usr/local/lib/systemd/system"
+    printf '[Service]\nLimitNOFILE=2000000\nLimitMEMLOCK=infinity\n' >"$TREE/usr/local/lib/systemd/system/corelane.service"
+    before=$(picture)
+    run tune check --only limits
+    exits 2
+    has "removes /etc/systemd/system/corelane.service.d/90-tune.conf"
+    run tune apply --yes --only limits
+    exits 0
+    [[ ! -e $drop ]]
+    run tune check --only limits
+    exits 0
+    tune revert >/dev/null
+    same "$before"
+}
+
+@test "a drop-in that is read after ours and sets less is shadowed, not ok" {
+    plant big
+    mkdir -p "$TREE/etc/systemd/system/corelane.service.d"
+    printf '[Service]\nLimitNOFILE=4096\n' >"$TREE/etc/systemd/system/corelane.service.d/override.conf"
+    tune apply --yes --only limits >/dev/null
+    run tune check --only limits
+    exits 0
+    has "shadowed by /etc/systemd/system/corelane.service.d/override.conf, which sets LimitNOFILE=4096"
+    has "profile server: 1 as wanted, 0 drifted, 1 skipped, 1 shadowed"
+    run tune check --only limits --strict
+    exits 2
+    # One that sets more is none.
+    printf '[Service]\nLimitNOFILE=4000000\n' >"$TREE/etc/systemd/system/corelane.service.d/override.conf"
+    tune apply --yes --only limits >/dev/null
+    run tune check --only limits --strict
+    exits 0
+}
+
+@test "a limit of open files for everybody is not lowered for the group" {
+    plant big
+    printf '* hard nofile 4000000\n* soft nofile 5000000\n' >"$TREE/etc/security/limits.d/10-all.conf"
+    tune apply --yes --only limits >/dev/null
+    grep -q '^@corelane - nofile 4000000$' "$TREE/etc/security/limits.d/90-corelane.conf"
+}
+
 @test "a knob that cannot be written is Failed and named, and the others are applied" {
     needs_read_only
     plant vm
@@ -200,9 +245,11 @@ load helper
     plant big
     local before
     before=$(sha256sum "$TREE/etc/default/irqbalance")
-    tune apply --yes --only irqbalance >/dev/null
+    printf '40\n' >"$TREE/sys/devices/system/cpu/isolated"
+    printf '(null)\n' >"$TREE/sys/devices/system/cpu/nohz_full"
+    INVOCATION_ID=1 tune apply --yes --only irqbalance,irq >/dev/null
     run cat "$TREE/run/corelane-tune/irqbalance.env"
-    has "IRQBALANCE_BANNED_CPULIST=0-31,62-63"
+    has "IRQBALANCE_BANNED_CPULIST=0-31,40,62-63"
     has 'IRQBALANCE_ARGS="--deepestcache=2 --banirq=200'
     has "--banirq=132"
     has_not "--banirq=100 "
@@ -210,6 +257,28 @@ load helper
     run cat "$OWN/a tree.systemctl"
     has "daemon-reload"
     has "--no-block try-restart irqbalance.service"
+}
+
+@test "irqbalance is kept only from interrupts that are set, and knows it before they are moved" {
+    plant big
+    tune apply --yes --skip irq >/dev/null
+    [[ ! -e $TREE/run/corelane-tune ]]
+    teardown
+    plant big
+    run tune apply --yes --only irq,irqbalance --skip eno1.irq.200
+    exits 0
+    has "Failed       0"
+    has_not "scripts/tune: line"
+    run cat "$TREE/run/corelane-tune/irqbalance.env"
+    has_not "--banirq=200 "
+    has "--banirq=201 "
+    teardown
+    plant big
+    # Where an interrupt was when irqbalance was started anew.
+    printf '#!/bin/sh\necho "$* $(cat "$TUNE_TREE/proc/irq/205/smp_affinity_list")" >>"$TUNE_TREE.systemctl"\n' >"$TREE/usr/bin/systemctl"
+    env -u INVOCATION_ID "$TUNE" apply --yes --only irq,irqbalance --root "$TREE" >/dev/null
+    [[ $(<"$OWN/a tree.systemctl") == $'daemon-reload 0-63\ntry-restart irqbalance.service 0-63' ]]
+    [[ $(value proc/irq/205/smp_affinity_list) == 5 ]]
 }
 
 @test "lowlat keeps everything else off the CPUs of shards, and not a node that runs" {
@@ -279,6 +348,25 @@ load helper
     [[ -e $TREE/etc/sysctl.d/90-corelane.conf ]]
     tune revert --all >/dev/null
     [[ ! -e $TREE/etc/sysctl.d/90-corelane.conf ]]
+}
+
+@test "at a boot a card that was named and is missing is Failed, and all else is done" {
+    plant big
+    tune apply --yes --nics eno1 >/dev/null
+    run cat "$TREE/etc/systemd/system/corelane-tune.service"
+    has $'\nWants=network-online.target\nAfter=systemd-sysctl.service network-online.target\n'
+    teardown
+    plant big
+    run tune apply --yes --runtime-only --nics eno1,eth7
+    exits 1
+    has "Failed       1"
+    has "eth7                               no such device"
+    [[ $(value proc/irq/205/smp_affinity_list) == 5 ]]
+    [[ $(value proc/sys/net/core/somaxconn) == 16384 ]]
+    # Typed by hand it is a mistake.
+    run tune apply --yes --nics eth7
+    exits 1
+    has "--nics: no device 'eth7'"
 }
 
 @test "--runtime-only leaves no file in /etc" {

@@ -6,6 +6,8 @@
 
 TUNE=$BATS_TEST_DIRNAME/../../scripts/tune
 export NO_COLOR=1
+# The programs of our trees are stand-ins: without this tune runs none that is below --root.
+export TUNE_TREE_PROGRAMS=1
 
 # plant KIND: a copy of a tree in $TREE. It is below the test's own directory, which teardown removes.
 plant() {

@@ -39,6 +39,7 @@ load helper
 @test "plan says what would change, why, and when that hurts" {
     plant vm
     run tune plan
+    has "AllowedCPUs and isolcpus are not considered: --cpus says otherwise"
     has "net.core.somaxconn                 4096 -> 16384"
     has "why     A burst of new connections"
     has "harm    A longer queue hides"
@@ -86,6 +87,37 @@ load helper
     exits 1
     run "$TUNE" check --root "$OWN/nowhere"
     exits 1
+}
+
+@test "check answers with 1 if something could not be looked at, and strictly also without a tool" {
+    plant big
+    printf '#!/bin/sh\necho "netlink error: Operation not permitted"\nexit 1\n' >"$TREE/usr/sbin/ethtool"
+    run tune check --profile lowlat --only eno1.rx-usecs
+    exits 1
+    has "Some could not be looked at"
+    run tune check --profile lowlat --only eno1.rx-usecs --json
+    exits 1
+    has '"compliant":false'
+    # What has drifted is known to have.
+    run tune check --profile lowlat --only eno1.rx-usecs,net.core.somaxconn
+    exits 2
+    rm "$TREE/usr/sbin/ethtool"
+    run tune check --profile lowlat --only eno1.rx-usecs
+    exits 0
+    run tune check --profile lowlat --only eno1.rx-usecs --strict
+    exits 1
+}
+
+@test "no program of another root is run unasked" {
+    plant big
+    printf '#!/bin/sh\ntouch "%s/run"\n' "$OWN" >"$TREE/usr/sbin/ethtool"
+    cp "$TREE/usr/sbin/ethtool" "$TREE/usr/bin/systemctl"
+    TUNE_TREE_PROGRAMS='' run tune apply --yes --profile lowlat --only coalesce,cpuset
+    exits 0
+    has "ethtool is not run below another root"
+    [[ -e $TREE/etc/systemd/system/corelane.slice && ! -e $OWN/run ]]
+    tune apply --yes --profile lowlat --only coalesce >/dev/null || true
+    [[ -e $OWN/run ]] # the test would have seen it
 }
 
 @test "check --json is JSON, whatever is in the files" {
@@ -137,6 +169,32 @@ PYTHON
     has "/etc/sysctl.d/99-sysctl.conf:3     net.ipv4.tcp_low_latency = 1: does nothing"
     has "/etc/sysctl.d/10-site.conf:1       net.ipv4.tcp_max_tw_buckets = 5000: must not be lowered"
     has_not "50-default.conf"
+}
+
+@test "a recipe that is often copied is named line by line where it does harm, and nowhere else" {
+    plant vm
+    cat >"$TREE/etc/sysctl.d/50-recipe.conf" <<'RECIPE'
+net.core.rmem_max = 134217728
+net.core.wmem_max = 134217728
+net.ipv4.tcp_rmem = 4096 65536 134217728
+net.ipv4.tcp_wmem = 4096 65536 134217728
+net.core.netdev_max_backlog = 5000
+net.ipv4.tcp_congestion_control = bbr
+vm.swappiness = 10
+vm.dirty_ratio = 15
+vm.dirty_background_ratio = 5
+RECIPE
+    printf '* soft nofile 65536\n* hard nofile 65536\n' >"$TREE/etc/security/limits.conf"
+    run tune check
+    has "50-recipe.conf:1"
+    has "50-recipe.conf:2"
+    has "50-recipe.conf:3     net.ipv4.tcp_rmem = 4096 65536 134217728: the middle figure, 65536, is lower"
+    has "the last figure, 134217728, lets one slow peer"
+    has "50-recipe.conf:4     net.ipv4.tcp_wmem = 4096 65536 134217728: the last figure"
+    has "/etc/security/limits.conf:2        * hard nofile 65536: holds fewer connections"
+    has_not "limits.conf:1"
+    local line
+    for line in 5 6 7 8 9; do has_not "50-recipe.conf:$line"; done
 }
 
 @test "every tuner and every key of every profile is explained" {
@@ -199,6 +257,17 @@ PYTHON
     run cat "$OWN/script"
     has "put /proc/sys/vm/swappiness 10"
     has "ethtool -X eno1 equal 16"
+    has "# not exported: eno1.queues (16 -> 32 resets the link for seconds: add --disruptive to do it)"
+    has "# not exported: limits.unit (a script of values has no place for it)"
+    has_not "not exported: net.core.somaxconn"
+    run tune export --format sysctl
+    has "# not exported: eno1.irq.205 (sysctl.d has no place for it)"
+    run tune export --format tuned
+    has "# not exported: eno1.irq.205 (a profile of tuned has no place for it)"
+    has_not $'\n/proc/'
+    has "/sys/class/net/eno1/queues/tx-2/xps_cpus="
+    run tune export --format ansible
+    has "# not exported: eno1.rss (this list of tasks has no place for it)"
     teardown
     plant vm
     printf '[always] madvise never\n' >"$TREE/sys/kernel/mm/transparent_hugepage/enabled"
@@ -210,6 +279,22 @@ PYTHON
     if python3 -c 'import yaml' 2>/dev/null; then python3 -c 'import sys, yaml; yaml.safe_load(sys.stdin)' <<<"$output"; fi
     run tune export --format xml
     exits 1
+}
+
+@test "an export has what has drifted and what tune set, and not what merely is so" {
+    plant vm
+    printf '16384\n' >"$TREE/proc/sys/net/core/somaxconn"
+    run tune export --format sysctl
+    has "vm.swappiness = 10"
+    has_not somaxconn
+    has_not zone_reclaim
+    tune apply --yes --only vm.swappiness >/dev/null
+    run tune export --format sysctl
+    has "vm.swappiness = 10"
+    # What scripts/install wrote is ours as well: it must not lose it when it is run again.
+    printf 'net.core.somaxconn = 16384\n' >"$TREE/etc/sysctl.d/50-corelane.conf"
+    run tune export --format sysctl
+    has "net.core.somaxconn = 16384"
 }
 
 @test "colours only on a terminal, and never with NO_COLOR" {
