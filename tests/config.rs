@@ -93,7 +93,7 @@ fn a_key_of_every_kind_is_read_from_a_file() {
     assert!(settings.is_err_and(|says| says.contains("limits.body_bytes_max")), "a table is no size");
     let settings = from_file(
         "listen = ['[::1]:81', 'unix:/run/c.sock']\nshards = 2\ncpus = [3, 0]\nsmt = true\npin = false\n\
-         host = 'glommio'\nnuma = 'off'\nhuge_pages = true\naccept = 'balanced'\nproxy_protocol = ['10.0.0.0/8']\n\
+         host = 'glommio'\nnuma = 'off'\nhuge_pages = true\ncpu_wake_time = '2us'\naccept = 'balanced'\nproxy_protocol = ['10.0.0.0/8']\n\
          trusted_proxies = '::1, 192.0.2.0/24'\nadmin = '0.0.0.0:99'\nadmin_token = '0123456789abcdef'\n\
          log = 'warn'\nlog_format = 'json'\nserver_field = ''\n\
          [resp]\nlisten = '127.0.0.1:6379'\nusers = ['alice on +@all', ' bob ']\ndebug_commands = true\n\
@@ -121,6 +121,7 @@ fn a_key_of_every_kind_is_read_from_a_file() {
         host: ShardHost::Glommio,
         numa: Numa::Off,
         huge_pages: true,
+        cpu_wake_time: Duration::from_micros(2),
         accept: Accept::Balanced,
         steer: false,
         proxy_protocol: networks(&["10.0.0.0/8"]),

@@ -65,7 +65,7 @@ add_report() {
     done
     if ((i)); then
         report cstates info "$i states, up to $most us to wake up" \
-            "kept shallow by whoever holds /dev/cpu_dma_latency open with a bound; not by boot flags, and not by tune"
+            "kept shallow by whoever holds /dev/cpu_dma_latency open with a bound; cpu_wake_time has the node do it; not boot flags, and not tune"
     fi
 
     if slurp "$ROOT/proc/sys/net/netfilter/nf_conntrack_count" && is_number "$TEXT"; then

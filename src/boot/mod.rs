@@ -15,10 +15,13 @@
 mod control;
 mod listeners;
 mod shard;
+mod wake;
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use corelane_base::{Limits, ShardId};
 use corelane_exec::{BlockingPool, Shard, seats};
@@ -67,6 +70,9 @@ pub struct Server {
     host: ShardHost,
     numa: Numa,
     huge_pages: bool,
+    wake_time: Duration,
+    /// Held open while shards run.
+    wake: Option<Arc<std::fs::File>>,
     accept: Accept,
     steer: bool,
     peers: bool,
@@ -106,6 +112,8 @@ impl Server {
             host: ShardHost::default(),
             numa: Numa::default(),
             huge_pages: false,
+            wake_time: Duration::ZERO,
+            wake: None,
             accept: Accept::default(),
             steer: false,
             peers: false,
@@ -184,6 +192,14 @@ impl Server {
     #[must_use]
     pub fn huge_pages(mut self, on: bool) -> Server {
         self.huge_pages = on;
+        self
+    }
+
+    /// How long a CPU of the host may take to wake while the node runs; zero leaves that as it is. Needs root and
+    /// `/dev/cpu_dma_latency`: where it cannot be had, the node says so and runs without.
+    #[must_use]
+    pub fn cpu_wake_time(mut self, time: Duration) -> Server {
+        self.wake_time = time;
         self
     }
 
@@ -483,6 +499,12 @@ impl Server {
         drop(handed);
         let supervisor = self.supervisor.take();
         notes.extend(listeners.notes);
+        if !self.wake_time.is_zero() {
+            match wake::hold(Path::new(wake::DEVICE), self.wake_time) {
+                Ok(file) => self.wake = Some(Arc::new(file)),
+                Err(error) => notes.push(wake::refused(&error)),
+            }
+        }
         let mut addrs = listeners.addrs;
         let resp_addrs = addrs.split_off(self.listen.len());
         let (events, from_shards) = bounded::<ShardEvent>(shards * 4 + 16);

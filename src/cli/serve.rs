@@ -167,6 +167,7 @@ fn server_of(settings: Settings, without: RingFeatures) -> Server {
         .host(settings.host)
         .numa(settings.numa)
         .huge_pages(settings.huge_pages)
+        .cpu_wake_time(settings.cpu_wake_time)
         .accept(settings.accept)
         .steer(settings.steer)
         .proxy_protocol(settings.proxy_protocol)

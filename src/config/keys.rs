@@ -201,6 +201,14 @@ static TOP: &[Key] = &[
         Some("CORELANE_HUGE_PAGES")
     ),
     key!(
+        cpu_wake_time: Time,
+        "cpu_wake_time",
+        "Keep CPUs of the host from sleeping so deep that they wake slower; 0s: as they do",
+        "Held in /dev/cpu_dma_latency while it runs. 2us is shallow sleep only: less delay, more power.",
+        None,
+        Some("CORELANE_CPU_WAKE_TIME")
+    ),
+    key!(
         accept: Word,
         "accept",
         "Shard of a new connection: reuseport or balanced",

@@ -19,6 +19,7 @@ use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use corelane_base::Limits;
 use ipnet::IpNet;
@@ -115,6 +116,8 @@ pub struct Settings {
     pub numa: Numa,
     /// Whether pools and receive buffers ask for huge pages.
     pub huge_pages: bool,
+    /// How long a CPU may take to wake; zero is no wish.
+    pub cpu_wake_time: Duration,
     /// How new connections come to shards.
     pub accept: Accept,
     /// Whether they go to the shard of the CPU that took their packet.
@@ -164,6 +167,7 @@ impl Default for Settings {
             host: ShardHost::default(),
             numa: Numa::default(),
             huge_pages: false,
+            cpu_wake_time: Duration::ZERO,
             accept: Accept::default(),
             steer: false,
             proxy_protocol: Vec::new(),

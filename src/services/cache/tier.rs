@@ -16,7 +16,7 @@
 //!
 //! Not here: the connection to the upstream, which commands take part (`upstream`).
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::pin::Pin;
@@ -24,7 +24,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use corelane_exec::Shard;
+use corelane_exec::{Shard, yield_now};
 use corelane_proto_resp::{Command, Parser, Step};
 
 use super::batch::{Batch, Done};
@@ -69,6 +69,8 @@ pub(super) struct Tier {
     upstream: Upstream,
     /// Whether writes go out.
     writes: bool,
+    /// All strings are being forgotten.
+    forgets: Rc<Cell<bool>>,
     /// By the place of the specification.
     parts: HashMap<*const Spec, Part>,
     /// Writes of the commands that ran in this step; whoever ran them takes them.
@@ -82,14 +84,21 @@ impl fmt::Debug for Tier {
 }
 
 impl Tier {
-    fn new(upstream: Upstream, mode: Mode) -> Tier {
+    fn new(upstream: Upstream, mode: Mode, forgets: Rc<Cell<bool>>) -> Tier {
         let part = |spec: &'static Spec| {
             let mut wire = Vec::new();
             super::batch::encode(&mut wire, [spec.name.as_bytes()].into_iter());
             (std::ptr::from_ref(spec), with_command(&wire, upstream::part_of))
         };
         let parts = command::all().map(part).filter(|(_, part)| *part != Part::None).collect();
-        Tier { upstream, writes: mode != Mode::Read, parts, owed: RefCell::default() }
+        Tier { upstream, writes: mode != Mode::Read, forgets, parts, owed: RefCell::default() }
+    }
+
+    /// Waits until no string is left that may be older than the upstream's: a change of one would go out over newer ones.
+    async fn has_forgotten(&self) {
+        while self.forgets.get() {
+            yield_now().await;
+        }
     }
 
     fn part(&self, spec: &'static Spec, command: &Command<'_>) -> Part {
@@ -150,9 +159,11 @@ impl CacheShard {
         let seed = self.random();
         let Some(settings) = config.settings(seed) else { return Ok(()) };
         let (mode, url) = (settings.mode, settings.url.clone());
-        let upstream = Upstream::start(settings, Rc::new(Here::new(Rc::downgrade(self))))
+        let local = Rc::new(Here::new(Rc::downgrade(self)));
+        let forgets = local.forgets();
+        let upstream = Upstream::start(settings, local)
             .map_err(|full| format!("shard {} has no task for {url}: {full}", shard.id().0))?;
-        let _ = self.tier.set(Tier::new(upstream, mode));
+        let _ = self.tier.set(Tier::new(upstream, mode, forgets));
         Ok(())
     }
 
@@ -187,6 +198,7 @@ impl CacheShard {
             Part::None => false,
             part if tier.sends(part) => true,
             Part::Replace => false,
+            Part::Read | Part::Change if tier.forgets.get() => true,
             Part::Read | Part::Change => {
                 let (mut store, mut places) = (self.store.borrow_mut(), self.places.borrow_mut());
                 spec.keys.find(command, &mut places);
@@ -259,6 +271,7 @@ impl CacheShard {
         let Some(tier) = self.tier.get() else { return Ok(()) };
         let (mut wanted, mut outcome) = (keys, Ok(()));
         for _ in 0..TRIES {
+            tier.has_forgotten().await;
             self.set_now(shard);
             let is_missing = |key: &[u8]| self.store.borrow_mut().kind(self.key(key)).is_none();
             wanted.retain(|(key, _)| is_missing(key));
@@ -284,7 +297,7 @@ impl CacheShard {
     #[inline]
     pub(super) fn waits_with_key(&self, key: &[u8], part: Part) -> bool {
         let Some(tier) = self.tier.get() else { return false };
-        tier.sends(part) || part != Part::Replace && self.is_missing(key)
+        tier.sends(part) || part != Part::Replace && (tier.forgets.get() || self.is_missing(key))
     }
 
     fn is_missing(&self, key: &[u8]) -> bool {
@@ -308,6 +321,7 @@ impl CacheShard {
         let [key] = &names;
         let (mut found, mut tries) = (None, 0);
         loop {
+            tier.has_forgotten().await;
             locks::wait_free(&self.locks, &names).await;
             self.set_now(shard);
             if part != Part::Read {
@@ -462,6 +476,9 @@ impl CacheShard {
         let mut known = Known::new();
         let mut tries = 0;
         loop {
+            if part != Part::None && part != Part::Replace {
+                tier.has_forgotten().await;
+            }
             self.set_now(shard);
             if part == Part::None {
                 match self.execute(spec, command, first, ticket, reply) {

@@ -22,12 +22,18 @@ pub struct Here {
     shard: Weak<CacheShard>,
     /// Goes up with each beginning: a walk that is not the last one ends.
     walk: Rc<Cell<u64>>,
+    forgets: Rc<Cell<bool>>,
 }
 
 impl Here {
     /// Of the current shard. Where the keys are gone, nothing is here.
     pub fn new(shard: Weak<CacheShard>) -> Here {
-        Here { shard, walk: Rc::default() }
+        Here { shard, walk: Rc::default(), forgets: Rc::default() }
+    }
+
+    /// True while all strings are being forgotten: one that is still here may be older than the upstream's.
+    pub fn forgets(&self) -> Rc<Cell<bool>> {
+        Rc::clone(&self.forgets)
     }
 }
 
@@ -64,13 +70,15 @@ impl Local for Here {
         let number = self.walk.get() + 1;
         self.walk.set(number);
         let Some(here) = self.shard.upgrade() else { return };
-        let (shard, walk) = (Rc::clone(&here), Rc::clone(&self.walk));
+        self.forgets.set(true);
+        let (shard, walk, forgets) = (Rc::clone(&here), Rc::clone(&self.walk), Rc::clone(&self.forgets));
         let slices = async move {
             let mut cursor = 0;
             while walk.get() == number {
                 shard.set_now(&current());
                 cursor = forget_strings(&mut shard.store.borrow_mut(), cursor, SLICE_KEYS);
                 if cursor == 0 {
+                    forgets.set(false);
                     break;
                 }
                 yield_now().await;
@@ -86,6 +94,7 @@ impl Local for Here {
                 while cursor != 0 {
                     cursor = forget_strings(&mut store, cursor, SLICE_KEYS);
                 }
+                self.forgets.set(false);
             }
         }
     }
