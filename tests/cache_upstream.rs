@@ -272,28 +272,6 @@ fn what_others_change_there_is_seen_here() {
 }
 
 #[test]
-fn what_is_known_to_be_old_is_not_counted_on_while_it_is_being_forgotten() {
-    let Some(redis) = Redis::start() else { return };
-    let node = Node::of(node_of(1, redis.config()));
-    let (mut conn, mut there) = (open(&node), redis.open());
-    // So many that to forget them takes a while.
-    for n in 0..100 {
-        let pairs = (0..1_000).map(|k| format!(" fill:{n}:{k} v")).collect::<String>();
-        assert_eq!(conn.say(&format!("MSET{pairs}")), Value::ok());
-    }
-    for n in 0..20 {
-        assert_eq!(conn.say(&format!("SET counter{n} 5")), Value::ok());
-    }
-    let before = info(&mut conn, "upstream_invalidations_all");
-    there.say("FLUSHALL");
-    until("it is told", || info(&mut conn, "upstream_invalidations_all") > before);
-    for n in 0..20 {
-        assert_eq!(conn.say(&format!("INCR counter{n}")), Value::Int(1), "counter{n}");
-        assert_eq!(there.say(&format!("GET counter{n}")), Value::bulk("1"));
-    }
-}
-
-#[test]
 fn without_the_upstream_what_is_here_is_served_and_what_cannot_be_kept_is_an_error() {
     let Some(mut redis) = Redis::start() else { return };
     let node = Node::of(node_of(2, redis.config()));
