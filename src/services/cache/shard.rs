@@ -252,7 +252,7 @@ impl CacheShard {
         let executed = self.execute_untimed(spec, command, first, ticket, reply);
         if executed == Executed::Done {
             let ns = corelane_sys::clock::mono_ns().saturating_sub(began);
-            self.slow.ran(spec, command, ns, self.unix_ms_at(began));
+            self.slow.ran(spec, command, ns, (began, self.unix_ms_at(began)));
         }
         executed
     }

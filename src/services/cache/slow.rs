@@ -56,6 +56,8 @@ impl Cost {
 pub(super) struct Entry {
     /// Unique in the node, and growing on each shard.
     pub(super) id: u64,
+    /// Of the monotonic clock, which all shards have in common: their entries are put in order by it.
+    pub(super) began_ns: u64,
     pub(super) unix_ms: u64,
     pub(super) us: u64,
     pub(super) arguments: Vec<Vec<u8>>,
@@ -185,8 +187,10 @@ impl Slow {
         self.thresholds.get().latency_ms > 0
     }
 
-    /// Keeps that a command took so long, if it is long enough.
-    pub(super) fn ran(&self, spec: &Spec, command: &Command<'_>, ns: u64, unix_ms: u64) {
+    /// Keeps that a command took so long, if it is long enough. `began` is when, in nanoseconds of the monotonic clock and in
+    /// milliseconds since 1970.
+    pub(super) fn ran(&self, spec: &Spec, command: &Command<'_>, ns: u64, began: (u64, u64)) {
+        let (began_ns, unix_ms) = began;
         let thresholds = self.thresholds.get();
         self.happened(Event::Command, ns, unix_ms);
         let us = ns / 1_000;
@@ -200,6 +204,7 @@ impl Slow {
         entries.truncate(thresholds.entries - 1);
         entries.push_front(Entry {
             id: number * self.shards + self.here,
+            began_ns,
             unix_ms,
             us,
             arguments: cut(spec, command),
@@ -313,10 +318,10 @@ mod tests {
     fn a_command_is_kept_from_the_threshold_on_and_the_oldest_goes() {
         let slow = Slow::new(1, 2);
         with(&["keys", "*"], |spec, command| {
-            slow.ran(spec, command, 9_999_999, 5);
+            slow.ran(spec, command, 9_999_999, (0, 5));
             assert_eq!(slow.len(), 0);
             for n in 0..200 {
-                slow.ran(spec, command, 10_000_000 + n * 1_000, 5);
+                slow.ran(spec, command, 10_000_000 + n * 1_000, (0, 5));
             }
         });
         assert_eq!(slow.len(), ENTRIES);
@@ -327,7 +332,7 @@ mod tests {
         slow.clear();
         assert_eq!(slow.kept(), 200);
         slow.set_thresholds(Thresholds { slower_than_us: -1, ..slow.thresholds() });
-        with(&["keys", "*"], |spec, command| slow.ran(spec, command, u64::MAX, 5));
+        with(&["keys", "*"], |spec, command| slow.ran(spec, command, u64::MAX, (0, 5)));
         assert_eq!(slow.len(), 0);
     }
 
@@ -335,13 +340,13 @@ mod tests {
     fn arguments_are_cut_as_redis_cuts_them() {
         let slow = Slow::new(0, 1);
         let (exact, long) = ("x".repeat(128), "x".repeat(129));
-        with(&["set", &exact, &long], |spec, command| slow.ran(spec, command, 1 << 30, 0));
+        with(&["set", &exact, &long], |spec, command| slow.ran(spec, command, 1 << 30, (0, 0)));
         let kept = &slow.entries(1)[0].arguments;
         assert_eq!((kept[1].len(), &kept[2][128..]), (128, &b"... (1 more bytes)"[..]));
         for (count, last) in [(32, "v"), (33, "... (2 more arguments)")] {
             let words: Vec<&str> =
                 std::iter::once("del").chain(std::iter::repeat_n("v", count - 1)).collect();
-            with(&words, |spec, command| slow.ran(spec, command, 1 << 30, 0));
+            with(&words, |spec, command| slow.ran(spec, command, 1 << 30, (0, 0)));
             let kept = &slow.entries(1)[0].arguments;
             assert_eq!((kept.len(), kept[31].as_slice()), (32, last.as_bytes()));
         }
@@ -357,7 +362,7 @@ mod tests {
             (&["acl", "setuser", "alice", ">secret"], "acl setuser (redacted) (redacted)"),
             (&["client", "setname", "me"], "client setname me"),
         ] {
-            with(words, |spec, command| slow.ran(spec, command, 1 << 30, 0));
+            with(words, |spec, command| slow.ran(spec, command, 1 << 30, (0, 0)));
             assert_eq!(slow.entries(1)[0].arguments.join(&b' '), kept.as_bytes());
         }
     }

@@ -194,7 +194,7 @@ impl Resp {
             // It says itself how long it slept.
             if spec.name != "debug" {
                 let ns = corelane_sys::clock::mono_ns().saturating_sub(began);
-                self.here.slow.ran(spec, command, ns, self.here.unix_ms_at(began));
+                self.here.slow.ran(spec, command, ns, (began, self.here.unix_ms_at(began)));
             }
             return then;
         }

@@ -98,7 +98,7 @@ impl Resp {
         // The whole shard stands still: that is what it is for.
         std::thread::sleep(Duration::from_secs_f64(seconds));
         let ns = corelane_sys::clock::mono_ns().saturating_sub(began);
-        self.here.slow.ran(spec, command, ns, self.here.unix_ms_at(began));
+        self.here.slow.ran(spec, command, ns, (began, self.here.unix_ms_at(began)));
         reply.ok();
         Then::Next
     }

@@ -65,7 +65,7 @@ impl Resp {
                 let calls = self.each(move |_, resp| resp.here.slow.entries(wanted));
                 self.later(state, async move {
                     let mut all = all_of(calls).await?.concat();
-                    all.sort_by_key(|entry| std::cmp::Reverse((entry.unix_ms, entry.id)));
+                    all.sort_by_key(|entry| std::cmp::Reverse((entry.began_ns, entry.id)));
                     all.truncate(wanted);
                     let mut reply = Reply::new(version);
                     reply.array(all.len());
