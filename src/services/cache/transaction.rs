@@ -268,7 +268,11 @@ impl Coordinator {
                 self.run_parts(queued.spec, parts, how, version, ticket, reply).await?;
                 Ok(false)
             }
-            Run::Split(_, how) if !is_one => {
+            // Malformed, it runs nowhere: one shard says so.
+            Run::Split(_, how)
+                if !is_one
+                    && with_command(&queued.wire, |command| gather::is_whole(queued.spec, command)) =>
+            {
                 let parts =
                     with_command(&queued.wire, |command| gather::split(queued.spec, command, &self.here));
                 self.run_parts(queued.spec, parts, how, version, ticket, reply).await?;
