@@ -149,7 +149,7 @@ fn a_sysctl_that_forbids_rings_is_found_in_a_tree() {
     let root = dir.path().to_str().unwrap();
     let (evidence, command) = one(&run_with(&["doctor", "--json", "--root", root]), "io-uring-sysctl");
     assert_eq!(evidence, "kernel.io_uring_disabled is 2");
-    assert!(command.starts_with("sysctl -w kernel.io_uring_disabled=0"), "{command}");
+    assert!(command.starts_with("scripts/tune apply --yes --only io_uring "), "{command}");
     put(dir.path(), "proc/sys/kernel/io_uring_disabled", "0\n");
     let ended = run_with(&["doctor", "--root", root]);
     assert_eq!(ended.code, Some(0), "{ended:?}");

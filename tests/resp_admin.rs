@@ -6,10 +6,9 @@
 
 mod resp;
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use resp::{Conn, Cut, Subject, Value};
+use resp::{Conn, Cut, Subject, Value, compare};
 
 fn shown(value: &Value) -> String {
     format!("{value:?}")
@@ -20,38 +19,6 @@ fn flat(value: &Value) -> String {
     match (value.elements(), value.text()) {
         (Some(all), _) => all.iter().map(flat).collect::<Vec<_>>().join(" "),
         (_, text) => String::from_utf8_lossy(text.unwrap_or_default()).into_owned(),
-    }
-}
-
-/// Runs `lines`, each `connection: words`, and gives the replies as text. A connection is opened when it is first named.
-fn replies(subject: &Subject, lines: &str) -> Vec<String> {
-    let mut conns: BTreeMap<String, Conn> = BTreeMap::new();
-    let mut all = Vec::new();
-    for line in lines.lines().map(str::trim).filter(|line| !line.is_empty()) {
-        let (name, words) = line.split_once(": ").unwrap();
-        let conn = conns.entry(name.to_owned()).or_insert_with(|| subject.open());
-        let words: Vec<&str> = words.split(' ').collect();
-        assert!(conn.send(&resp::encode(&words)), "{line}");
-        let reply = match conn.read() {
-            Ok(reply) => shown(&reply),
-            Err(Cut::End) => "closed".to_owned(),
-            Err(cut) => panic!("{}: {line}: {cut:?}", subject.name),
-        };
-        all.push(format!("{line} -> {reply}"));
-    }
-    all
-}
-
-/// Has a node of one shard, one of two and `redis-server` run `lines`, and compares what they reply.
-fn compare(lines: &str) {
-    let Some(redis) = Subject::redis() else { return };
-    let wanted = replies(&redis, lines);
-    for shards in [1, 2] {
-        let Some(node) = Subject::corelane(shards) else { return };
-        let ours = replies(&node, lines);
-        for (ours, wanted) in ours.iter().zip(&wanted) {
-            assert_eq!(ours, wanted, "{}", node.name);
-        }
     }
 }
 
@@ -257,6 +224,9 @@ fn commands_that_took_long_are_listed_as_in_redis() {
             entries.iter().filter(is).map(|entry| entry.elements().unwrap()).collect::<Vec<_>>()
         };
         assert_eq!(of("set").len(), 20, "{}", node.name);
+        let keys = of("set").into_iter().map(|entry| flat(&entry[3]).split(' ').nth(1).unwrap().to_owned());
+        let last_first: Vec<String> = (0..20).rev().map(|n| format!("key{n}")).collect();
+        assert_eq!(keys.collect::<Vec<_>>(), last_first, "{}: the newest first, whoever ran it", node.name);
         let set = of("set")[0];
         assert_eq!(set.len(), 6);
         let wanted = format!("{}... (72 more bytes)", "x".repeat(128));

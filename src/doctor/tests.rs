@@ -156,10 +156,11 @@ fn an_old_kernel_and_a_sysctl_that_forbids_rings_block_a_start() {
     machine.put("proc/sys/kernel/io_uring_disabled", "2\n");
     let finding = machine.one("io-uring-sysctl");
     assert_eq!(finding.evidence, "kernel.io_uring_disabled is 2");
-    assert!(finding.command.starts_with("sysctl -w kernel.io_uring_disabled=0 "), "{finding}");
+    assert!(finding.command.starts_with("scripts/tune apply --yes --only io_uring "), "{finding}");
     machine.put("proc/sys/kernel/io_uring_disabled", "1\n");
     machine.put("proc/sys/kernel/io_uring_group", "970\n");
-    assert!(machine.one("io-uring-sysctl").command.contains("getent group 970"));
+    let command = machine.one("io-uring-sysctl").command;
+    assert!(command.contains("getent group 970") && command.contains("${SUDO_USER:-"), "{command}");
     machine.put("proc/self/status", "Groups:\t970\nCpus_allowed_list:\t0-7\n");
     assert_eq!(machine.ids(), [""; 0], "it is in the group");
     machine.put("proc/self/status", "Cpus_allowed_list:\t0-7\n");

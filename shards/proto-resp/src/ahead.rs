@@ -150,3 +150,49 @@ fn length(bytes: &[u8; 7]) -> Option<(usize, usize)> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn command(arguments: &[usize]) -> Vec<u8> {
+        let mut wire = format!("*{}\r\n", arguments.len()).into_bytes();
+        for len in arguments {
+            wire.extend_from_slice(format!("${len}\r\n").as_bytes());
+            wire.resize(wire.len() + len, b'x');
+            wire.extend_from_slice(b"\r\n");
+        }
+        wire
+    }
+
+    fn count(wire: &[u8]) -> usize {
+        Ahead::new().read(&Limits::default(), wire, 16)
+    }
+
+    #[test]
+    fn short_commands_are_found_and_those_one_past_the_limits_are_left() {
+        assert_eq!(count(&command(&[1; 9])), 1);
+        assert_eq!(count(&command(&[1; 10])), 0);
+        for (len, found) in [(0, 0), (1, 1), (9, 1), (10, 1), (99, 1), (100, 1), (999, 1), (1_000, 0)] {
+            // The empty one is short of bytes at the very end, and only there.
+            assert_eq!(count(&command(&[3, len])), found, "{len}");
+        }
+        assert_eq!(count(&[command(&[3, 0]), command(&[4])].concat()), 2);
+        let max = Limits { bulk_bytes_max: 998, ..Limits::default() };
+        assert_eq!(Ahead::new().read(&max, &command(&[3]), 16), 0, "the parser knows what is too long");
+    }
+
+    #[test]
+    fn as_many_are_found_as_are_wanted_and_none_behind_one_that_is_otherwise() {
+        let wire = command(&[3, 5]).repeat(20);
+        let mut ahead = Ahead::new();
+        assert_eq!(ahead.read(&Limits::default(), &wire, 16), 16);
+        assert_eq!((ahead.end(15), ahead.command(15, &wire).len()), (16 * wire.len() / 20, 2));
+        for other in
+            [&b"PING\r\n"[..], b"*0\r\n", b"*1\r\n$01\r\nx\r\n", b"*1\r\n$1\r\nxx\r\n", b"*1\r\n$-1\r\n", b""]
+        {
+            let wire = [&command(&[3]), other, &command(&[3])[..9]].concat();
+            assert_eq!(count(&wire), 1, "{:?}", String::from_utf8_lossy(other));
+        }
+    }
+}

@@ -39,7 +39,8 @@
 //! 2. A length that is not followed by what it announced is refused, even where Redis skips over it unread.
 //! 3. Everything a peer can make grow has a maximum in [`Limits`].
 //! 4. How bytes were split into reads changes neither the commands nor the errors, and all reads together
-//!    cost no more than one: no byte is looked at twice.
+//!    cost no more than one: the parser looks at no byte twice. What [`Ahead`] begins and does not find whole is read
+//!    once more, by the parser; that is at most 9 KiB, once for each command.
 //! 5. Nothing is allocated for a command once a connection has seen one as large; what a very large one left
 //!    is given back when the connection has nothing more to read.
 //!

@@ -34,7 +34,10 @@ pub(super) fn ring_sysctl(facts: &Facts) -> Vec<Finding> {
     let (cause, command) = match (level, group) {
         (1, Some(group)) => (
             format!("io_uring is for group {group} only, and this user is not in it"),
-            format!("usermod -aG \"$(getent group {group} | cut -d: -f1)\" \"$USER\" && newgrp"),
+            format!(
+                "usermod -aG \"$(getent group {group} | cut -d: -f1)\" \"${{SUDO_USER:-$(id -un)}}\"    # and log in anew; the \
+                 unit's user is corelane"
+            ),
         ),
         (1, None) => (
             "io_uring is for a group only, and none is named".to_owned(),
@@ -43,7 +46,9 @@ pub(super) fn ring_sysctl(facts: &Facts) -> Vec<Finding> {
         ),
         _ => (
             "io_uring is switched off for everybody".to_owned(),
-            "sysctl -w kernel.io_uring_disabled=0    # or: scripts/tune apply --yes --only io_uring".to_owned(),
+            "scripts/tune apply --yes --only io_uring    # for the group corelane; for all: sysctl -w \
+             kernel.io_uring_disabled=0"
+                .to_owned(),
         ),
     };
     vec![finding(

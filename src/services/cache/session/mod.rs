@@ -63,8 +63,8 @@ pub use pubsub::Message;
 /// Commands of one connection that run in one turn before others get theirs.
 const COMMANDS_A_TURN: usize = 1024;
 
-/// Bytes of replies that the scratch of a shard keeps room for. With more, they go to the connection, which then may
-/// have enough for now.
+/// Bytes of replies that the scratch of a shard keeps room for. With more, they go to the connection before the next
+/// command runs: at `output_high_water` that one waits.
 const SCRATCH_KEPT: usize = 64 << 10;
 
 /// Bytes of a reply that are copied into buffers of the pools; more are sent from where they are.

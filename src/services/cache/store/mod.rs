@@ -572,6 +572,19 @@ impl Store {
     /// Puts what stands behind the key, whatever was there.
     #[inline]
     fn put(&mut self, key: Key<'_>, place: Place, behind: &[u8], expiry: Expiry) -> Result<(), StoreError> {
+        self.put_quietly(key, place, behind, expiry)?;
+        self.notes.modified(key.bytes);
+        Ok(())
+    }
+
+    /// As [`Store::put`], and nobody who watches the key hears of it.
+    fn put_quietly(
+        &mut self,
+        key: Key<'_>,
+        place: Place,
+        behind: &[u8],
+        expiry: Expiry,
+    ) -> Result<(), StoreError> {
         if place != Place::Apart {
             self.refuse_giant(key, behind.len())?;
         }
@@ -597,7 +610,6 @@ impl Store {
                 }
             }
         }
-        self.notes.modified(key.bytes);
         Ok(())
     }
 
@@ -657,6 +669,19 @@ impl Store {
         key: Key<'_>,
         edit: impl FnOnce(&mut Vec<u8>) -> R,
     ) -> Result<R, StoreError> {
+        self.edit_str_if(key, |bytes| (edit(bytes), true))
+    }
+
+    /// As [`Store::edit_str`], with an `edit` that says, too, whether it changed anything: if not, nobody who watches the key
+    /// hears of it.
+    ///
+    /// # Errors
+    /// Those of [`Store::edit_str`].
+    pub fn edit_str_if<R>(
+        &mut self,
+        key: Key<'_>,
+        edit: impl FnOnce(&mut Vec<u8>) -> (R, bool),
+    ) -> Result<R, StoreError> {
         let at = self.find_live(key);
         let mut bytes = match at.map(|at| self.value_at(at)) {
             None => Vec::new(),
@@ -673,12 +698,15 @@ impl Store {
             bytes = large.into();
             self.exchange(at, Place::Inline, b"");
         }
-        let made = edit(&mut bytes);
+        let (made, is_changed) = edit(&mut bytes);
         if bytes.len() >= SHARE_MIN {
-            self.insert(key, Value::Bytes(bytes.into()), Expiry::Keep)?;
+            self.put_apart(key, Value::Bytes(bytes.into()), Expiry::Keep)?;
         } else {
             // What was changed stays bytes, as in Redis.
-            self.put(key, Place::Inline, &bytes, Expiry::Keep)?;
+            self.put_quietly(key, Place::Inline, &bytes, Expiry::Keep)?;
+        }
+        if is_changed {
+            self.notes.modified(key.bytes);
         }
         Ok(made)
     }
@@ -744,16 +772,22 @@ impl Store {
             Value::Bytes(bytes) if bytes.len() < SHARE_MIN => return self.set_str(key, &bytes, expiry),
             _ => {}
         }
-        let bytes = value_bytes(&value);
-        self.refuse_giant(key, bytes)?;
         let is_collection = value.kind() != Kind::String;
-        let id = self.values.insert(value).map_err(|_| StoreError::OutOfMemory)?;
-        self.bytes += bytes;
-        self.put(key, Place::Apart, &id.to_le_bytes(), expiry)?;
+        self.put_apart(key, value, expiry)?;
+        self.notes.modified(key.bytes);
         if is_collection {
             self.notes.ready(key.bytes);
         }
         Ok(())
+    }
+
+    /// Puts a value into the slab, quietly.
+    fn put_apart(&mut self, key: Key<'_>, value: Value, expiry: Expiry) -> Result<(), StoreError> {
+        let bytes = value_bytes(&value);
+        self.refuse_giant(key, bytes)?;
+        let id = self.values.insert(value).map_err(|_| StoreError::OutOfMemory)?;
+        self.bytes += bytes;
+        self.put_quietly(key, Place::Apart, &id.to_le_bytes(), expiry)
     }
 
     /// Sets when `key` goes. One whose moment is over goes at once. False without such a key.

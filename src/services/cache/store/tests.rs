@@ -222,6 +222,14 @@ fn what_is_watched_has_another_version_after_each_kind_of_change() {
     store.clear();
     store.get(key);
     assert_eq!(store.version(key), before, "nothing was there to be cleared");
+    for len in [3, SHARE_MIN, 3] {
+        store.set_str(key, &vec![b'x'; len], Expiry::Never).unwrap();
+        let before = store.version(key);
+        assert_eq!(store.edit_str_if(key, |bytes| (bytes.len(), false)), Ok(len));
+        assert_eq!(store.version(key), before, "nothing was changed");
+        store.edit_str_if(key, |bytes| (bytes[0] = b'y', true)).unwrap();
+        assert_ne!(store.version(key), before);
+    }
 }
 
 #[test]
@@ -362,4 +370,18 @@ fn a_growth_moves_a_segment_and_not_the_table() {
     }
     let largest = grown.into_iter().max().unwrap();
     assert!(largest <= 512, "{largest} of 200,000 were moved at once");
+}
+
+#[test]
+fn what_is_only_going_to_be_needed_is_not_used_and_guesses_may_be_wrong() {
+    let mut store = store(0, Eviction::Lru);
+    let hasher = store.hasher().clone();
+    let names: Vec<String> = (0..2 * WARM_MAX).map(|n| format!("key{n}")).collect();
+    for name in &names[..WARM_MAX] {
+        store.set_str(hasher.key(name.as_bytes()), b"v", Expiry::Never).unwrap();
+    }
+    let before = (store.stats(), store.watch(hasher.key(b"key0")));
+    store.warm(names.iter().map(|name| hasher.hash(name.as_bytes())));
+    store.warm((0..u64::MAX).step_by(usize::MAX / 100));
+    assert_eq!((store.stats(), store.version(hasher.key(b"key0"))), before);
 }

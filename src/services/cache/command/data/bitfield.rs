@@ -220,9 +220,18 @@ fn run(ctx: &mut Ctx<'_>, command: &Command<'_>, only_get: bool) {
     if len_or_reply(ctx, key).is_none() || !may_have_or_reply(ctx, key, len) {
         return;
     }
-    let changed = ctx.store.edit_str(key, |bytes| {
+    // A field that has the value it had, in a string as long as it was, is no change.
+    let changed = ctx.store.edit_str_if(key, |bytes| {
+        let (grows, mut is_changed) = (bytes.len() < len, false);
         bytes.resize(bytes.len().max(len), 0);
-        steps.iter().map(|step| step.change(bytes)).collect::<Vec<_>>()
+        let values = steps.iter().map(|step| {
+            let before = step.read(bytes);
+            let value = step.change(bytes);
+            let is_written = !matches!(step.action, Action::Get) && value.is_some();
+            is_changed |= is_written && (grows || step.read(bytes) != before);
+            value
+        });
+        (values.collect::<Vec<_>>(), is_changed)
     });
     match changed {
         Ok(values) => reply_all(ctx.reply, &values),

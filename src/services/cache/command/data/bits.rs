@@ -69,11 +69,13 @@ fn setbit(ctx: &mut Ctx<'_>, command: &Command<'_>) {
     if len_or_reply(ctx, key).is_none() || !may_have_or_reply(ctx, key, at + 1) {
         return;
     }
-    let before = ctx.store.edit_str(key, |bytes| {
+    // A bit that is as it was, in a string as long as it was, is no change.
+    let before = ctx.store.edit_str_if(key, |bytes| {
+        let grows = bytes.len() <= at;
         bytes.resize(bytes.len().max(at + 1), 0);
         let before = bytes[at] & mask != 0;
         bytes[at] = if on == 1 { bytes[at] | mask } else { bytes[at] & !mask };
-        before
+        (before, grows || before != (on == 1))
     });
     match before {
         Ok(before) => ctx.reply.integer(i64::from(before)),

@@ -86,6 +86,10 @@ pub(super) fn zadd(ctx: &mut Ctx<'_>, command: &Command<'_>) {
 }
 
 pub(super) fn zincrby(ctx: &mut Ctx<'_>, command: &Command<'_>) {
+    // Redis takes options here, too, and then misses the increment.
+    if Options::of(command).1 > 2 {
+        return ctx.reply.error(SYNTAX);
+    }
     add(ctx, command, Options { incr: true, ..Options::default() }, 2);
 }
 
