@@ -9,6 +9,7 @@
 
 mod resp;
 
+use std::io::{Read, Write};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -708,6 +709,70 @@ fn a_message_to_many_patterns_and_subscribers_waits_for_them() {
     }
     let asked = witness.ends("many messages", LITTLE + 200 * MIB);
     assert!(asked >= 8, "behind the publishers others have their turn, and had it {asked} times");
+}
+
+#[test]
+fn a_transaction_does_not_publish_more_than_may_wait() {
+    let Some(subject) = node(1, "") else { return };
+    let mut subscribers: Vec<Conn> = (0..20).map(|_| subject.open()).collect();
+    for conn in &mut subscribers {
+        conn.say("SUBSCRIBE c");
+    }
+    let mut conn = subject.open();
+    assert_eq!(conn.say("MULTI"), Value::ok());
+    for _ in 0..1_000 {
+        assert_eq!(conn.say("PUBLISH c x"), Value::Simple(b"QUEUED".to_vec()));
+    }
+    assert_eq!(conn.say("PING"), Value::Simple(b"QUEUED".to_vec()));
+    let Value::Array(mut all) = conn.say("EXEC") else { panic!("replies") };
+    assert_eq!(all.pop(), Some(Value::Simple(b"PONG".to_vec())), "what sends nothing is run");
+    let sent = all.iter().take_while(|reply| **reply == Value::Int(20)).count();
+    assert_eq!(sent, 4_096_usize.div_ceil(20), "as many as reach the maximum");
+    for refused in &all[sent..] {
+        is_error(refused, "ERR too many messages wait for their subscribers");
+    }
+    for conn in &mut subscribers {
+        for n in 0..sent {
+            assert!(matches!(conn.read(), Ok(Value::Array(_))), "message {n}");
+        }
+        assert_eq!(conn.say("UNSUBSCRIBE c").elements().map(<[_]>::len), Some(3), "and no other");
+    }
+}
+
+#[test]
+fn the_replies_of_a_transaction_over_shards_end_at_their_maximum() {
+    let Some(subject) = node(2, "") else { return };
+    let mut conn = subject.open();
+    // 9.6 MB, none of it so long that it is sent from where it is.
+    let element = "e".repeat(15_000);
+    for _ in 0..640 {
+        conn.ask(&["RPUSH", "list", &element]);
+    }
+    let witness = Witness::of(&subject);
+    assert_eq!(conn.say("MULTI"), Value::ok());
+    for command in
+        std::iter::repeat_n("LRANGE list 0 -1", 70).chain(["SET a 1", "SET b 1", "SET c 1", "SET d 1"])
+    {
+        assert_eq!(conn.say(command), Value::Simple(b"QUEUED".to_vec()));
+    }
+    // So long that it is only counted, and its end looked at.
+    let mut raw = conn.into_stream();
+    raw.write_all(&encode(&["EXEC"])).unwrap();
+    let refused = "-ERR the replies before this one have too many bytes: this command was not run; send fewer at once\r\n";
+    let (mut len, mut end, mut piece) = (0, Vec::new(), vec![0; 1 << 20]);
+    while !end.ends_with(refused.repeat(5).as_bytes()) {
+        let n = raw.read(&mut piece).unwrap();
+        assert!(n > 0, "closed after {len} bytes");
+        len += n;
+        end.extend_from_slice(&piece[..n]);
+        end.drain(..end.len().saturating_sub(4_096));
+    }
+    let whole = (512 * MIB).div_ceil(9_600_000);
+    let max = (whole + 1) * 9_700_000;
+    assert!((512 * MIB..max).contains(&(len as u64)), "{len} bytes");
+    let mut conn = subject.open();
+    assert_eq!(conn.say("EXISTS a b c d"), Value::Int(0));
+    witness.ends("replies of a transaction", 2 * 560 * MIB + LITTLE);
 }
 
 // ---- what clients have kept

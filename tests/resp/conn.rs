@@ -44,6 +44,12 @@ impl Conn {
         Ok(Conn { stream, unread: Vec::new(), start: 0 })
     }
 
+    /// The socket itself, for replies that are too long to be kept. What was read already is dropped.
+    pub(crate) fn into_stream(self) -> TcpStream {
+        self.stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+        self.stream
+    }
+
     /// Closes both directions.
     pub(crate) fn close(&mut self) {
         drop(self.stream.shutdown(Shutdown::Both));

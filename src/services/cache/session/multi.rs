@@ -79,6 +79,13 @@ impl Drop for Capture<'_> {
 }
 
 impl Part {
+    /// The command was not run.
+    fn refused(version: Version, why: &str) -> Part {
+        let mut reply = Reply::new(version);
+        reply.error(why);
+        Part::Ready(reply)
+    }
+
     /// Its reply, if it is here.
     fn now(self) -> Option<Reply> {
         match self {
@@ -100,7 +107,8 @@ impl Part {
     }
 }
 
-const TOO_MANY_MESSAGES: &str = "ERR too many messages wait for their subscribers: this command was not run; publish fewer in one transaction";
+const TOO_MANY_MESSAGES: &str = "ERR too many messages wait for their subscribers: this command was not run; publish \
+                                 fewer in one transaction";
 
 impl Resp {
     /// MULTI.
@@ -241,11 +249,10 @@ impl Resp {
             .map(|queued| {
                 let part = match queued {
                     None => Part::Shard,
-                    // Each message goes to all who want it, before the next command can give way.
-                    Some(_) if bytes > REPLIES_LEN_MAX || self.posts_made.take() && self.posts_wait() => {
-                        let mut reply = Reply::new(version);
-                        reply.error(if bytes > REPLIES_LEN_MAX { TOO_LONG } else { TOO_MANY_MESSAGES });
-                        Part::Ready(reply)
+                    Some(_) if bytes > REPLIES_LEN_MAX => Part::refused(version, TOO_LONG),
+                    // Nothing is delivered before all of this has run.
+                    Some(queued) if queued.spec.name == "publish" && self.posts_wait() => {
+                        Part::refused(version, TOO_MANY_MESSAGES)
                     }
                     Some(queued) => self.run_captured(state, &queued),
                 };

@@ -292,8 +292,7 @@ impl Resp {
                     && addr
                         .as_ref()
                         .is_none_or(|addr| facts.peer.is_some_and(|peer| peer.to_string() == *addr))
-                    && !(skip_me && client.state.id == me)
-                    && !facts.closing;
+                    && !(skip_me && client.state.id == me);
                 if is_wanted {
                     sessions.post(key, Post::Kill);
                     killed += 1;
