@@ -69,3 +69,39 @@ fn an_increment_that_is_an_option_is_a_syntax_error() {
         a: zscore z nx",
     );
 }
+
+#[test]
+fn scores_are_added_up_in_the_order_in_which_redis_does_and_so_are_rounded_alike() {
+    compare(
+        "a: zadd small 0.15000000000000002 m
+        a: zadd middle 1.5 m 1 b
+        a: zadd large 0.15 m 2 b 3 c
+        a: zunion 3 large middle small withscores
+        a: zunion 3 small large middle withscores
+        a: zinter 3 large middle small withscores
+        a: zinterstore to 3 middle large small weights 0.1 0.7 3
+        a: zrange to 0 -1 withscores
+        a: sadd plain m b c d
+        a: zunionstore to 4 plain middle large small weights 0.1 0.2 0.3 0.7 aggregate sum
+        a: zrange to 0 -1 withscores",
+    );
+}
+
+#[test]
+fn infinities_without_weight_are_what_redis_makes_of_them() {
+    compare(
+        "a: zadd z +inf m -inf n 1 o
+        a: zinterstore to 2 z z weights -2.5 -0
+        a: zrange to 0 -1 withscores
+        a: zinterstore to 2 z z weights 0 1
+        a: zrange to 0 -1 withscores
+        a: zinterstore to 2 z z weights 1 0 aggregate min
+        a: zrange to 0 -1 withscores
+        a: zinterstore to 2 z z weights 1 0 aggregate max
+        a: zrange to 0 -1 withscores
+        a: zunionstore to 2 z z weights 1 0
+        a: zrange to 0 -1 withscores
+        a: zunionstore to 2 z z weights 1 -1
+        a: zrange to 0 -1 withscores",
+    );
+}

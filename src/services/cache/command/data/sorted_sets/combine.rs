@@ -34,8 +34,9 @@ impl Aggregate {
         match self {
             // Infinities that cancel each other are 0.
             Aggregate::Sum => not_nan(a + b),
-            Aggregate::Min => a.min(b),
-            Aggregate::Max => a.max(b),
+            Aggregate::Min if b < a => b,
+            Aggregate::Max if b > a => b,
+            Aggregate::Min | Aggregate::Max => a,
         }
     }
 }
@@ -136,12 +137,30 @@ fn members(ctx: &mut Ctx<'_>, key: &[u8], mut see: impl FnMut(&[u8], f64)) -> Re
     Ok(())
 }
 
+/// Members of a key.
+fn count(ctx: &mut Ctx<'_>, key: &[u8]) -> usize {
+    let key = ctx.key(key);
+    match ctx.store.peek(key) {
+        Some(ValueRef::SortedSet(set)) => set.len(),
+        Some(ValueRef::Set(set)) => set.len(),
+        _ => 0,
+    }
+}
+
 fn combine(ctx: &mut Ctx<'_>, asked: &Asked<'_>, how: How) -> Result<SortedSet, StoreError> {
     let mut result = Scores::default();
-    for (n, (key, weight)) in asked.keys.iter().zip(&asked.weights).enumerate() {
+    let mut sources: Vec<(&[u8], f64)> =
+        asked.keys.iter().copied().zip(asked.weights.iter().copied()).collect();
+    if how != How::Diff {
+        // The smallest first, as in Redis: what a sum is rounded to depends on the order.
+        sources.sort_by_cached_key(|(key, _)| count(ctx, key));
+    }
+    for (n, (key, weight)) in sources.into_iter().enumerate() {
         let mut found = Scores::default();
         members(ctx, key, |member, score| {
-            let score = not_nan(score * weight);
+            // An infinity without weight is 0; but to an intersection it comes as it is, as in Redis.
+            let product = score * weight;
+            let score = if n > 0 && how == How::Inter { product } else { not_nan(product) };
             match how {
                 _ if n == 0 => {
                     result.insert(member.into(), score);
