@@ -227,6 +227,90 @@ fn pipeline(conn: &mut Conn, commands: &[&str], replies: usize) -> Vec<Value> {
 }
 
 #[test]
+fn every_command_of_a_pipeline_over_shards_has_an_error_where_there_is_no_task_for_it() {
+    // Of three, two are the node's own.
+    let Some(subject) = node(2, "[limits]\ntasks_max = 3\n") else { return };
+    let mut crowd: Vec<Conn> = (0..32).map(|_| subject.open()).collect();
+    let gets: Vec<u8> = (0..16).flat_map(|at| encode(&["GET", &format!("key:{at}")])).collect();
+    let mut refused = 0;
+    until("a pipeline finds no task", || {
+        for conn in &mut crowd {
+            conn.send(&gets);
+            conn.send(&encode(&["ECHO", "the end"]));
+        }
+        for conn in &mut crowd {
+            for _ in 0..16 {
+                let value = conn.read().unwrap();
+                let text = value.text().unwrap_or_default();
+                assert!(
+                    value == Value::NullBulk
+                        || text.starts_with(b"ERR the command was not finished: tasks_max"),
+                    "{value:?}"
+                );
+                refused += usize::from(value.is_error());
+            }
+            assert_eq!(conn.read().unwrap(), Value::bulk("the end"), "there were more replies, or fewer");
+        }
+        refused > 0
+    });
+}
+
+#[test]
+fn a_pipeline_over_shards_does_to_each_key_what_was_sent_in_that_order() {
+    for shards in [2, 4] {
+        let Some(subject) = node(shards, "") else { return };
+        let mut conn = subject.open();
+        let mut random = corelane_base::Rng::new(7);
+        let mut kept: [Option<String>; 12] = Default::default();
+        for round in 0..300 {
+            let (mut commands, mut wanted) = (Vec::new(), Vec::new());
+            for n in 0..random.below(48) {
+                let (at, other) = (random.below(12) as usize, random.below(12) as usize);
+                let (name, text) = (format!("k{at}"), format!("{round}-{n}"));
+                let had = |kept: &[Option<String>; 12], at: usize| {
+                    kept[at].as_deref().map_or(Value::NullBulk, Value::bulk)
+                };
+                match random.below(6) {
+                    0 => {
+                        commands.push(format!("SET {name} {text}"));
+                        kept[at] = Some(text);
+                        wanted.push(Value::ok());
+                    }
+                    1 => {
+                        commands.push(format!("APPEND {name} {text}"));
+                        let value = kept[at].get_or_insert_default();
+                        value.push_str(&text);
+                        wanted.push(Value::Int(i64::try_from(value.len()).unwrap()));
+                    }
+                    2 => {
+                        commands.push(format!("DEL {name}"));
+                        wanted.push(Value::Int(i64::from(kept[at].take().is_some())));
+                    }
+                    3 => {
+                        commands.push(format!("MSET {name} {text} k{other} also-{text}"));
+                        kept[at] = Some(text.clone());
+                        kept[other] = Some(format!("also-{text}"));
+                        wanted.push(Value::ok());
+                    }
+                    4 => {
+                        commands.push(format!("MGET {name} k{other} {name}"));
+                        let values = [at, other, at].map(|at| had(&kept, at));
+                        wanted.push(Value::Array(values.into()));
+                    }
+                    _ => {
+                        commands.push(format!("GET {name}"));
+                        wanted.push(had(&kept, at));
+                    }
+                }
+            }
+            let commands: Vec<&str> = commands.iter().map(String::as_str).collect();
+            let got = pipeline(&mut conn, &commands, commands.len());
+            assert_eq!(got, wanted, "{shards} shards: {commands:?}");
+        }
+    }
+}
+
+#[test]
 fn replies_that_a_client_does_not_want_are_left_out_of_a_pipeline_and_no_others() {
     for shards in [1, 2] {
         let Some(subject) = node(shards, "") else { return };

@@ -546,6 +546,7 @@ limits! {
     task_budget: Count, "Task polls in one turn";
     completion_budget: Count, "Completions taken in one turn";
     busy_poll: Time, "How long an idle shard polls before it sleeps";
+    gather_time: Time, "How long a busy shard waits for several completions before it takes the first";
     host_ring_entries: Count, "Glommio host: entries of each of its rings; a power of two";
     host_io_bytes: Bytes, "Glommio host: memory for direct I/O of each shard";
     host_preempt_time: Time, "Glommio host: how long one task queue keeps the CPU";

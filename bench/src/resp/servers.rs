@@ -31,6 +31,9 @@ pub(super) enum ServerKind {
     /// Two shards on the one CPU: half of the commands go to the other one, and nothing else changes.
     #[value(name = "corelane-2")]
     CorelaneTwo,
+    /// One shard that waits for several completions while it is busy: `gather_time`.
+    #[value(name = "corelane-gather")]
+    CorelaneGather,
     Redis,
     Memcached,
 }
@@ -40,6 +43,7 @@ impl ServerKind {
         match self {
             ServerKind::Corelane => "corelane",
             ServerKind::CorelaneTwo => "corelane-2",
+            ServerKind::CorelaneGather => "corelane-gather",
             ServerKind::Redis => "redis",
             ServerKind::Memcached => "memcached",
         }
@@ -99,6 +103,7 @@ impl Server {
         let set_up = match self.kind {
             ServerKind::Corelane => "one shard",
             ServerKind::CorelaneTwo => "two shards on the one CPU, half of the keys on each",
+            ServerKind::CorelaneGather => "one shard, gather_time = 100us",
             ServerKind::Redis => "one thread, no persistence",
             ServerKind::Memcached => "one thread, by this program's client",
         };
@@ -109,7 +114,7 @@ impl Server {
         };
         let text = self.talk(question.as_bytes(), |text| text.contains(field) && text.ends_with("\r\n"))?;
         let version = text.lines().find_map(|line| line.strip_prefix(field)).unwrap_or("?");
-        Ok(format!("{} {version}, {set_up}", self.kind.name().trim_end_matches("-2")))
+        Ok(format!("{} {version}, {set_up}", self.kind.name().split('-').next().unwrap_or_default()))
     }
 
     /// Sends bytes on a new connection and reads until `whole`.
@@ -199,18 +204,20 @@ fn words(kind: ServerKind, port: u16, folder: &Path, program: Option<&Path>) -> 
             // As root it wants to be told that it may stay so.
             Ok(words(format!("memcached -l 127.0.0.1 -p {port} -U 0 -t 1 -c 1024 -m 1024 -u root")))
         }
-        ServerKind::Corelane | ServerKind::CorelaneTwo => {
+        ServerKind::Corelane | ServerKind::CorelaneTwo | ServerKind::CorelaneGather => {
             let usual = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/release/corelane");
             let program = program.unwrap_or(&usual);
             if !program.is_file() {
                 return Err(format!("no {}: type cargo build --release -p corelane", program.display()));
             }
             found("redis-benchmark", "redis-tools")?;
-            let shards = if kind == ServerKind::Corelane { 1 } else { 2 };
+            let shards = if kind == ServerKind::CorelaneTwo { 2 } else { 1 };
+            let gather =
+                if kind == ServerKind::CorelaneGather { "[limits]\ngather_time = \"100us\"\n" } else { "" };
             let config = folder.join("node.toml");
             let text = format!(
                 "listen = \"127.0.0.1:0\"\nadmin = \"off\"\nshards = {shards}\npin = false\n\n\
-                 [resp]\nlisten = \"127.0.0.1:{port}\"\n"
+                 [resp]\nlisten = \"127.0.0.1:{port}\"\n\n{gather}"
             );
             fs::write(&config, text).map_err(|error| format!("{}: {error}", config.display()))?;
             Ok(vec![program.display().to_string(), "--config".to_owned(), config.display().to_string()])

@@ -103,6 +103,21 @@ pub trait Kernel {
     /// An errno that is not part of normal life (`EINTR`, `ETIME`, `EBUSY`, `EAGAIN` are handled inside).
     fn enter(&mut self, wait: Wait) -> std::io::Result<()>;
 
+    /// As [`Kernel::enter`], but a sleep may go on for up to `within_ns` from its start although a completion is there, so
+    /// that the turn has several. Those of others ([`Unpark`]) wait as long. A kernel that cannot tell just enters.
+    ///
+    /// # Errors
+    /// As [`Kernel::enter`].
+    fn gather(&mut self, wait: Wait, within_ns: u64) -> std::io::Result<()> {
+        let _ = within_ns;
+        self.enter(wait)
+    }
+
+    /// CPU time of the thread, what the kernel did in its name included, nanoseconds; 0 from a kernel without one.
+    fn cpu_ns(&mut self) -> u64 {
+        0
+    }
+
     /// Takes the next completion, oldest first.
     fn pop(&mut self) -> Option<Completion<Self::Bytes>>;
 

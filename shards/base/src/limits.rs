@@ -108,6 +108,9 @@ pub struct Limits {
     pub completion_budget: u32,
     /// How long an idle shard polls before it sleeps; zero sleeps at once.
     pub busy_poll: Duration,
+    /// How long a shard that is busy more than half of the time, with 32 connections or more, waits for further
+    /// completions before it takes the first; zero takes each as it comes.
+    pub gather_time: Duration,
 
     /// On the glommio host: places of each of an executor's three rings. Full: glommio submits what there is and goes on.
     pub host_ring_entries: u32,
@@ -164,6 +167,7 @@ impl Default for Limits {
             task_budget: 256,
             completion_budget: 4_096,
             busy_poll: Duration::ZERO,
+            gather_time: Duration::ZERO,
             host_ring_entries: 128,
             host_io_bytes: 1 << 20,
             host_preempt_time: Duration::from_millis(1),
@@ -301,6 +305,9 @@ impl Limits {
         }
         if self.busy_poll > Duration::from_secs(1) {
             return err("busy_poll", &format!("{:?}", self.busy_poll), "at most 1s");
+        }
+        if self.gather_time > Duration::from_millis(10) {
+            return err("gather_time", &format!("{:?}", self.gather_time), "at most 10ms");
         }
         if !self.host_ring_entries.is_power_of_two() || !within(self.host_ring_entries.into(), 8, 4_096) {
             return err("host_ring_entries", &self.host_ring_entries, "a power of two from 8 to 4096");

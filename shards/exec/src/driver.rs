@@ -1,7 +1,7 @@
 //! How a table of connections hooks into the turn without a task each.
 //!
 //! # Rules
-//! 1. All three calls come from inside the turn, one at a time, never nested.
+//! 1. All calls come from inside the turn, one at a time, never nested.
 //! 2. Received bytes are borrowed for the call only: what must stay is copied out. The buffer goes back to
 //!    the ring when the call returns, so a slow connection can never hold one.
 //!
@@ -46,6 +46,13 @@ pub struct Event<'a> {
 pub trait Driver: 'static {
     /// One of its operations completed.
     fn complete(&self, shard: &Shard, event: Event<'_>);
+
+    /// Bytes that one of its operations received, and that `complete` brings in this turn: to find out what memory will
+    /// be needed. Called for several completions before the first of them is handed out, where there are several.
+    fn foresee(&self, _shard: &Shard, _bytes: &[u8]) {}
+
+    /// Behind the last of those calls: to begin to load that memory, all of it at once.
+    fn warm(&self, _shard: &Shard) {}
 
     /// A timer set with [`Shard::timer_for`](crate::Shard::timer_for) is due.
     fn timer(&self, shard: &Shard, token: Token);

@@ -11,6 +11,7 @@
 pub mod blocking;
 pub mod driver;
 pub mod fs;
+mod gather;
 pub mod host;
 pub mod io;
 pub mod mesh;

@@ -26,6 +26,8 @@ stats! {
     stalls,
     /// Turns that slept.
     parks,
+    /// Sleeps that were to go on for several completions.
+    gathers,
     /// Completions handed to drivers and futures.
     completions,
     /// Tasks started.

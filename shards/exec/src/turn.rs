@@ -26,6 +26,7 @@ use corelane_pools::{Chain, Pools};
 
 use crate::blocking::BlockingPool;
 use crate::driver::{Data, Driver, Event};
+use crate::gather::Gather;
 use crate::mesh::{Seat, seats};
 use crate::remote::ShardHandle;
 use crate::shard::{Entered, Shard};
@@ -35,6 +36,9 @@ use crate::watch;
 
 /// Looks of a busy poll at what other shards sent, between two at all the rest, which costs as much as several.
 const SPIN_LOOKS: u32 = 12;
+
+/// Completions taken together, so that drivers see what is to come. What they load for as many stays in the nearest cache.
+const LOOK_AHEAD: usize = 32;
 
 /// What a turn left.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -58,6 +62,9 @@ pub struct Runtime<K: Kernel<Bytes = Chain>> {
     begun: bool,
     stall_ns: u64,
     stall_said_ns: u64,
+    gather: Gather,
+    /// Completions taken from the kernel and not handed out yet; empty between turns.
+    taken: Vec<Completion<Chain>>,
 }
 
 /// How often, at most, an idle shard gives back pool memory that nobody needed, and how many slots of a tier
@@ -97,6 +104,7 @@ impl<K: Kernel<Bytes = Chain>> Runtime<K> {
         seat: Seat,
     ) -> Runtime<K> {
         let clock = kernel.clock();
+        let gather = Gather::new(&limits, clock.mono_ns);
         let stall_ns = u64::try_from(limits.stall_time.as_nanos()).unwrap_or(u64::MAX);
         let (unpark, abilities) = (kernel.unpark(), kernel.abilities());
         let shard = Shard::new(id, Rc::new(limits), pools, clock, unpark, abilities, blocking, seat);
@@ -110,6 +118,8 @@ impl<K: Kernel<Bytes = Chain>> Runtime<K> {
             begun: false,
             stall_ns,
             stall_said_ns: 0,
+            gather,
+            taken: Vec::with_capacity(LOOK_AHEAD),
         }
     }
 
@@ -325,20 +335,52 @@ impl<K: Kernel<Bytes = Chain>> Runtime<K> {
     fn take_completions(&mut self, shard: &Rc<Shard>) -> bool {
         self.meet_drivers(shard);
         let budget = shard.limits.completion_budget;
-        let mut taken = 0;
+        let (mut taken, mut some) = (0, std::mem::take(&mut self.taken));
         while taken < budget {
-            let Some(completion) = self.kernel.pop() else { break };
-            taken += 1;
-            shard.remote.pulse.note(watch::completions);
-            self.dispatch(shard, completion);
-            shard.steps.end(&shard.remote.pulse);
+            let room = LOOK_AHEAD.min((budget - taken) as usize);
+            while some.len() < room
+                && let Some(completion) = self.kernel.pop()
+            {
+                some.push(completion);
+                taken += 1;
+            }
+            match some.len() {
+                0 => break,
+                1 => {}
+                _ => self.look_ahead(shard, &some),
+            }
+            for completion in some.drain(..) {
+                shard.remote.pulse.note(watch::completions);
+                self.dispatch(shard, completion);
+                shard.steps.end(&shard.remote.pulse);
+            }
         }
+        self.taken = some;
         shard.stats.completions.set(shard.stats.completions.get() + u64::from(taken));
         let spent = taken == budget;
         if spent {
             bump(&shard.stats.budgets_spent);
         }
         spent
+    }
+
+    /// Shows drivers what is about to come, so that memory is loaded for all of it at once.
+    #[inline]
+    fn look_ahead(&self, shard: &Shard, some: &[Completion<Chain>]) {
+        let mut asked = false;
+        for completion in some {
+            let owner = usize::from(completion.token.owner());
+            if let Payload::Received(buffer) = completion.payload
+                && let Some(driver) = owner.checked_sub(1).and_then(|at| self.drivers.get(at))
+            {
+                let len = u32::try_from(completion.result).unwrap_or(0);
+                driver.foresee(shard, self.kernel.received(buffer, len));
+                asked = true;
+            }
+        }
+        if asked {
+            self.drivers.iter().for_each(|driver| driver.warm(shard));
+        }
     }
 
     #[inline]
@@ -440,7 +482,13 @@ impl<K: Kernel<Bytes = Chain>> Runtime<K> {
         let wait = next.map(|at| at.saturating_sub(now));
         let result = if self.announce_sleep() {
             bump(&shard.stats.parks);
-            self.kernel.enter(Wait::Until(wait))
+            match self.gather.within(&mut self.kernel, shard, now, wait) {
+                None => self.kernel.enter(Wait::Until(wait)),
+                Some(within_ns) => {
+                    bump(&shard.stats.gathers);
+                    self.kernel.gather(Wait::Until(wait), within_ns)
+                }
+            }
         } else {
             self.kernel.enter(Wait::No)
         };

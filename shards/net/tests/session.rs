@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use corelane_base::{Limits, Rng, Token};
 use corelane_exec::{Driver, Event, Shard, Turn};
-use corelane_net::session::{Ending, INBOX_PAUSE};
-use corelane_net::{ConnKey, SessionConfig, Sessions};
+use corelane_net::session::{Ending, HELD_MAX, INBOX_PAUSE};
+use corelane_net::{ConnKey, Next, SessionConfig, Sessions};
 use corelane_sim::{Fault, Faults, Peer, SimConfig};
 use lines::{Bench, Lines, Post, limits, text};
 
@@ -307,6 +307,44 @@ fn a_post_from_a_task_answers_a_connection_that_waits() {
     assert_eq!(text(&peer), "at last\nbehind\n");
     peer.close();
     b.check_clean();
+}
+
+#[test]
+fn what_was_said_before_a_reply_that_comes_soon_leaves_with_it_in_one_send() {
+    let mut b = Bench::new();
+    let peer = b.connect();
+    let key = b.key_of(&peer);
+    let before = b.rt.kernel_stats().submitted;
+    assert_eq!(b.ask(&peer, b"echo first\nsoon\necho last\n"), "", "the first waits for the second");
+    assert_eq!(b.ask(&peer, b"echo more\n"), "", "whatever comes meanwhile");
+    b.rt.within(|_| b.table.post(key, Post::Answer("second".into())));
+    b.settle();
+    assert_eq!(text(&peer), "first\nsecond\nlast\nmore\n");
+    assert_eq!(b.rt.kernel_stats().submitted - before, 1);
+    assert_eq!(b.ask(&peer, b"echo a\nwait\n"), "a\n", "a reply that takes its time does not hold it up");
+    b.rt.within(|_| b.table.post(key, Post::Answer("done".into())));
+    b.settle();
+    assert_eq!(text(&peer), "done\n");
+    peer.close();
+    b.check_clean();
+}
+
+#[test]
+fn what_waits_for_a_reply_that_comes_soon_is_sent_when_the_connection_ends_and_at_16_kib_at_once() {
+    let mut b = Bench::new();
+    let peer = b.connect();
+    let key = b.key_of(&peer);
+    assert_eq!(b.ask(&peer, b"echo first\nsoon\n"), "");
+    b.rt.within(|_| b.table.kill(key, Next::Close));
+    b.settle();
+    assert_eq!(text(&peer), "first\n");
+    peer.close();
+    let peer = b.connect();
+    b.send(&peer, format!("put {HELD_MAX}\nsoon\n").as_bytes());
+    assert_eq!(b.drink(&peer).len(), 0, "as much as may wait");
+    let peer = b.connect();
+    b.send(&peer, format!("put {}\nsoon\n", HELD_MAX + 1).as_bytes());
+    assert_eq!(b.drink(&peer).len(), HELD_MAX + 1);
 }
 
 #[test]

@@ -31,5 +31,5 @@ pub mod topology;
 pub use addr::RawAddr;
 pub use event::EventFd;
 pub use map::{HUGE_PAGE_LEN, MapOptions, Mapping, Refusal, page_len};
-pub use prefetch::prefetch;
+pub use prefetch::{prefetch, prefetch_ends};
 pub use socket::{ListenOptions, Listener, listen, probe_bind, set_nonblocking};

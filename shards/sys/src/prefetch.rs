@@ -18,3 +18,16 @@ pub fn prefetch<T: ?Sized>(one: &T) {
     #[cfg(not(target_arch = "x86_64"))]
     let _ = one;
 }
+
+/// As [`prefetch`], for the lines of the first and of the last byte: all of something with no more bytes than a line has.
+#[inline(always)]
+pub fn prefetch_ends<T>(one: &T) {
+    prefetch(one);
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        let behind = std::ptr::from_ref(one).wrapping_add(1).cast::<i8>();
+        // SAFETY: rule 5, as above.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(behind.wrapping_sub(1)) };
+    }
+}

@@ -63,7 +63,8 @@ impl Gate {
     }
 
     /// Hands over `count` operations, runs pending work, and sleeps until `completions` are there or `time`
-    /// is over. Returns how many operations were taken.
+    /// is over; with `min_us` above 0, one completion is enough after so many microseconds. Returns how many operations
+    /// were taken.
     ///
     /// # Errors
     /// As io_uring_enter(2), unfiltered.
@@ -73,18 +74,21 @@ impl Gate {
         count: u32,
         completions: u32,
         time: Option<&types::Timespec>,
+        min_us: u32,
     ) -> io::Result<u32> {
         let (fd, mut flags) = match self.index {
             Some(index) => (index.cast_signed(), self.flags | EnterFlags::REGISTERED_RING),
             None => (self.fd, self.flags),
         };
-        let args = time.map(|time| types::SubmitArgs::new().timespec(time));
-        let (arg, len) = match &args {
-            Some(args) => {
-                flags |= EnterFlags::EXT_ARG;
-                ((&raw const *args).cast::<libc::c_void>(), size_of_val(args))
-            }
-            None => (std::ptr::null(), 0),
+        let mut args = types::SubmitArgs::new().min_wait_usec(min_us);
+        if let Some(time) = time {
+            args = args.timespec(time);
+        }
+        let (arg, len) = if time.is_some() || min_us > 0 {
+            flags |= EnterFlags::EXT_ARG;
+            ((&raw const args).cast::<libc::c_void>(), size_of_val(&args))
+        } else {
+            (std::ptr::null(), 0)
         };
         // SAFETY: rule 6; `args` and the time in it live until the call returns. Operations handed over
         // point to memory that outlives them by rules 2 and 3.

@@ -13,7 +13,7 @@ use std::str::FromStr;
 pub struct Features(u32);
 
 /// Name and bit of each, oldest kernel first; dropped from the back when the kernel refuses.
-const NAMES: [(&str, Features); 17] = [
+const NAMES: [(&str, Features); 18] = [
     ("cqsize", Features::CQSIZE),
     ("clamp", Features::CLAMP),
     ("ext_arg", Features::EXT_ARG),
@@ -30,6 +30,7 @@ const NAMES: [(&str, Features); 17] = [
     ("defer_taskrun", Features::DEFER_TASKRUN),
     ("no_sqarray", Features::NO_SQARRAY),
     ("peer_name", Features::PEER_NAME),
+    ("min_wait", Features::MIN_WAIT),
     ("no_iowait", Features::NO_IOWAIT),
 ];
 
@@ -72,8 +73,10 @@ impl Features {
     pub const PEER_NAME: Features = Features(1 << 15);
     /// Sleeping does not count as waiting for I/O (6.15).
     pub const NO_IOWAIT: Features = Features(1 << 16);
+    /// A sleep can wait for several completions for some time, and then for one (6.12). Needs `ext_arg`.
+    pub const MIN_WAIT: Features = Features(1 << 17);
     /// Every feature.
-    pub const ALL: Features = Features((1 << 17) - 1);
+    pub const ALL: Features = Features((1 << 18) - 1);
 
     /// Whether every member of `other` is in.
     #[inline]

@@ -429,6 +429,12 @@ fn give(token: Token, result: i32, payload: Payload<Chain>) -> Option<Completion
     (token != Token::NONE).then_some(Completion { token, result, more: false, payload })
 }
 
+/// How many completions a sleep gathers: a share of the operations under way, most of them receives; at most so many;
+/// and with fewer to come by, none (docs/decisions/0018).
+const GATHER_SHARE: u64 = 4;
+const GATHER_MAX: u32 = 64;
+const GATHER_MIN: u32 = 8;
+
 /// How old the wall clock may be: it is for whole seconds, and the coarse one moves every few milliseconds.
 const UNIX_AGE_NS: u64 = 1_000_000;
 
@@ -486,6 +492,21 @@ impl Kernel for Ring {
     #[inline]
     fn enter(&mut self, wait: Wait) -> std::io::Result<()> {
         self.enter_ring(wait)
+    }
+
+    /// Waits for a quarter of what is under way: more would leave the peers idle that could send meanwhile.
+    #[inline]
+    fn gather(&mut self, wait: Wait, within_ns: u64) -> std::io::Result<()> {
+        let more = u32::try_from(self.under_way / GATHER_SHARE).unwrap_or(GATHER_MAX).min(GATHER_MAX);
+        if more < GATHER_MIN || !self.granted.contains(Features::MIN_WAIT) {
+            return self.enter_ring(wait);
+        }
+        self.enter_for(wait, more, u32::try_from(within_ns / 1_000).unwrap_or(u32::MAX))
+    }
+
+    fn cpu_ns(&mut self) -> u64 {
+        let cpu = read_clock(libc::CLOCK_THREAD_CPUTIME_ID);
+        cpu.tv_sec.cast_unsigned() * 1_000_000_000 + cpu.tv_nsec.cast_unsigned()
     }
 
     #[inline]

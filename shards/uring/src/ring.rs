@@ -327,6 +327,12 @@ impl Ring {
     }
 
     pub(crate) fn enter_ring(&mut self, wait: Wait) -> io::Result<()> {
+        self.enter_for(wait, 0, 0)
+    }
+
+    /// As `enter`, and a sleep lasts for `more` completions beyond those of what it hands over, or for `min_us`
+    /// microseconds, whichever is first; after that, for the first.
+    pub(crate) fn enter_for(&mut self, wait: Wait, more: u32, min_us: u32) -> io::Result<()> {
         let time = match wait {
             Wait::No | Wait::Until(Some(0)) | Wait::Until(None) => None,
             Wait::Until(Some(ns)) => Some(types::Timespec::from(Duration::from_nanos(ns))),
@@ -350,7 +356,11 @@ impl Ring {
             }
             let count = self.places_used();
             self.stats.enters += 1;
-            let answer = self.gate.enter(count, u32::from(sleep_now), arg);
+            let (completions, min_us) = match sleep_now {
+                true if more > 0 => (count + more, min_us),
+                _ => (u32::from(sleep_now), 0),
+            };
+            let answer = self.gate.enter(count, completions, arg, min_us);
             let taken = match answer {
                 Ok(taken) => taken,
                 Err(error) => match errno_of(&error) {

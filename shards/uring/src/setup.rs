@@ -105,6 +105,9 @@ pub(crate) fn make(config: &RingConfig) -> Result<Made, SetupError> {
     if granted.contains(Features::EXT_ARG) && !made.io.params().is_feature_ext_arg() {
         made.lack(Features::EXT_ARG, Why::Absent);
     }
+    if made.granted.contains(Features::MIN_WAIT) && !made.io.params().is_feature_min_timeout() {
+        made.lack(Features::MIN_WAIT, Why::Absent);
+    }
     if granted.contains(Features::MSG_RING) && !probe.is_supported(opcode::MsgRingData::CODE) {
         made.lack(Features::MSG_RING, Why::Absent);
     }
@@ -195,7 +198,7 @@ fn try_peer_name(made: &mut Made) -> io::Result<()> {
     assert!(pushed.is_ok(), "the queue is empty");
     loop {
         let left = made.io.submission().len();
-        match made.gate.enter(u32::from(left > 0), 1, None) {
+        match made.gate.enter(u32::from(left > 0), 1, None, 0) {
             Err(error) if errno_of(&error) != libc::EINTR => return Err(error),
             Ok(_) | Err(_) => {}
         }

@@ -45,6 +45,77 @@ fn a_timed_sleep_lasts_its_time() {
     }
 }
 
+/// Connections that are received from, and a thread that writes to `count` of them, one a millisecond.
+fn receivers(bed: &mut Bed, of: u32) -> Vec<TcpStream> {
+    let pairs: Vec<_> = (0..of).map(|_| bed.pair()).collect();
+    for (index, (end, _)) in (0..).zip(&pairs) {
+        bed.recv(*end, token(RECV, index), RecvMode::Multi);
+    }
+    settle(&mut bed.ring);
+    pairs.into_iter().map(|(_, peer)| peer).collect()
+}
+
+/// Completions after a sleep that gathers for up to two seconds, while `count` peers write, one a millisecond; and how
+/// long it took.
+fn gathered(bed: &mut Bed, peers: &mut [TcpStream], count: usize) -> (usize, Duration) {
+    let start = Instant::now();
+    let slept = thread::scope(|scope| {
+        scope.spawn(|| {
+            for peer in &mut peers[..count] {
+                thread::sleep(Duration::from_millis(1));
+                peer.write_all(b"x").unwrap();
+            }
+        });
+        bed.ring.gather(Wait::Until(None), 2_000_000_000).unwrap();
+        start.elapsed()
+    });
+    let mut got = 0;
+    while let Some(completion) = bed.ring.pop() {
+        got += 1;
+        bed.bytes(&completion);
+    }
+    (got, slept)
+}
+
+#[test]
+fn a_sleep_that_gathers_lasts_for_a_quarter_of_what_is_under_way_and_no_longer_than_it_may() {
+    let mut bed = Bed::new(&small());
+    if bed.ring.lacking().iter().any(|lacks| lacks.feature == Features::MIN_WAIT) {
+        eprintln!("skipped: this kernel has no min_wait");
+        return;
+    }
+    let mut peers = receivers(&mut bed, 40);
+    let (got, slept) = gathered(&mut bed, &mut peers, 30);
+    assert!(got >= 10, "{got} of 30 after {slept:?}");
+    assert!(slept < Duration::from_secs(2), "{slept:?}: it did not end when enough were there");
+    settle(&mut bed.ring);
+    let (got, slept) = gathered(&mut bed, &mut peers, 3);
+    assert_eq!(got, 3);
+    assert!(slept >= Duration::from_secs(2), "{slept:?}: it did not wait for more");
+}
+
+#[test]
+fn a_sleep_gathers_nothing_where_little_is_under_way_or_the_kernel_cannot() {
+    let mut few = Bed::new(&small());
+    let mut without = Bed::new(&without(Features::MIN_WAIT));
+    for (bed, of) in [(&mut few, 20), (&mut without, 40)] {
+        let mut peers = receivers(bed, of);
+        let (got, slept) = gathered(bed, &mut peers, 1);
+        assert_eq!(got, 1, "of {of}");
+        assert!(slept < Duration::from_secs(2), "{slept:?} of {of}");
+    }
+}
+
+#[test]
+fn the_cpu_time_of_a_ring_is_that_of_its_thread() {
+    let mut ring = Ring::new(&small()).unwrap();
+    let before = ring.cpu_ns();
+    thread::sleep(Duration::from_millis(50));
+    let slept = ring.cpu_ns();
+    assert!(slept - before < 40_000_000, "a sleep took {} ns of CPU", slept - before);
+    while ring.cpu_ns() - slept < 5_000_000 {}
+}
+
 #[test]
 fn zero_and_no_do_not_sleep() {
     for mask in masks() {

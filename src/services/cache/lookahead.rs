@@ -72,3 +72,34 @@ impl Lookahead {
         Some((command, first, self.ahead.end(n)))
     }
 }
+
+/// The commands of several connections that sent one each, before the first of them is read. (A pipeline is looked at by
+/// its own [`Lookahead`].)
+#[derive(Debug, Default)]
+pub(super) struct Soon {
+    ahead: Ahead,
+    hashes: Vec<u64>,
+}
+
+impl Soon {
+    /// Looks at what a connection has sent.
+    #[inline]
+    pub(super) fn see(&mut self, limits: &Limits, bytes: &[u8], here: &CacheShard) {
+        if self.hashes.len() < COMMANDS_MAX
+            && self.ahead.read(limits, bytes, 1) == 1
+            && self.ahead.end(0) == bytes.len()
+            && let Some(first) = self.ahead.command(0, bytes).get(1)
+        {
+            self.hashes.push(here.key(first).hash);
+        }
+    }
+
+    /// Begins to load what all of them need. Of one alone, that would be begun no sooner than it is needed.
+    #[inline]
+    pub(super) fn warm(&mut self, here: &CacheShard) {
+        if self.hashes.len() > 1 {
+            here.warm(&self.hashes);
+        }
+        self.hashes.clear();
+    }
+}

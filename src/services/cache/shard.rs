@@ -326,19 +326,20 @@ impl CacheShard {
     }
 
     /// Runs a batch as far as no lock is in the way.
-    pub(super) fn run(&self, shard: &Rc<Shard>, batch: Batch) -> Done {
+    pub(super) fn run(&self, shard: &Rc<Shard>, mut batch: Batch) -> Done {
         self.set_now(shard);
-        let mut done = Done { reply: Reply::new(batch.version), ends: Vec::new(), rest: None };
+        let mut done = batch.begin();
         if batch.ticket == 0 && self.made.bytes() > MADE_BYTES_MAX {
-            done.rest = Some(batch);
+            done.rest = Some(Box::new(batch));
             return done;
         }
         done.ends.reserve(batch.items.len());
-        self.run_on(batch, &mut done);
+        self.run_on(&batch, &mut done);
+        done.spent = batch;
         done
     }
 
-    fn run_on(&self, batch: Batch, done: &mut Done) {
+    fn run_on(&self, batch: &Batch, done: &mut Done) {
         let mut parser = self.parser.take();
         let mut lookahead = self.lookahead.take();
         lookahead.clear();
@@ -386,16 +387,7 @@ impl CacheShard {
             done.reply.count_in(&self.made);
         }
         self.lookahead.replace(lookahead);
-        if let Some(n) = stopped {
-            let start = if n == 0 { 0 } else { batch.items[n - 1].1 };
-            let items = batch.items[n..].iter().map(|(spec, end)| (*spec, end - start)).collect();
-            done.rest = Some(Batch {
-                wire: batch.wire[start..].to_vec(),
-                items,
-                is_begun: batch.is_begun || n > 0,
-                ..batch
-            });
-        }
+        done.rest = stopped.map(|n| Box::new(batch.rest(n)));
     }
 
     /// Runs the rest of a batch, waiting for locks as often as it must.
@@ -403,8 +395,8 @@ impl CacheShard {
         if self.is_tiered() {
             return self.run_rest_tiered(shard, rest).await;
         }
-        let mut done = Done { reply: Reply::new(rest.version), ends: Vec::new(), rest: None };
-        let mut left = Some(rest);
+        let mut done = Done::new(rest.version);
+        let mut left = Some(Box::new(rest));
         while let Some(batch) = left.take() {
             let keys = self.keys_of_first(&batch);
             if !batch.is_begun {
@@ -412,7 +404,7 @@ impl CacheShard {
             }
             locks::wait_free(&self.locks, &keys).await;
             self.set_now(&shard);
-            self.run_on(batch, &mut done);
+            self.run_on(&batch, &mut done);
             left = done.rest.take();
         }
         done

@@ -394,7 +394,7 @@ impl CacheShard {
 
     /// The rest of a batch: as `run_rest` without a second tier.
     pub(super) async fn run_rest_tiered(self: Rc<Self>, shard: Rc<Shard>, rest: Batch) -> Done {
-        let mut done = Done { reply: Reply::new(rest.version), ends: Vec::new(), rest: None };
+        let mut done = Done::new(rest.version);
         let Some(tier) = self.tier.get() else { return done };
         let mut parser = Parser::new();
         let (mut unread, mut start) = (rest.wire.as_slice(), 0);

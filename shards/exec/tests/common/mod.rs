@@ -195,6 +195,10 @@ pub struct Watch {
     on_sleep: Hook,
     on_clock: Hook,
     fails: Rc<Cell<bool>>,
+    /// CPU time that the thread is said to have had.
+    pub cpu_ns: Rc<Cell<u64>>,
+    /// Times of the sleeps that were to gather.
+    pub gathered: Rc<RefCell<Vec<u64>>>,
 }
 
 type Hook = Rc<RefCell<Option<Box<dyn FnOnce()>>>>;
@@ -272,6 +276,15 @@ impl Kernel for Watched {
             call(&self.watch.on_sleep);
         }
         self.sim.enter(wait)
+    }
+
+    fn gather(&mut self, wait: Wait, within_ns: u64) -> std::io::Result<()> {
+        self.watch.gathered.borrow_mut().push(within_ns);
+        self.enter(wait)
+    }
+
+    fn cpu_ns(&mut self) -> u64 {
+        self.watch.cpu_ns.get()
     }
 
     fn pop(&mut self) -> Option<Completion<Chain>> {

@@ -66,6 +66,8 @@ pub(super) struct Wire {
     pub(super) sending: bool,
     /// On the list of those with output.
     pub(super) dirty: bool,
+    /// While a reply is awaited, what was said before it waits too.
+    pub(super) holds: bool,
     /// On the list of those whose turn comes.
     pub(super) queued: bool,
     /// The peer ended its side.
@@ -126,6 +128,7 @@ impl<C> Conn<C> {
             ending: None,
             sending: false,
             dirty: false,
+            holds: false,
             queued: false,
             eof: false,
             resets: false,

@@ -139,8 +139,9 @@ impl<P: Protocol> Sessions<P> {
                 }
             }
             Next::Again => self.hold(shard, wire),
-            Next::Wait => {
+            Next::Wait | Next::Soon => {
                 wire.flow = Flow::Waiting;
+                wire.holds = next == Next::Soon;
                 wire.wants = 0;
             }
             Next::Same => {}

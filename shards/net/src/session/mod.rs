@@ -55,6 +55,7 @@ use conn::{Conn, Flow, NEVER, Phase, Recv, Wire};
 pub use input::INBOX_PAUSE;
 pub use link::Link;
 pub use list::Facts;
+pub use output::HELD_MAX;
 pub use protocol::{ConnKey, Ending, Next, Protocol, Refusal};
 
 /// What of a driver's operations a token stands for.
@@ -503,6 +504,20 @@ impl<P: Protocol> Driver for Sessions<P> {
             tag::SHUTDOWN => self.with(shard, index, |conn| conn.wire.other = false),
             tag::NAME => self.with(shard, index, |conn| self.named(shard, conn, &event)),
             other => unreachable!("no operation has the tag {other}"),
+        }
+    }
+
+    #[inline]
+    fn foresee(&self, _shard: &Shard, bytes: &[u8]) {
+        if catch_unwind(AssertUnwindSafe(|| self.protocol.foresee(bytes))).is_err() {
+            bump(&self.stats.panics);
+        }
+    }
+
+    #[inline]
+    fn warm(&self, _shard: &Shard) {
+        if catch_unwind(AssertUnwindSafe(|| self.protocol.warm())).is_err() {
+            bump(&self.stats.panics);
         }
     }
 

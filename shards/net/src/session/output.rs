@@ -2,7 +2,9 @@
 //!
 //! # Rules
 //! 1. One send is under way at most on a connection; what is said meanwhile is gathered for the next.
-//! 2. A peer must take at least `output_high_water` bytes of a send, or what is left of it, in each `write_time`.
+//! 2. What is held for a reply that comes soon leaves with that reply, or when the connection is to end before it. How
+//!    long that may be is the protocol's to bound.
+//! 3. A peer must take at least `output_high_water` bytes of a send, or what is left of it, in each `write_time`.
 //!
 //! Not here: how it is gathered (`link`).
 
@@ -14,6 +16,16 @@ use super::conn::{Conn, Flow, NEVER, Phase, Wire};
 use super::protocol::Protocol;
 use super::{Sessions, add, bump, tag};
 use crate::errno;
+
+/// Bytes said before a reply that comes soon ([`Next::Soon`](super::Next::Soon)) that wait to be sent with it. More than
+/// that fills a segment or two of its own, and is sent at once.
+pub const HELD_MAX: usize = 16 << 10;
+
+/// Whether the output waits for a reply that comes soon.
+#[inline]
+fn is_held(wire: &Wire) -> bool {
+    wire.holds && wire.flow == Flow::Waiting && wire.phase == Phase::Open && wire.out.len() <= HELD_MAX
+}
 
 impl<P: Protocol> Sessions<P> {
     /// Hands what was said this turn to the kernel, one send a connection.
@@ -30,7 +42,7 @@ impl<P: Protocol> Sessions<P> {
             // A slot freed since, or given to a newcomer without output, has nothing to flush.
             let Some(conn) = conns.get_at_mut(index) else { continue };
             let wire = &mut conn.wire;
-            if !std::mem::take(&mut wire.dirty) || wire.sending || wire.out.is_empty() {
+            if !std::mem::take(&mut wire.dirty) || wire.sending || wire.out.is_empty() || is_held(wire) {
                 continue;
             }
             let chain = wire.out.take();
@@ -75,7 +87,7 @@ impl<P: Protocol> Sessions<P> {
         self.retire_if_done(&mut conn.wire);
     }
 
-    /// Rule 2: a peer that takes a little now and then gains no time by it.
+    /// Rule 3: a peer that takes a little now and then gains no time by it.
     #[cold]
     fn sent_partly(&self, shard: &Shard, wire: &mut Wire, sent: usize, data: Chain, deadline_ns: u64) {
         bump(&self.stats.sends_partial);

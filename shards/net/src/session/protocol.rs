@@ -61,6 +61,9 @@ pub enum Next {
     /// A reply is awaited: no `input` before a post says how to go on. Receiving goes on up to
     /// [`INBOX_PAUSE`](super::INBOX_PAUSE) unread bytes.
     Wait,
+    /// As `Wait`, for a reply that others on this node have nearly ready: what was said before it, if no more than
+    /// [`HELD_MAX`](super::HELD_MAX) bytes, is sent with it.
+    Soon,
     /// As before: one that waits goes on waiting. From `input`, as `More { wants: 0 }`.
     Same,
     /// What was said is sent, then the connection is closed. Nothing more is read.
@@ -126,6 +129,13 @@ pub trait Protocol: Sized + 'static {
         link: &mut Link<'_>,
         unread: &mut &[u8],
     ) -> Next;
+
+    /// Bytes that came for some connection, and go to [`Protocol::input`] in this turn, perhaps behind others: to find
+    /// out what memory that will need. Must change nothing that anybody can see.
+    fn foresee(&self, _bytes: &[u8]) {}
+
+    /// Behind several of those calls: to begin to load that memory, all of it at once.
+    fn warm(&self) {}
 
     /// Something was posted to the connection.
     fn post(&self, shard: &Rc<Shard>, conn: &mut Self::Conn, link: &mut Link<'_>, post: Self::Post) -> Next;

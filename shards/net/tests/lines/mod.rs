@@ -116,6 +116,7 @@ impl Lines {
                 gathered.push((link.key(), Post::Answer(rest.into())));
                 return Some(Next::Wait);
             }
+            "soon" => return Some(Next::Soon),
             "kill" => self.table().kill(ConnKey::from_bits(rest.parse().unwrap()), Next::Close),
             "reset" => self.table().kill(ConnKey::from_bits(rest.parse().unwrap()), Next::Abort),
             "list" => {

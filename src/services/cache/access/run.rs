@@ -11,7 +11,7 @@ use corelane_exec::{Shard, current};
 use corelane_proto_resp::{Command, Version};
 
 use super::Value;
-use crate::services::cache::batch::{Batch, Done, encode};
+use crate::services::cache::batch::{Batch, encode};
 use crate::services::cache::command::{self, Gather, Reply, Run, Spec};
 use crate::services::cache::session::Settings;
 use crate::services::cache::shard::CacheShard;
@@ -150,8 +150,8 @@ impl Cache {
             let mut done = call.await?;
             if let Some(rest) = done.rest.take() {
                 let cache = self.clone();
-                let run = move |shard: &Rc<Shard>| cache.here(shard).run_rest(Rc::clone(shard), rest);
-                append(&mut done, mesh.run(to, run).await?);
+                let run = move |shard: &Rc<Shard>| cache.here(shard).run_rest(Rc::clone(shard), *rest);
+                done.append(&mesh.run(to, run).await?);
             }
             all.push(done);
         }
@@ -190,10 +190,4 @@ fn check<A: AsRef<[u8]>>(words: &[A]) -> Result<(), CacheError> {
         return Err(too_large(sum, limits.command_bytes_max));
     }
     Ok(())
-}
-
-fn append(done: &mut Done, more: Done) {
-    let start = done.reply.bytes().len();
-    done.reply.append(&more.reply);
-    done.ends.extend(more.ends.iter().map(|end| start + end));
 }

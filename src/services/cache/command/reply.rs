@@ -36,6 +36,12 @@ impl Reply {
         Reply { version, ..Reply::default() }
     }
 
+    /// None yet, in the room of `bytes`, which are forgotten.
+    pub(in crate::services::cache) fn in_room(version: Version, mut bytes: Vec<u8>) -> Reply {
+        bytes.clear();
+        Reply { version, bytes, ..Reply::default() }
+    }
+
     /// What the client speaks.
     #[inline]
     pub fn version(&self) -> Version {

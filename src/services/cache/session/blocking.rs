@@ -192,6 +192,7 @@ impl Resp {
             key,
             number,
             version: state.version,
+            commands: 1,
             kept: false,
         };
         let (version, sessions) = (state.version, self.sessions.borrow().clone());

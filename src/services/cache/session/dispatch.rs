@@ -35,6 +35,12 @@ pub(super) enum Then {
     Close,
 }
 
+/// Whether a command on keys of this shard may run where it is read: not behind one that waits for its turn here.
+#[inline]
+fn may_run_here(gathering: &Option<Box<Gathering>>) -> bool {
+    gathering.as_ref().is_none_or(|gathering| !gathering.asks_here())
+}
+
 impl Resp {
     /// Has one command run, or sent, or refused. `first` is its first argument as a key, where its hash is known.
     #[inline]
@@ -94,18 +100,20 @@ impl Resp {
         if one && let Some(bytes) = command.get(1) {
             let key = first.unwrap_or_else(|| self.here.key(bytes));
             let owner = self.here.owner(key);
-            if owner == self.here.here() && gathering.is_none() {
+            if owner == self.here.here() && may_run_here(gathering) {
                 return match self.here.execute(spec, command, Some(key), 0, reply) {
                     Executed::Done => {
                         self.here.serve_parked();
                         Some(Then::Next)
                     }
                     // Behind the transaction that holds it.
-                    Executed::Locked => Some(self.gather_one(state, spec, command, raw, owner, gathering)),
+                    Executed::Locked => {
+                        Some(self.gather_one(state, spec, command, raw, owner, gathering, reply))
+                    }
                     Executed::Blocked => None,
                 };
             }
-            return Some(self.gather_one(state, spec, command, raw, owner, gathering));
+            return Some(self.gather_one(state, spec, command, raw, owner, gathering, reply));
         }
         self.dispatch_wide(state, spec, command, raw, gathering, reply)
     }
@@ -126,18 +134,18 @@ impl Resp {
         };
         let Some(owner) = owner else {
             return match spec.run {
-                Run::All(_, how) => Some(self.gather_all(state, spec, command, raw, how, gathering)),
+                Run::All(_, how) => Some(self.gather_all(state, spec, command, raw, how, gathering, reply)),
                 Run::Split(_, how) if gather::is_whole(spec, command) => {
-                    Some(self.gather_split(state, spec, command, how, gathering))
+                    Some(self.gather_split(state, spec, command, how, gathering, reply))
                 }
                 // Malformed: any shard says so.
                 Run::Split(..) => {
-                    Some(self.gather_one(state, spec, command, raw, self.here.here(), gathering))
+                    Some(self.gather_one(state, spec, command, raw, self.here.here(), gathering, reply))
                 }
                 _ => None, // a transaction of its own
             };
         };
-        if owner == self.here.here() && gathering.is_none() {
+        if owner == self.here.here() && may_run_here(gathering) {
             match self.here.execute(spec, command, None, 0, reply) {
                 Executed::Done => {
                     self.here.serve_parked();
@@ -147,7 +155,7 @@ impl Resp {
                 Executed::Blocked => return None,
             }
         }
-        Some(self.gather_one(state, spec, command, raw, owner, gathering))
+        Some(self.gather_one(state, spec, command, raw, owner, gathering, reply))
     }
 
     /// The shard that has all keys of a command; the own one for a command without keys.

@@ -48,7 +48,7 @@ use corelane_proto_resp::{Parser, Step, Version};
 
 use super::command::Reply;
 use super::kept::{Counted, Total};
-use super::lookahead::Lookahead;
+use super::lookahead::{Lookahead, Soon};
 use super::shard::CacheShard;
 use super::snapshot::Keeper;
 use super::transaction::{Coordinator, Outcome, Queued, Watched};
@@ -58,6 +58,7 @@ pub use acl::{USERS_MAX, Users};
 pub use client::Client;
 use client::{Replies, State};
 pub use node::Shutdown;
+use pipeline::{Gathering, Spare};
 pub use pubsub::Message;
 
 /// Commands of one connection that run in one turn before others get theirs.
@@ -93,6 +94,13 @@ pub enum Post {
         number: u64,
         /// With their versions; none where a shard did not answer.
         watched: Result<Vec<Watched>, super::CacheError>,
+    },
+    /// What other shards were asked for is back.
+    Gathered {
+        /// Of the wait.
+        number: u64,
+        /// With the replies.
+        gathering: Box<Gathering>,
     },
     /// The commands on keys of a transaction have run.
     Executed {
@@ -165,12 +173,15 @@ pub struct Resp {
     settings: Settings,
     scratch: RefCell<Reply>,
     lookahead: RefCell<Lookahead>,
+    soon: RefCell<Soon>,
     channels: RefCell<pubsub::Channels>,
     users: RefCell<Arc<Users>>,
     acl_log: RefCell<acl::Log>,
     pause: RefCell<pause::Pause>,
     /// Scratch: where keys are among arguments.
     places: RefCell<Vec<usize>>,
+    /// Room for what is gathered from other shards.
+    gatherings: RefCell<Spare>,
     waits: Cell<u64>,
     commands: Cell<u64>,
     /// What MULTI, WATCH, subscriptions and blocked commands have kept.
@@ -221,11 +232,13 @@ impl Resp {
             settings,
             scratch: RefCell::default(),
             lookahead: RefCell::default(),
+            soon: RefCell::default(),
             channels: RefCell::default(),
             users: RefCell::new(users),
             acl_log: RefCell::default(),
             pause: RefCell::default(),
             places: RefCell::default(),
+            gatherings: RefCell::default(),
             waits: Cell::new(0),
             commands: Cell::new(0),
             kept: Total::default(),
@@ -283,7 +296,7 @@ impl Resp {
         }
         let number = self.next_wait(state);
         let version = state.version;
-        self.task(state.key, number, version, async move {
+        self.task(state.key, number, (version, 1), async move {
             let reply = work.await.unwrap_or_else(|error| {
                 let mut reply = Reply::new(version);
                 reply.error(error);
@@ -293,15 +306,17 @@ impl Resp {
         })
     }
 
-    /// Has `work` done as a task that ends with a post, also if it panics or finds no place.
+    /// Has `work` done as a task that ends with a post, also if it panics or finds no place: then each of its commands
+    /// has an error, in the client's version of the protocol.
     fn task(
         &self,
         key: ConnKey,
         number: u64,
-        version: Version,
+        (version, commands): (Version, usize),
         work: impl Future<Output = Post> + 'static,
     ) -> Next {
-        let promise = Promise { sessions: self.sessions.borrow().clone(), key, number, version, kept: false };
+        let sessions = self.sessions.borrow().clone();
+        let promise = Promise { sessions, key, number, version, commands, kept: false };
         let task = self.shard.spawn(async move {
             let mut promise = promise;
             let post = work.await;
@@ -391,6 +406,7 @@ struct Promise {
     key: ConnKey,
     number: u64,
     version: Version,
+    commands: usize,
     kept: bool,
 }
 
@@ -401,9 +417,11 @@ impl Drop for Promise {
         }
         if let Some(sessions) = self.sessions.upgrade() {
             let mut reply = Reply::new(self.version);
-            reply.error(
-                "ERR the command was not finished: tasks_max, or an error of the server that its log has",
-            );
+            for _ in 0..self.commands {
+                reply.error(
+                    "ERR the command was not finished: tasks_max, or an error of the server that its log has",
+                );
+            }
             sessions.post(self.key, Post::Reply { number: self.number, reply });
         }
     }
@@ -461,6 +479,16 @@ impl Protocol for Resp {
         next
     }
 
+    #[inline]
+    fn foresee(&self, bytes: &[u8]) {
+        self.soon.borrow_mut().see(&self.settings.limits, bytes, &self.here);
+    }
+
+    #[inline]
+    fn warm(&self) {
+        self.soon.borrow_mut().warm(&self.here);
+    }
+
     fn post(&self, shard: &Rc<Shard>, client: &mut Client, link: &mut Link<'_>, post: Post) -> Next {
         let state = &mut client.state;
         match post {
@@ -493,6 +521,17 @@ impl Protocol for Resp {
                     self.say(link, &reply);
                 }
                 self.go_on(state)
+            }
+            Post::Gathered { number, gathering } => {
+                if number == state.awaits {
+                    state.awaits = 0;
+                    if self.wants_reply(state) {
+                        self.say_gathered(link, &gathering);
+                    }
+                    self.gatherings.borrow_mut().keep(gathering);
+                    return self.go_on(state);
+                }
+                Next::Same
             }
             Post::Executed { number, outcome, plan } => {
                 if number != state.awaits {
@@ -638,6 +677,13 @@ impl Resp {
                                 lookahead.clear();
                             }
                             parser.set_guest(state.is_guest);
+                            if let Some(gathering) = &mut gathering {
+                                // Run at once, it has its place behind those that were sent.
+                                if !gathering.ran_here(scratch) {
+                                    break;
+                                }
+                                continue;
+                            }
                             if state.replies != Replies::On && !self.wants_reply(state) {
                                 scratch.truncate(start);
                             }
@@ -688,7 +734,7 @@ impl Resp {
             self.here.slow.name_fresh(&addr, &state.name);
         }
         match gathering {
-            Some(gathering) => self.send_gathered(state, gathering),
+            Some(gathering) => self.send_gathered(state, gathering, scratch),
             None => next,
         }
     }

@@ -214,7 +214,7 @@ impl Resp {
         }
         let watching = Watching(self.coordinator(), watched);
         let number = self.next_wait(state);
-        self.task(state.key, number, version, async move {
+        self.task(state.key, number, (version, 1), async move {
             let outcome = watching.0.run(rest, watching.1.clone(), version).await;
             drop((watching, kept));
             Post::Executed { number, outcome, plan }
@@ -347,7 +347,7 @@ impl Resp {
             })
             .collect();
         let coordinator = self.coordinator();
-        self.task(state.key, number, state.version, async move {
+        self.task(state.key, number, (state.version, 1), async move {
             let mut watched = Vec::new();
             let mut failed = None;
             for (key, owner, call) in calls {

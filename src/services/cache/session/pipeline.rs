@@ -3,57 +3,180 @@
 //! For each shard there is one batch, so one message, whatever the number of commands. Where keys are of this shard,
 //! commands run at once, and their replies wait for the others.
 //!
+//! # Rules
+//! 1. Commands for the same shard run in the order they were sent: behind one of this shard that cannot run yet, all
+//!    others of this shard go into its batch.
+//! 2. What a pipeline needs is used again by the next: once there is room for one, none of it is allocated but the call
+//!    itself.
+//!
 //! Not here: what a shard does with a batch (`shard`).
 
 use corelane_base::ShardId;
-use corelane_net::session::Next;
+use corelane_net::session::{Link, Next};
 use corelane_proto_resp::{Command, Version};
 use std::rc::Rc;
 
-use super::Resp;
-use super::client::State;
+use super::client::{Replies, State};
 use super::dispatch::Then;
+use super::{PUT_MAX, Post, Resp, SCRATCH_KEPT};
 use crate::services::cache::CacheError;
-use crate::services::cache::batch::{Batch, Done, copy};
+use crate::services::cache::batch::{Batch, Done, copy, empty};
 use crate::services::cache::command::{Gather, Reply, Spec};
 use crate::services::cache::gather;
+
+/// Pipelines whose room is kept, and batches; and what each keeps at most.
+const SPARE_MAX: usize = 64;
+const SLOTS_KEPT: usize = 1 << 10;
+const HERE_KEPT: usize = 16 << 10;
 
 /// The place of a part: which batch, and which command of it.
 type Place = (usize, usize);
 
 #[derive(Debug)]
 enum Slot {
+    /// Run here: where its reply ends among those made here.
+    Here(usize),
     One(Place),
     Parts(Gather, Vec<Place>),
 }
 
 /// Commands whose replies come from several shards.
-#[derive(Debug)]
-pub(super) struct Gathering {
+#[derive(Debug, Default)]
+pub struct Gathering {
     version: Version,
+    /// Bytes of replies before the first of these.
+    said: usize,
     slots: Vec<Slot>,
     batches: Vec<(ShardId, Batch)>,
+    asks_here: bool,
+    /// Replies made here, while others are awaited.
+    here: Reply,
+    answers: Vec<Done>,
 }
 
 impl Gathering {
-    fn new(version: Version) -> Box<Gathering> {
-        Box::new(Gathering { version, slots: Vec::new(), batches: Vec::new() })
+    /// Whether a command of the own shard waits for its turn there.
+    #[inline]
+    pub(super) fn asks_here(&self) -> bool {
+        self.asks_here
     }
 
-    fn batch(&mut self, to: ShardId) -> (usize, &mut Batch) {
-        let at = match self.batches.iter().position(|(of, _)| *of == to) {
-            Some(at) => at,
-            None => {
-                self.batches.push((to, Batch::new(self.version, 0)));
-                self.batches.len() - 1
+    /// A command was run here, and its reply is the last in `scratch`. False if there are so many bytes of them now that
+    /// what follows has to wait.
+    #[inline]
+    pub(super) fn ran_here(&mut self, scratch: &Reply) -> bool {
+        let end = scratch.bytes().len() - self.said;
+        self.slots.push(Slot::Here(end));
+        end <= SCRATCH_KEPT && scratch.large().is_empty()
+    }
+
+    /// Appends the replies in the order of the commands.
+    fn assemble(&self, reply: &mut Reply) {
+        let mut begun = 0;
+        for slot in &self.slots {
+            match slot {
+                Slot::Here(end) => {
+                    reply.append_range(&self.here, begun..*end);
+                    begun = *end;
+                }
+                Slot::One((at, n)) => {
+                    reply.append_range(&self.answers[*at].reply, self.answers[*at].range(*n))
+                }
+                Slot::Parts(how, places) => {
+                    let answers = &self.answers;
+                    let parts: Vec<_> =
+                        places.iter().map(|(at, n)| (&answers[*at].reply, answers[*at].range(*n))).collect();
+                    gather::together(*how, &parts, reply);
+                }
             }
-        };
-        (at, &mut self.batches[at].1)
+        }
+    }
+}
+
+/// Room of pipelines that are over.
+#[derive(Debug, Default)]
+pub(super) struct Spare {
+    gatherings: Vec<Box<Gathering>>,
+    batches: Vec<Batch>,
+}
+
+impl Spare {
+    fn gathering(&mut self, version: Version, said: usize) -> Box<Gathering> {
+        let mut gathering = self.gatherings.pop().unwrap_or_default();
+        gathering.version = version;
+        gathering.said = said;
+        gathering
+    }
+
+    fn batch(&mut self, version: Version) -> Batch {
+        match self.batches.pop() {
+            Some(mut batch) => {
+                batch.version = version;
+                batch
+            }
+            None => Batch::new(version, 0),
+        }
+    }
+
+    /// Keeps the room of what is over.
+    pub(super) fn keep(&mut self, mut gathering: Box<Gathering>) {
+        for done in gathering.answers.drain(..) {
+            if self.batches.len() < SPARE_MAX {
+                self.batches.push(Batch::again(done, gathering.version));
+            }
+        }
+        empty(&mut gathering.slots, SLOTS_KEPT);
+        gathering.batches.clear();
+        gathering.asks_here = false;
+        gathering.here.clear(HERE_KEPT);
+        if self.gatherings.len() < SPARE_MAX {
+            self.gatherings.push(gathering);
+        }
     }
 }
 
 impl Resp {
+    /// What is gathered, from the first command on; `reply` has the replies before it.
+    fn gathering<'g>(
+        &self,
+        state: &State,
+        gathering: &'g mut Option<Box<Gathering>>,
+        reply: &Reply,
+    ) -> &'g mut Gathering {
+        gathering
+            .get_or_insert_with(|| self.gatherings.borrow_mut().gathering(state.version, reply.bytes().len()))
+    }
+
+    /// The batch for a shard, and its number.
+    fn batch<'g>(&self, gathering: &'g mut Gathering, to: ShardId) -> (usize, &'g mut Batch) {
+        let at = match gathering.batches.iter().position(|(of, _)| *of == to) {
+            Some(at) => at,
+            None => {
+                gathering.asks_here |= to == self.here.here();
+                gathering.batches.push((to, self.gatherings.borrow_mut().batch(gathering.version)));
+                gathering.batches.len() - 1
+            }
+        };
+        (at, &mut gathering.batches[at].1)
+    }
+
+    /// Adds a command as it came; its place.
+    fn place(
+        &self,
+        gathering: &mut Gathering,
+        to: ShardId,
+        spec: &'static Spec,
+        command: &Command<'_>,
+        raw: &[u8],
+    ) -> Place {
+        let (at, batch) = self.batch(gathering, to);
+        copy(&mut batch.wire, command, raw);
+        batch.items.push((spec, batch.wire.len()));
+        (at, batch.items.len() - 1)
+    }
+
     /// Adds a command for one shard.
+    #[expect(clippy::too_many_arguments, reason = "as of `dispatch`")]
     pub(super) fn gather_one(
         &self,
         state: &State,
@@ -62,17 +185,16 @@ impl Resp {
         raw: &[u8],
         owner: ShardId,
         gathering: &mut Option<Box<Gathering>>,
+        reply: &Reply,
     ) -> Then {
-        let gathering = gathering.get_or_insert_with(|| Gathering::new(state.version));
-        let (at, batch) = gathering.batch(owner);
-        copy(&mut batch.wire, command, raw);
-        batch.items.push((spec, batch.wire.len()));
-        let place = (at, batch.items.len() - 1);
+        let gathering = self.gathering(state, gathering, reply);
+        let place = self.place(gathering, owner, spec, command, raw);
         gathering.slots.push(Slot::One(place));
         Then::Gather
     }
 
     /// Adds a command for every shard.
+    #[expect(clippy::too_many_arguments, reason = "as of `dispatch`")]
     pub(super) fn gather_all(
         &self,
         state: &State,
@@ -81,14 +203,10 @@ impl Resp {
         raw: &[u8],
         how: Gather,
         gathering: &mut Option<Box<Gathering>>,
+        reply: &Reply,
     ) -> Then {
-        let gathering = gathering.get_or_insert_with(|| Gathering::new(state.version));
-        let places = (0..self.here.shards()).map(|to| {
-            let (at, batch) = gathering.batch(ShardId(to));
-            copy(&mut batch.wire, command, raw);
-            batch.items.push((spec, batch.wire.len()));
-            (at, batch.items.len() - 1)
-        });
+        let gathering = self.gathering(state, gathering, reply);
+        let places = (0..self.here.shards()).map(|to| self.place(gathering, ShardId(to), spec, command, raw));
         let places = places.collect();
         gathering.slots.push(Slot::Parts(how, places));
         Then::Gather
@@ -102,36 +220,42 @@ impl Resp {
         command: &Command<'_>,
         how: Gather,
         gathering: &mut Option<Box<Gathering>>,
+        reply: &Reply,
     ) -> Then {
-        let gathering = gathering.get_or_insert_with(|| Gathering::new(state.version));
+        let gathering = self.gathering(state, gathering, reply);
         let mut places = Vec::new();
         gather::each_part(spec, command, |arguments| {
             let owner = arguments.get(1).map_or(self.here.here(), |key| self.here.owner(self.here.key(key)));
-            let (at, batch) = gathering.batch(owner);
+            let (at, batch) = self.batch(gathering, owner);
             places.push((at, batch.push(spec, arguments.iter().copied())));
         });
         gathering.slots.push(Slot::Parts(how, places));
         Then::Gather
     }
 
-    /// Sends what was gathered. The reply comes by a post.
-    #[expect(
-        clippy::boxed_local,
-        reason = "it is boxed while it grows, so that a pipeline without it stays small"
-    )]
-    pub(super) fn send_gathered(&self, state: &mut State, gathering: Box<Gathering>) -> Next {
-        let Gathering { version, slots, batches } = *gathering;
+    /// Sends what was gathered, and takes the replies made here since from `scratch`. The others come by a post; what was
+    /// said before is sent with them.
+    pub(super) fn send_gathered(
+        &self,
+        state: &mut State,
+        mut gathering: Box<Gathering>,
+        scratch: &mut Reply,
+    ) -> Next {
+        gathering.here.append_range(scratch, gathering.said..scratch.bytes().len());
+        scratch.truncate(gathering.said);
         let mesh = self.shard.mesh();
-        let calls: Vec<_> = batches
-            .into_iter()
+        let calls: Vec<_> = gathering
+            .batches
+            .drain(..)
             .map(|(to, batch)| {
                 let (all, count) = (self.all.clone(), batch.items.len());
                 (to, count, mesh.with(to, move |shard| all.of(shard).run(shard, batch)))
             })
             .collect();
-        let (mesh, all) = (mesh.clone(), self.all.clone());
-        self.later(state, async move {
-            let mut answers = Vec::with_capacity(calls.len());
+        let number = self.next_wait(state);
+        let all = self.all.clone();
+        let version = state.version;
+        self.task(state.key, number, (version, gathering.slots.len()), async move {
             for (to, count, call) in calls {
                 let mut answer = call.await;
                 if let Ok(done) = &mut answer
@@ -140,28 +264,40 @@ impl Resp {
                     let all = all.clone();
                     let more = mesh.run(to, move |shard| {
                         let (here, shard) = (all.of(shard), Rc::clone(shard));
-                        here.run_rest(shard, rest)
+                        here.run_rest(shard, *rest)
                     });
                     match more.await {
-                        Ok(more) => append(done, more),
+                        Ok(more) => done.append(&more),
                         Err(error) => fail(done, count, error.into()),
                     }
                 }
-                answers.push(answer.unwrap_or_else(|error| {
-                    let mut done = Done { reply: Reply::new(version), ends: Vec::new(), rest: None };
+                gathering.answers.push(answer.unwrap_or_else(|error| {
+                    let mut done = Done::new(version);
                     fail(&mut done, count, error.into());
                     done
                 }));
             }
-            Ok(assemble(version, &slots, &answers))
-        })
+            Post::Gathered { number, gathering }
+        });
+        // Whether the replies before are wanted is known; whether these are, when they are here.
+        if state.replies == Replies::On { Next::Soon } else { Next::Wait }
     }
-}
 
-fn append(done: &mut Done, more: Done) {
-    let start = done.reply.bytes().len();
-    done.reply.append(&more.reply);
-    done.ends.extend(more.ends.iter().map(|end| start + end));
+    /// Gives what was gathered to the client.
+    pub(super) fn say_gathered(&self, link: &mut Link<'_>, gathering: &Gathering) {
+        let len = gathering.answers.iter().fold(gathering.here.len(), |sum, done| sum + done.reply.len());
+        if len > PUT_MAX {
+            let mut reply = Reply::new(gathering.version);
+            gathering.assemble(&mut reply);
+            return self.say_all(link, reply);
+        }
+        let mut scratch = self.scratch.take();
+        scratch.set_version(gathering.version);
+        gathering.assemble(&mut scratch);
+        self.say(link, &scratch);
+        scratch.clear(SCRATCH_KEPT);
+        self.scratch.replace(scratch);
+    }
 }
 
 /// Fills up the replies that did not come.
@@ -170,20 +306,4 @@ fn fail(done: &mut Done, count: usize, error: CacheError) {
         done.reply.error(&error);
         done.ends.push(done.reply.bytes().len());
     }
-}
-
-/// The replies in the order of their commands.
-fn assemble(version: Version, slots: &[Slot], answers: &[Done]) -> Reply {
-    let mut reply = Reply::new(version);
-    for slot in slots {
-        match slot {
-            Slot::One((at, n)) => reply.append_range(&answers[*at].reply, answers[*at].range(*n)),
-            Slot::Parts(how, places) => {
-                let parts: Vec<_> =
-                    places.iter().map(|(at, n)| (&answers[*at].reply, answers[*at].range(*n))).collect();
-                gather::together(*how, &parts, &mut reply);
-            }
-        }
-    }
-    reply
 }

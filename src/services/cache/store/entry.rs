@@ -101,13 +101,6 @@ impl Entry {
         u32::from_le_bytes(self.behind().try_into().unwrap_or_default())
     }
 
-    /// Begins to load the entry: one cache line, or two.
-    #[inline]
-    pub(super) fn prefetch(&self) {
-        prefetch(self);
-        prefetch(&self.uses);
-    }
-
     /// Begins to load the start of the block and its end: all of one with 128 bytes.
     #[inline]
     pub(super) fn prefetch_block(&self) {

@@ -395,10 +395,8 @@ impl Store {
         for (hash, place) in hashes.zip(&mut found) {
             // The first that could be the key almost always is.
             let first = self.segments[segment_of(hash)].find(inner_hash(hash), |_| true);
-            if let Some(&at) = first
-                && let Some(entry) = self.entries.get(at)
-            {
-                entry.prefetch();
+            if let Some(&at) = first {
+                self.entries.prefetch(at);
                 *place = at;
             }
         }

@@ -86,6 +86,15 @@ impl<T> Slab<T> {
         }
     }
 
+    /// Begins to load what is at `at`, without waiting for it.
+    #[inline]
+    pub(super) fn prefetch(&self, at: u32) {
+        let (chunk, place) = split(at);
+        if let Some(cell) = self.chunks.get(chunk).and_then(|chunk| chunk.get(place)) {
+            corelane_sys::prefetch_ends(cell);
+        }
+    }
+
     /// As [`Slab::get`], to be changed.
     #[inline]
     pub(super) fn get_mut(&mut self, at: u32) -> Option<&mut T> {
