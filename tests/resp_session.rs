@@ -265,7 +265,7 @@ fn a_pipeline_over_shards_does_to_each_key_what_was_sent_in_that_order() {
         for round in 0..300 {
             let (mut commands, mut wanted) = (Vec::new(), Vec::new());
             for n in 0..random.below(48) {
-                let (at, other) = (random.below(12) as usize, random.below(12) as usize);
+                let (at, other) = (random.index(12), random.index(12));
                 let (name, text) = (format!("k{at}"), format!("{round}-{n}"));
                 let had = |kept: &[Option<String>; 12], at: usize| {
                     kept[at].as_deref().map_or(Value::NullBulk, Value::bulk)

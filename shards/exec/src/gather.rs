@@ -7,7 +7,8 @@
 //! # Rules
 //! 1. Only a shard whose thread had the CPU for half of the time lately gathers: where there is time to spare, latency
 //!    comes first.
-//! 2. Nor does one that has to do with other shards or threads: their wakes would wait too, and they for the reply.
+//! 2. Nor does one that had to do with other shards or threads since its last sleep, or waits for the reply of a shard:
+//!    their wakes would wait too, and they for the reply. What comes from elsewhere unasked waits once.
 //! 3. A timer is not late by it, and with `busy_poll` there is none.
 //!
 //! Not here: how many completions (the kernel knows what is under way).
@@ -56,6 +57,7 @@ impl Gather {
         let foreign = mesh.requests_in.get()
             + mesh.responses_in.get()
             + mesh.calls.get()
+            + mesh.casts.get()
             + shard.stats.mailbox_taken.get();
         let is_alone = std::mem::replace(&mut self.foreign, foreign) == foreign;
         let passed_ns = now_ns.saturating_sub(self.looked_ns);
@@ -65,6 +67,6 @@ impl Gather {
             (self.looked_ns, self.cpu_ns) = (now_ns, cpu_ns);
         }
         let in_time = wait_ns.is_none_or(|wait_ns| wait_ns > self.within_ns);
-        (self.busy && is_alone && in_time).then_some(self.within_ns)
+        (self.busy && is_alone && in_time && !shard.mesh.awaits()).then_some(self.within_ns)
     }
 }

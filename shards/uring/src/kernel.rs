@@ -501,7 +501,7 @@ impl Kernel for Ring {
         if more < GATHER_MIN || !self.granted.contains(Features::MIN_WAIT) {
             return self.enter_ring(wait);
         }
-        self.enter_for(wait, more, u32::try_from(within_ns / 1_000).unwrap_or(u32::MAX))
+        self.enter_for(wait, more, u32::try_from(within_ns.div_ceil(1_000)).unwrap_or(u32::MAX))
     }
 
     fn cpu_ns(&mut self) -> u64 {

@@ -26,6 +26,9 @@ use crate::peer::V4_ROOM;
 use crate::setup;
 use crate::wake::Wake;
 
+/// A sleep without an end, where the kernel wants one: a year.
+const AN_AGE_S: u64 = 365 * 24 * 3600;
+
 /// How long a dropped ring waits for its operations to end before it leaks what they own.
 const LAST_WAIT_NS: u64 = 2_000_000_000;
 
@@ -333,7 +336,10 @@ impl Ring {
     /// As `enter`, and a sleep lasts for `more` completions beyond those of what it hands over, or for `min_us`
     /// microseconds, whichever is first; after that, for the first.
     pub(crate) fn enter_for(&mut self, wait: Wait, more: u32, min_us: u32) -> io::Result<()> {
+        let more = if min_us == 0 { 0 } else { more };
         let time = match wait {
+            // Without an end of its own, a sleep would end with the time for several (io_cqring_min_timer_wakeup).
+            Wait::Until(None) if more > 0 => Some(types::Timespec::new().sec(AN_AGE_S)),
             Wait::No | Wait::Until(Some(0)) | Wait::Until(None) => None,
             Wait::Until(Some(ns)) => Some(types::Timespec::from(Duration::from_nanos(ns))),
         };

@@ -57,6 +57,9 @@ fn settle(granted: &mut Features, lacking: &mut Vec<Lacking>) {
     if has(*granted, Features::DEFER_TASKRUN) && !has(*granted, Features::SINGLE_ISSUER) {
         lack(granted, lacking, Features::DEFER_TASKRUN, Why::Needs(Features::SINGLE_ISSUER));
     }
+    if has(*granted, Features::MIN_WAIT) && !has(*granted, Features::EXT_ARG) {
+        lack(granted, lacking, Features::MIN_WAIT, Why::Needs(Features::EXT_ARG));
+    }
     let flagged = has(*granted, Features::COOP_TASKRUN) || has(*granted, Features::DEFER_TASKRUN);
     if has(*granted, Features::TASKRUN_FLAG) && !flagged {
         lack(granted, lacking, Features::TASKRUN_FLAG, Why::Needs(Features::COOP_TASKRUN));
@@ -104,6 +107,7 @@ pub(crate) fn make(config: &RingConfig) -> Result<Made, SetupError> {
     }
     if granted.contains(Features::EXT_ARG) && !made.io.params().is_feature_ext_arg() {
         made.lack(Features::EXT_ARG, Why::Absent);
+        settle(&mut made.granted, &mut made.lacking);
     }
     if made.granted.contains(Features::MIN_WAIT) && !made.io.params().is_feature_min_timeout() {
         made.lack(Features::MIN_WAIT, Why::Absent);

@@ -329,7 +329,7 @@ impl CacheShard {
     pub(super) fn run(&self, shard: &Rc<Shard>, mut batch: Batch) -> Done {
         self.set_now(shard);
         let mut done = batch.begin();
-        if batch.ticket == 0 && self.made.bytes() > MADE_BYTES_MAX {
+        if batch.ticket == 0 && self.made_too_much() {
             done.rest = Some(Box::new(batch));
             return done;
         }
@@ -383,9 +383,7 @@ impl CacheShard {
             }
         }
         self.parser.replace(parser);
-        if done.reply.bytes().len() >= COUNTED_MIN {
-            done.reply.count_in(&self.made);
-        }
+        self.count(&mut done.reply);
         self.lookahead.replace(lookahead);
         done.rest = stopped.map(|n| Box::new(batch.rest(n)));
     }
@@ -410,9 +408,22 @@ impl CacheShard {
         done
     }
 
+    /// Whether replies made here, and not with their connections yet, have so many bytes that none should be added.
+    #[inline]
+    pub(super) fn made_too_much(&self) -> bool {
+        self.made.bytes() > MADE_BYTES_MAX
+    }
+
+    /// Counts a reply that was made here until it is with its connection, if it is long.
+    pub(super) fn count(&self, reply: &mut Reply) {
+        if reply.bytes().len() >= COUNTED_MIN {
+            reply.count_in(&self.made);
+        }
+    }
+
     /// Waits until the replies made here are with their connections, but for so many.
     pub(super) async fn has_room(&self) {
-        while self.made.bytes() > MADE_BYTES_MAX {
+        while self.made_too_much() {
             corelane_exec::sleep(LOOK).await;
         }
     }

@@ -141,6 +141,11 @@ impl MeshState {
         !self.left.get() && self.port.borrow().is_quiet()
     }
 
+    /// Whether a reply is awaited from another shard.
+    pub(crate) fn awaits(&self) -> bool {
+        !self.table.borrow().is_empty()
+    }
+
     /// Whether requests are left of an earlier turn.
     #[inline]
     pub(crate) fn has_left(&self) -> bool {

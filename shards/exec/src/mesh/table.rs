@@ -189,6 +189,11 @@ impl Table {
 
     /// Calls that wait for a credit of `to`.
     #[inline]
+    /// Whether no call is under way.
+    pub(super) fn is_empty(&self) -> bool {
+        self.first == NONE
+    }
+
     pub(super) fn waiting_for(&self, to: usize) -> usize {
         self.waiting[to]
     }

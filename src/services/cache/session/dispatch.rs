@@ -9,7 +9,7 @@ use corelane_exec::Shard;
 use corelane_proto_resp::Command;
 
 use super::client::State;
-use super::pipeline::Gathering;
+use super::pipeline::{self, Gathering};
 use super::{Resp, connection};
 use crate::services::cache::batch::copy;
 use crate::services::cache::command::{self, Flags, Keys, Reply, Run, Spec, Unfit};
@@ -33,12 +33,6 @@ pub(super) enum Then {
     Wait,
     /// Replied, and the connection ends.
     Close,
-}
-
-/// Whether a command on keys of this shard may run where it is read: not behind one that waits for its turn here.
-#[inline]
-fn may_run_here(gathering: &Option<Box<Gathering>>) -> bool {
-    gathering.as_ref().is_none_or(|gathering| !gathering.asks_here())
 }
 
 impl Resp {
@@ -80,6 +74,13 @@ impl Resp {
         self.dispatch_unusual(shard, state, spec, command, raw, reply)
     }
 
+    /// Whether a command on keys of this shard may run where it is read: not behind one that waits for its turn here, nor
+    /// where its reply would wait for others while there are too many bytes of such replies.
+    #[inline]
+    fn may_run_here(&self, gathering: &Option<Box<Gathering>>) -> bool {
+        gathering.as_ref().is_none_or(|gathering| !gathering.asks_here() && !self.here.made_too_much())
+    }
+
     /// Commands on keys outside of transactions. None: it is no such one, or has to be alone.
     #[inline]
     #[expect(clippy::too_many_arguments, reason = "as of `dispatch`")]
@@ -100,7 +101,7 @@ impl Resp {
         if one && let Some(bytes) = command.get(1) {
             let key = first.unwrap_or_else(|| self.here.key(bytes));
             let owner = self.here.owner(key);
-            if owner == self.here.here() && may_run_here(gathering) {
+            if owner == self.here.here() && self.may_run_here(gathering) {
                 return match self.here.execute(spec, command, Some(key), 0, reply) {
                     Executed::Done => {
                         self.here.serve_parked();
@@ -108,7 +109,9 @@ impl Resp {
                     }
                     // Behind the transaction that holds it.
                     Executed::Locked => {
-                        Some(self.gather_one(state, spec, command, raw, owner, gathering, reply))
+                        let then = self.gather_one(state, spec, command, raw, owner, gathering, reply);
+                        pipeline::waits(gathering);
+                        Some(then)
                     }
                     Executed::Blocked => None,
                 };
@@ -145,17 +148,22 @@ impl Resp {
                 _ => None, // a transaction of its own
             };
         };
-        if owner == self.here.here() && may_run_here(gathering) {
+        let mut is_locked = false;
+        if owner == self.here.here() && self.may_run_here(gathering) {
             match self.here.execute(spec, command, None, 0, reply) {
                 Executed::Done => {
                     self.here.serve_parked();
                     return Some(Then::Next);
                 }
-                Executed::Locked => {}
+                Executed::Locked => is_locked = true,
                 Executed::Blocked => return None,
             }
         }
-        Some(self.gather_one(state, spec, command, raw, owner, gathering, reply))
+        let then = self.gather_one(state, spec, command, raw, owner, gathering, reply);
+        if is_locked {
+            pipeline::waits(gathering);
+        }
+        Some(then)
     }
 
     /// The shard that has all keys of a command; the own one for a command without keys.

@@ -6,8 +6,8 @@
 //! # Rules
 //! 1. Commands for the same shard run in the order they were sent: behind one of this shard that cannot run yet, all
 //!    others of this shard go into its batch.
-//! 2. What a pipeline needs is used again by the next: once there is room for one, none of it is allocated but the call
-//!    itself.
+//! 2. The room that a pipeline needs is used again by the next: once there is enough, only its calls and its task are
+//!    allocated, however many commands it has.
 //!
 //! Not here: what a shard does with a batch (`shard`).
 
@@ -49,6 +49,8 @@ pub struct Gathering {
     slots: Vec<Slot>,
     batches: Vec<(ShardId, Batch)>,
     asks_here: bool,
+    /// One of the own shard waits for what may take its time.
+    waits: bool,
     /// Replies made here, while others are awaited.
     here: Reply,
     answers: Vec<Done>,
@@ -93,9 +95,17 @@ impl Gathering {
     }
 }
 
+/// The command added last was not run here because a transaction, or the second tier, is in its way.
+pub(super) fn waits(gathering: &mut Option<Box<Gathering>>) {
+    if let Some(gathering) = gathering {
+        gathering.waits = true;
+    }
+}
+
 /// Room of pipelines that are over.
 #[derive(Debug, Default)]
 pub(super) struct Spare {
+    #[expect(clippy::vec_box, reason = "they travel in their boxes, which are used again too")]
     gatherings: Vec<Box<Gathering>>,
     batches: Vec<Batch>,
 }
@@ -127,7 +137,7 @@ impl Spare {
         }
         empty(&mut gathering.slots, SLOTS_KEPT);
         gathering.batches.clear();
-        gathering.asks_here = false;
+        (gathering.asks_here, gathering.waits) = (false, false);
         gathering.here.clear(HERE_KEPT);
         if self.gatherings.len() < SPARE_MAX {
             self.gatherings.push(gathering);
@@ -243,6 +253,8 @@ impl Resp {
     ) -> Next {
         gathering.here.append_range(scratch, gathering.said..scratch.bytes().len());
         scratch.truncate(gathering.said);
+        self.here.count(&mut gathering.here);
+        let is_soon = !gathering.waits && !self.here.is_tiered();
         let mesh = self.shard.mesh();
         let calls: Vec<_> = gathering
             .batches
@@ -280,7 +292,7 @@ impl Resp {
             Post::Gathered { number, gathering }
         });
         // Whether the replies before are wanted is known; whether these are, when they are here.
-        if state.replies == Replies::On { Next::Soon } else { Next::Wait }
+        if is_soon && state.replies == Replies::On { Next::Soon } else { Next::Wait }
     }
 
     /// Gives what was gathered to the client.
