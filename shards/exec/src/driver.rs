@@ -47,6 +47,11 @@ pub trait Driver: 'static {
     /// One of its operations completed.
     fn complete(&self, shard: &Shard, event: Event<'_>);
 
+    /// Whether it makes use of [`Driver::foresee`]. Asked once.
+    fn foresees(&self) -> bool {
+        false
+    }
+
     /// Bytes that one of its operations received, and that `complete` brings in this turn: to find out what memory will
     /// be needed. Called for several completions before the first of them is handed out, where there are several.
     fn foresee(&self, _shard: &Shard, _bytes: &[u8]) {}

@@ -63,6 +63,8 @@ pub struct Runtime<K: Kernel<Bytes = Chain>> {
     stall_ns: u64,
     stall_said_ns: u64,
     gather: Gather,
+    /// A driver wants to see completions before they are handed out.
+    foresees: bool,
     /// Completions taken from the kernel and not handed out yet; empty between turns.
     taken: Vec<Completion<Chain>>,
 }
@@ -119,7 +121,8 @@ impl<K: Kernel<Bytes = Chain>> Runtime<K> {
             stall_ns,
             stall_said_ns: 0,
             gather,
-            taken: Vec::with_capacity(LOOK_AHEAD),
+            foresees: false,
+            taken: Vec::new(),
         }
     }
 
@@ -319,6 +322,7 @@ impl<K: Kernel<Bytes = Chain>> Runtime<K> {
     fn meet_drivers(&mut self, shard: &Shard) {
         if self.drivers.len() != shard.drivers().len() {
             self.drivers.clone_from(&shard.drivers());
+            self.foresees = self.drivers.iter().any(|driver| driver.foresees());
         }
     }
 
@@ -335,6 +339,39 @@ impl<K: Kernel<Bytes = Chain>> Runtime<K> {
     fn take_completions(&mut self, shard: &Rc<Shard>) -> bool {
         self.meet_drivers(shard);
         let budget = shard.limits.completion_budget;
+        let taken = match self.foresees {
+            true => self.take_ahead(shard, budget),
+            false => self.take_each(shard, budget),
+        };
+        shard.stats.completions.set(shard.stats.completions.get() + u64::from(taken));
+        let spent = taken == budget;
+        if spent {
+            bump(&shard.stats.budgets_spent);
+        }
+        spent
+    }
+
+    #[inline]
+    fn take_each(&mut self, shard: &Rc<Shard>, budget: u32) -> u32 {
+        let mut taken = 0;
+        while taken < budget {
+            let Some(completion) = self.kernel.pop() else { break };
+            taken += 1;
+            self.hand_out(shard, completion);
+        }
+        taken
+    }
+
+    #[inline]
+    fn hand_out(&mut self, shard: &Rc<Shard>, completion: Completion<Chain>) {
+        shard.remote.pulse.note(watch::completions);
+        self.dispatch(shard, completion);
+        shard.steps.end(&shard.remote.pulse);
+    }
+
+    /// As `take_each`, but some are taken from the kernel together, where there are some.
+    #[inline(never)]
+    fn take_ahead(&mut self, shard: &Rc<Shard>, budget: u32) -> u32 {
         let (mut taken, mut some) = (0, std::mem::take(&mut self.taken));
         while taken < budget {
             let room = LOOK_AHEAD.min((budget - taken) as usize);
@@ -350,18 +387,11 @@ impl<K: Kernel<Bytes = Chain>> Runtime<K> {
                 _ => self.look_ahead(shard, &some),
             }
             for completion in some.drain(..) {
-                shard.remote.pulse.note(watch::completions);
-                self.dispatch(shard, completion);
-                shard.steps.end(&shard.remote.pulse);
+                self.hand_out(shard, completion);
             }
         }
         self.taken = some;
-        shard.stats.completions.set(shard.stats.completions.get() + u64::from(taken));
-        let spent = taken == budget;
-        if spent {
-            bump(&shard.stats.budgets_spent);
-        }
-        spent
+        taken
     }
 
     /// Shows drivers what is about to come, so that memory is loaded for all of it at once.

@@ -92,6 +92,10 @@ impl Driver for Diary {
         self.lines.borrow_mut().push(format!("take {}", String::from_utf8_lossy(bytes)));
     }
 
+    fn foresees(&self) -> bool {
+        true
+    }
+
     fn foresee(&self, _shard: &Shard, bytes: &[u8]) {
         self.lines.borrow_mut().push(format!("see {}", String::from_utf8_lossy(bytes)));
     }

@@ -507,6 +507,10 @@ impl<P: Protocol> Driver for Sessions<P> {
         }
     }
 
+    fn foresees(&self) -> bool {
+        self.protocol.foresees()
+    }
+
     #[inline]
     fn foresee(&self, _shard: &Shard, bytes: &[u8]) {
         if catch_unwind(AssertUnwindSafe(|| self.protocol.foresee(bytes))).is_err() {

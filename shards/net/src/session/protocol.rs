@@ -130,6 +130,11 @@ pub trait Protocol: Sized + 'static {
         unread: &mut &[u8],
     ) -> Next;
 
+    /// Whether it makes use of [`Protocol::foresee`]. Asked once; must not panic.
+    fn foresees(&self) -> bool {
+        false
+    }
+
     /// Bytes that came for some connection, and go to [`Protocol::input`] in this turn, perhaps behind others: to find
     /// out what memory that will need. Must change nothing that anybody can see.
     fn foresee(&self, _bytes: &[u8]) {}

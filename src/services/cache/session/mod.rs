@@ -479,6 +479,10 @@ impl Protocol for Resp {
         next
     }
 
+    fn foresees(&self) -> bool {
+        true
+    }
+
     #[inline]
     fn foresee(&self, bytes: &[u8]) {
         self.soon.borrow_mut().see(&self.settings.limits, bytes, &self.here);
