@@ -566,7 +566,11 @@ impl Protocol for Resp {
                 state.closing = true;
                 Next::Same
             }
-            Post::Kill => Next::Close,
+            Post::Kill => {
+                // It takes no further message, however long its end takes.
+                self.channels.borrow_mut().leave(state.key);
+                Next::Close
+            }
         }
     }
 
