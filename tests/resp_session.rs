@@ -227,6 +227,22 @@ fn pipeline(conn: &mut Conn, commands: &[&str], replies: usize) -> Vec<Value> {
 }
 
 #[test]
+fn a_subscriber_that_is_killed_takes_no_message_although_it_has_not_left() {
+    for shards in [1, 2] {
+        let Some(subject) = node(shards, "") else { return };
+        let (mut conn, mut subscriber) = (subject.open(), subject.open());
+        let id = subscriber.say("CLIENT ID").int().unwrap();
+        assert!(matches!(subscriber.say("SUBSCRIBE c"), Value::Array(_)));
+        assert_eq!(conn.say("PUBLISH c x"), Value::Int(1));
+        assert_eq!(conn.say(&format!("CLIENT KILL ID {id}")), Value::Int(1));
+        // Its side of the connection is still open.
+        assert_eq!(conn.say("PUBLISH c x"), Value::Int(0), "{shards} shards");
+        assert!(matches!(subscriber.read(), Ok(Value::Array(_))), "the first message");
+        assert_eq!(subscriber.read(), Err(Cut::End));
+    }
+}
+
+#[test]
 fn every_command_of_a_pipeline_over_shards_has_an_error_where_there_is_no_task_for_it() {
     // Of three, two are the node's own.
     let Some(subject) = node(2, "[limits]\ntasks_max = 3\n") else { return };

@@ -361,6 +361,16 @@ mod tests {
     }
 
     #[test]
+    fn a_time_to_gather_passes_up_to_10_ms() {
+        let refused = |time| {
+            let limits = Limits { gather_time: time, ..Limits::default() };
+            limits.check().err().map(|error| error.field)
+        };
+        assert_eq!(refused(Duration::from_millis(10)), None);
+        assert_eq!(refused(Duration::from_nanos(10_000_001)), Some("gather_time"));
+    }
+
+    #[test]
     fn a_ring_of_buffers_must_be_a_power_of_two() {
         let odd = Limits { recv_buffers: 1000, ..Limits::default() };
         assert_eq!(odd.check().map_err(|e| e.field), Err("recv_buffers"));

@@ -111,6 +111,49 @@ impl Driver for Diary {
     }
 }
 
+/// A shard with `count` connections that all received in the same turn, and what its driver wrote down turn by turn.
+fn diary_of(limits: Limits, count: usize) -> Vec<(usize, usize)> {
+    let (mut b, _) = Bench::watched(SimConfig::of(&limits), limits);
+    let listener = b.world.add_listener();
+    let diary = Rc::new(Diary::default());
+    b.rt.within(|shard| {
+        diary.owner.set(shard.add_driver(Rc::clone(&diary) as Rc<dyn Driver>));
+        let token = Token::new(diary.owner.get(), ACCEPT, 0, 0);
+        shard.push(Op::Accept { listener, token, mode: AcceptMode::Multi });
+    });
+    b.settle();
+    let peers: Vec<_> = (0..count).map(|_| b.world.connect(listener)).collect();
+    b.settle();
+    for peer in &peers {
+        peer.write(b"x");
+    }
+    b.settle();
+    let lines = diary.lines.take();
+    // Runs of what was seen together, and of what was taken behind.
+    let (mut runs, mut last) = (vec![(0, 0)], "");
+    for line in lines.iter().map(|line| line.split(' ').next().unwrap()).filter(|line| *line != "warm") {
+        if line == "see" && last == "take" {
+            runs.push((0, 0));
+        }
+        let run = runs.last_mut().unwrap();
+        if line == "see" {
+            run.0 += 1
+        } else {
+            run.1 += 1
+        }
+        last = line;
+    }
+    runs
+}
+
+#[test]
+fn a_driver_sees_no_more_than_32_at_once_and_no_more_than_the_budget_of_a_turn() {
+    assert_eq!(diary_of(Limits::default(), 32), [(32, 32)]);
+    assert_eq!(diary_of(Limits::default(), 34), [(32, 32), (2, 2)]);
+    let three = Limits { completion_budget: 3, ..Limits::default() };
+    assert_eq!(diary_of(three, 8), [(3, 3), (3, 3), (2, 2)]);
+}
+
 #[test]
 fn a_driver_sees_all_that_several_completions_bring_before_the_first_is_handed_out() {
     let mut b = Bench::new();

@@ -504,6 +504,25 @@ fn a_post_to_a_connection_that_is_closing_comes_back() {
 }
 
 #[test]
+fn what_several_connections_sent_is_foreseen_and_a_panic_over_it_costs_nobody_anything() {
+    let mut b = Bench::new();
+    let peers = [b.connect(), b.connect(), b.connect()];
+    b.lines().foresaw.take();
+    for panics in [false, true] {
+        b.lines().panics_at_foresight.set(panics);
+        for (peer, line) in peers.iter().zip(["echo a\n", "echo bc\n", "echo def\n"]) {
+            peer.write(line.as_bytes());
+        }
+        b.settle();
+        assert_eq!(b.lines().foresaw.take(), [7, 8, 9, 0]);
+        assert_eq!(peers.each_ref().map(text), ["a\n", "bc\n", "def\n"]);
+        assert_eq!(b.table.stats.panics.get(), u64::from(panics));
+    }
+    peers.iter().for_each(|peer| peer.close());
+    b.check_clean();
+}
+
+#[test]
 fn with_many_posts_waiting_no_input_is_used_until_they_are_delivered() {
     let mut b = Bench::with(limits(), SessionConfig { posts_max: 10, ..SessionConfig::default() });
     let peers: Vec<Peer> = (0..20).map(|_| b.connect()).collect();

@@ -45,7 +45,7 @@ fn a_timed_sleep_lasts_its_time() {
     }
 }
 
-/// Connections that are received from, and a thread that writes to `count` of them, one a millisecond.
+/// The peers of so many connections that are received from.
 fn receivers(bed: &mut Bed, of: u32) -> Vec<TcpStream> {
     let pairs: Vec<_> = (0..of).map(|_| bed.pair()).collect();
     for (index, (end, _)) in (0..).zip(&pairs) {

@@ -187,13 +187,13 @@ impl Table {
         None
     }
 
-    /// Calls that wait for a credit of `to`.
-    #[inline]
     /// Whether no call is under way.
     pub(super) fn is_empty(&self) -> bool {
         self.first == NONE
     }
 
+    /// Calls that wait for a credit of `to`.
+    #[inline]
     pub(super) fn waiting_for(&self, to: usize) -> usize {
         self.waiting[to]
     }

@@ -512,17 +512,13 @@ impl<P: Protocol> Driver for Sessions<P> {
     }
 
     #[inline]
-    fn foresee(&self, _shard: &Shard, bytes: &[u8]) {
-        if catch_unwind(AssertUnwindSafe(|| self.protocol.foresee(bytes))).is_err() {
-            bump(&self.stats.panics);
-        }
+    fn foresee(&self, shard: &Shard, bytes: &[u8]) {
+        self.fenced(shard, |protocol, _| protocol.foresee(bytes));
     }
 
     #[inline]
-    fn warm(&self, _shard: &Shard) {
-        if catch_unwind(AssertUnwindSafe(|| self.protocol.warm())).is_err() {
-            bump(&self.stats.panics);
-        }
+    fn warm(&self, shard: &Shard) {
+        self.fenced(shard, |protocol, _| protocol.warm());
     }
 
     fn timer(&self, shard: &Shard, token: Token) {

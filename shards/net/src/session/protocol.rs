@@ -1,10 +1,10 @@
 //! The seam between connections and a protocol: bytes in, replies out, and what comes from elsewhere.
 //!
 //! # Rules
-//! 1. Everything here but `turn_end`, `closed` and `undelivered` is called with the table borrowed: it may not ask
-//!    the table anything. [`Sessions::post`] and [`Sessions::kill`] only queue, and may be called from anywhere.
+//! 1. Everything here but `foresee`, `warm`, `turn_end`, `closed` and `undelivered` is called with the table borrowed: it
+//!    may not ask the table anything. [`Sessions::post`] and [`Sessions::kill`] only queue, and may be called from anywhere.
 //! 2. Nothing may wait. What takes longer is a task, which ends with a post.
-//! 3. A panic cuts the connection it happened on, and nothing else.
+//! 3. A panic cuts the connection it happened on, if on one, and nothing else.
 //!
 //! Not here: when each is called (`input`, `post`, `close`), what can be said to a connection (`link`).
 

@@ -50,6 +50,10 @@ pub struct Lines {
     /// Bytes seen by each call of `input`, in order.
     pub seen: RefCell<Vec<usize>>,
     pub turn_ends: Cell<usize>,
+    /// Bytes of each foresight, and of `warm` none.
+    pub foresaw: RefCell<Vec<usize>>,
+    /// Once.
+    pub panics_at_foresight: Cell<bool>,
     /// Posted by the next `turn_end`.
     pub gathered: RefCell<Vec<(ConnKey, Post)>>,
     /// What the next `turn_end` finds in the table.
@@ -179,6 +183,19 @@ impl Protocol for Lines {
                 return next;
             }
         }
+    }
+
+    fn foresees(&self) -> bool {
+        true
+    }
+
+    fn foresee(&self, bytes: &[u8]) {
+        self.foresaw.borrow_mut().push(bytes.len());
+        assert!(!self.panics_at_foresight.take(), "asked to");
+    }
+
+    fn warm(&self) {
+        self.foresaw.borrow_mut().push(0);
     }
 
     fn post(&self, _shard: &Rc<Shard>, _conn: &mut Line, link: &mut Link<'_>, post: Post) -> Next {

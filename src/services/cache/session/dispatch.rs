@@ -9,7 +9,7 @@ use corelane_exec::Shard;
 use corelane_proto_resp::Command;
 
 use super::client::State;
-use super::pipeline::{self, Gathering};
+use super::pipeline::Gathering;
 use super::{Resp, connection};
 use crate::services::cache::batch::copy;
 use crate::services::cache::command::{self, Flags, Keys, Reply, Run, Spec, Unfit};
@@ -109,9 +109,7 @@ impl Resp {
                     }
                     // Behind the transaction that holds it.
                     Executed::Locked => {
-                        let then = self.gather_one(state, spec, command, raw, owner, gathering, reply);
-                        pipeline::waits(gathering);
-                        Some(then)
+                        Some(self.gather_one(state, spec, command, raw, owner, gathering, reply))
                     }
                     Executed::Blocked => None,
                 };
@@ -148,22 +146,17 @@ impl Resp {
                 _ => None, // a transaction of its own
             };
         };
-        let mut is_locked = false;
         if owner == self.here.here() && self.may_run_here(gathering) {
             match self.here.execute(spec, command, None, 0, reply) {
                 Executed::Done => {
                     self.here.serve_parked();
                     return Some(Then::Next);
                 }
-                Executed::Locked => is_locked = true,
+                Executed::Locked => {}
                 Executed::Blocked => return None,
             }
         }
-        let then = self.gather_one(state, spec, command, raw, owner, gathering, reply);
-        if is_locked {
-            pipeline::waits(gathering);
-        }
-        Some(then)
+        Some(self.gather_one(state, spec, command, raw, owner, gathering, reply))
     }
 
     /// The shard that has all keys of a command; the own one for a command without keys.

@@ -48,8 +48,10 @@ pub struct Gathering {
     said: usize,
     slots: Vec<Slot>,
     batches: Vec<(ShardId, Batch)>,
+    /// A command of the own shard waits for its turn there,
     asks_here: bool,
-    /// One of the own shard waits for what may take its time.
+    /// and the first that does so may take its time: a transaction or the second tier is in its way, or there are too many
+    /// bytes of replies.
     waits: bool,
     /// Replies made here, while others are awaited.
     here: Reply,
@@ -92,13 +94,6 @@ impl Gathering {
                 }
             }
         }
-    }
-}
-
-/// The command added last was not run here because a transaction, or the second tier, is in its way.
-pub(super) fn waits(gathering: &mut Option<Box<Gathering>>) {
-    if let Some(gathering) = gathering {
-        gathering.waits = true;
     }
 }
 
@@ -198,6 +193,8 @@ impl Resp {
         reply: &Reply,
     ) -> Then {
         let gathering = self.gathering(state, gathering, reply);
+        // What is for this shard alone and could run would have run.
+        gathering.waits |= owner == self.here.here() && !gathering.asks_here;
         let place = self.place(gathering, owner, spec, command, raw);
         gathering.slots.push(Slot::One(place));
         Then::Gather
@@ -317,5 +314,33 @@ fn fail(done: &mut Done, count: usize, error: CacheError) {
     while done.ends.len() < count {
         done.reply.error(&error);
         done.ends.push(done.reply.bytes().len());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_is_kept_of_64_pipelines_and_64_batches_and_of_none_that_was_long() {
+        let mut spare = Spare::default();
+        for n in 0..=SPARE_MAX {
+            let mut gathering = Box::new(Gathering::default());
+            let mut batch = Batch::new(Version::Resp2, 0);
+            batch.wire.resize(if n == 0 { 17 << 10 } else { 16 << 10 }, b'x');
+            batch.wire.shrink_to_fit();
+            let mut done = batch.begin();
+            done.spent = batch;
+            gathering.answers.push(done);
+            gathering.slots.resize_with(if n == 0 { SLOTS_KEPT + 1 } else { SLOTS_KEPT }, || Slot::Here(0));
+            gathering.slots.shrink_to_fit();
+            spare.keep(gathering);
+        }
+        assert_eq!((spare.gatherings.len(), spare.batches.len()), (SPARE_MAX, SPARE_MAX));
+        let wires: Vec<usize> = spare.batches.iter().map(|batch| batch.wire.capacity()).collect();
+        let slots: Vec<usize> = spare.gatherings.iter().map(|one| one.slots.capacity()).collect();
+        assert_eq!((wires[0], wires[1]), (0, 16 << 10), "past the bound, and on it");
+        assert_eq!((slots[0], slots[1]), (0, SLOTS_KEPT));
+        assert!(spare.batches.iter().all(|batch| batch.wire.is_empty() && batch.items.is_empty()));
     }
 }
